@@ -1,0 +1,357 @@
+"""Every knob, once: its name, type, default, bounds, and whether we honour it.
+
+Names, types and defaults are Kafka's (4.3); what a laptop wants otherwise says so beside it.
+A config that Kafka knows and we do not honour yet is refused with the reason, never taken
+silently: `honoured` is False and `reason` is what the refusal says. Its default still shows in
+DescribeConfigs.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from kcluster.errors import ApiError, ErrorCode
+
+LONG_MAX: Final = 2**63 - 1
+INT_MAX: Final = 2**31 - 1
+
+
+class Kind(enum.Enum):
+    """The wire's types of DescribeConfigs (KIP-569), by their numbers."""
+
+    BOOLEAN = 1
+    STRING = 2
+    INT = 3
+    SHORT = 4
+    LONG = 5
+    DOUBLE = 6
+    LIST = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    name: str
+    kind: Kind
+    default: str
+    doc: str = ""
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    """What is allowed; for a LIST each element."""
+    is_dynamic: bool = True
+    """May be changed while running; otherwise only at start (`-X`)."""
+    honoured: bool = True
+    reason: str = ""
+    synonym: str = ""
+    """A topic's knob: the broker knob that gives its default."""
+
+    def check(self, value: str) -> str | None:
+        """Why `value` is not allowed, or None. Also for knobs not honoured: then the reason,
+        unless the value is the default."""
+        problem = self._parse_problem(value)
+        if problem is not None:
+            return problem
+        if not self.honoured and value != self.default:
+            return self.reason
+        return None
+
+    def _parse_problem(self, value: str) -> str | None:
+        match self.kind:
+            case Kind.BOOLEAN:
+                if value.lower() not in ("true", "false"):
+                    return f"{self.name} must be true or false, not {value!r}"
+            case Kind.INT | Kind.SHORT | Kind.LONG | Kind.DOUBLE:
+                try:
+                    number = float(value) if self.kind is Kind.DOUBLE else int(value)
+                except ValueError:
+                    return f"{self.name} must be a number, not {value!r}"
+                low = self.low if self.low is not None else _LOWEST.get(self.kind)
+                high = self.high if self.high is not None else _HIGHEST.get(self.kind)
+                if low is not None and number < low:
+                    return f"{self.name} must be at least {low:g}, not {value}"
+                if high is not None and number > high:
+                    return f"{self.name} must be at most {high:g}, not {value}"
+            case Kind.LIST:
+                if self.choices:
+                    for item in value.split(","):
+                        if item.strip() not in self.choices:
+                            return f"{self.name} takes {', '.join(self.choices)}, not {item!r}"
+            case Kind.STRING:
+                if self.choices and value not in self.choices:
+                    return f"{self.name} must be one of {', '.join(self.choices)}, not {value!r}"
+        return None
+
+
+_LOWEST: Final = {Kind.INT: -(2**31), Kind.SHORT: -(2**15), Kind.LONG: -(2**63)}
+_HIGHEST: Final = {Kind.INT: INT_MAX, Kind.SHORT: 2**15 - 1, Kind.LONG: LONG_MAX}
+
+_LATER = "{} is not supported by kcluster yet"
+
+
+def _table(*knobs: Knob) -> dict[str, Knob]:
+    return {knob.name: knob for knob in knobs}
+
+
+def _unhonoured(name: str, kind: Kind, default: str, why: str = "", synonym: str = "") -> Knob:
+    reason = why or _LATER.format(name)
+    return Knob(name, kind, default, honoured=False, reason=reason, synonym=synonym)
+
+
+_B, _S, _I, _L, _D, _LIST = (
+    Kind.BOOLEAN, Kind.STRING, Kind.INT, Kind.LONG, Kind.DOUBLE, Kind.LIST,
+)  # fmt: skip
+
+_COMPACTION_LATER = "compaction is not supported by kcluster yet"
+_TIERED_LATER = "tiered storage is not supported by kcluster"
+
+TOPIC_KNOBS: Final = _table(
+    Knob("cleanup.policy", _LIST, "delete", "what happens to old segments",
+         choices=("delete", "compact"), honoured=False,
+         reason=f"only cleanup.policy=delete is supported: {_COMPACTION_LATER}",
+         synonym="log.cleanup.policy"),
+    Knob("compression.type", _S, "producer", "codec of stored batches: as the producer sent them",
+         choices=("uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"), honoured=False,
+         reason="only compression.type=producer is supported: the broker never recompresses",
+         synonym="compression.type"),
+    _unhonoured("compression.gzip.level", _I, "-1"),
+    _unhonoured("compression.lz4.level", _I, "9"),
+    _unhonoured("compression.zstd.level", _I, "3"),
+    _unhonoured("delete.retention.ms", _L, "86400000", _COMPACTION_LATER,
+                "log.cleaner.delete.retention.ms"),
+    Knob("file.delete.delay.ms", _L, "60000", "delay before a deleted file leaves the disk", low=0,
+         synonym="log.segment.delete.delay.ms"),
+    Knob("flush.messages", _L, str(LONG_MAX), "fsync after so many records", low=1,
+         synonym="log.flush.interval.messages"),
+    Knob("flush.ms", _L, str(LONG_MAX), "fsync at least so often", low=0,
+         synonym="log.flush.interval.ms"),
+    _unhonoured("follower.replication.throttled.replicas", _LIST, ""),
+    Knob("index.interval.bytes", _I, "4096", "log bytes between two index entries", low=0,
+         synonym="log.index.interval.bytes"),
+    _unhonoured("leader.replication.throttled.replicas", _LIST, ""),
+    _unhonoured("local.retention.bytes", _L, "-2", _TIERED_LATER),
+    _unhonoured("local.retention.ms", _L, "-2", _TIERED_LATER),
+    _unhonoured("max.compaction.lag.ms", _L, str(LONG_MAX), _COMPACTION_LATER,
+                "log.cleaner.max.compaction.lag.ms"),
+    Knob("max.message.bytes", _I, "1048588", "largest record batch", low=0,
+         synonym="message.max.bytes"),
+    Knob("message.timestamp.after.max.ms", _L, "3600000", "how far in the future", low=0,
+         synonym="log.message.timestamp.after.max.ms"),
+    Knob("message.timestamp.before.max.ms", _L, str(LONG_MAX), "how far in the past", low=0,
+         synonym="log.message.timestamp.before.max.ms"),
+    Knob("message.timestamp.type", _S, "CreateTime", "whose clock stamps records",
+         choices=("CreateTime", "LogAppendTime"), synonym="log.message.timestamp.type"),
+    _unhonoured("min.cleanable.dirty.ratio", _D, "0.5", _COMPACTION_LATER,
+                "log.cleaner.min.cleanable.ratio"),
+    _unhonoured("min.compaction.lag.ms", _L, "0", _COMPACTION_LATER,
+                "log.cleaner.min.compaction.lag.ms"),
+    Knob("min.insync.replicas", _I, "1", "in-sync replicas that acks=all needs", low=1,
+         synonym="min.insync.replicas"),
+    _unhonoured("preallocate", _B, "false", "", "log.preallocate"),
+    _unhonoured("remote.log.copy.disable", _B, "false", _TIERED_LATER),
+    _unhonoured("remote.log.delete.on.disable", _B, "false", _TIERED_LATER),
+    _unhonoured("remote.storage.enable", _B, "false", _TIERED_LATER),
+    Knob("retention.bytes", _L, "-1", "size a partition may have; -1 for any", low=-1,
+         synonym="log.retention.bytes"),
+    Knob("retention.ms", _L, "604800000", "age a segment may have; -1 for any", low=-1,
+         synonym="log.retention.ms"),
+    Knob("segment.bytes", _I, "1073741824", "size at which a segment is rolled", low=1048576,
+         synonym="log.segment.bytes"),
+    Knob("segment.index.bytes", _I, "10485760", "size of an offset index", low=4,
+         synonym="log.index.size.max.bytes"),
+    Knob("segment.jitter.ms", _L, "0", "random part of segment.ms", low=0,
+         synonym="log.roll.jitter.ms"),
+    Knob("segment.ms", _L, "604800000", "age at which a segment is rolled", low=1,
+         synonym="log.roll.ms"),
+    Knob("unclean.leader.election.enable", _B, "false", "elect a replica that lacks records",
+         synonym="unclean.leader.election.enable"),
+)  # fmt: skip
+"""What a topic may override. `cleanup.policy` and `compression.type` accept their default only."""
+
+_TOPIC_DEFAULTS: Final = tuple(
+    Knob(knob.synonym, knob.kind, knob.default, knob.doc, knob.low, knob.high, knob.choices,
+         True, knob.honoured, knob.reason)
+    for knob in TOPIC_KNOBS.values() if knob.synonym
+)  # fmt: skip
+
+BROKER_KNOBS: Final = _table(
+    *_TOPIC_DEFAULTS,
+    Knob("auto.create.topics.enable", _B, "true", "Metadata creates topics that are missing"),
+    Knob("auto.leader.rebalance.enable", _B, "true", "give partitions back to preferred leaders"),
+    Knob("leader.imbalance.check.interval.seconds", _L, "300", low=1, is_dynamic=False,
+         doc="how often preferred leaders are looked after"),
+    Knob("default.replication.factor", _I, "-1", low=-1, high=INT_MAX,
+         doc="of topics that do not say; -1: the lesser of 3 and the number of brokers (Kafka: 1)"),
+    Knob("num.partitions", _I, "1", "partitions of topics that do not say", low=1),
+    Knob("broker.session.timeout.ms", _I, "3000", low=100, is_dynamic=False,
+         doc="a broker silent for so long is fenced (Kafka: 9000)"),
+    Knob("broker.heartbeat.interval.ms", _I, "1000", low=10, is_dynamic=False,
+         doc="a third of the session timeout (Kafka: 2000)"),
+    Knob("replica.lag.time.max.ms", _L, "30000", low=1, is_dynamic=False,
+         doc="a follower not caught up for so long leaves the ISR"),
+    Knob("replica.fetch.backoff.ms", _I, "200", low=0, is_dynamic=False,
+         doc="before a refused stream is opened again"),
+    Knob("replica.fetch.max.bytes", _I, "1048576", low=0, is_dynamic=False,
+         doc="bytes of one partition in one push, read from the file"),
+    Knob("socket.request.max.bytes", _I, "104857600", low=1, is_dynamic=False,
+         doc="largest Produce request"),
+    Knob("queued.max.request.bytes", _L, "268435456", low=1, is_dynamic=False,
+         doc="bytes of requests in memory at which sockets are no longer read (Kafka: -1)"),
+    Knob("max.connections", _I, "4000", "client connections of a broker", low=0),
+    Knob("connections.max.idle.ms", _L, "600000", "an idle connection is closed after so long",
+         low=1, is_dynamic=False),
+    Knob("producer.id.expiration.ms", _I, "86400000", "a silent producer is forgotten", low=1),
+    Knob("log.retention.check.interval.ms", _L, "300000", low=1, is_dynamic=False,
+         doc="how often retention looks for segments to delete"),
+    Knob("log.flush.offset.checkpoint.interval.ms", _I, "60000", low=1, is_dynamic=False,
+         doc="how often the recovery point is written"),
+    Knob("replica.high.watermark.checkpoint.interval.ms", _L, "5000", low=1, is_dynamic=False,
+         doc="how often high watermarks are written"),
+    Knob("fetch.max.bytes", _I, "57671680", low=1024, is_dynamic=False,
+         doc="largest Fetch response"),
+    Knob("max.request.partition.size.limit", _I, "2000", low=1, is_dynamic=False,
+         doc="partitions in one DescribeTopicPartitions response"),
+    Knob("delete.topic.enable", _B, "true", "whether topics may be deleted", is_dynamic=False),
+    Knob("num.io.threads", _I, "1", is_dynamic=False, honoured=False,
+         reason="a kcluster broker is one thread and one loop"),
+    Knob("num.network.threads", _I, "1", is_dynamic=False, honoured=False,
+         reason="a kcluster broker is one thread and one loop"),
+)  # fmt: skip
+
+
+def check_topic_config(name: str, value: str) -> str:
+    """The value, checked. Raises ApiError INVALID_CONFIG with the reason otherwise."""
+    return _check(TOPIC_KNOBS, name, value, "topic")
+
+
+def check_broker_config(name: str, value: str, *, at_start: bool = False) -> str:
+    knob = BROKER_KNOBS.get(name)
+    if knob is not None and not knob.is_dynamic and not at_start:
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"{name} can only be set at start (-X)")
+    return _check(BROKER_KNOBS, name, value, "broker")
+
+
+def _check(knobs: dict[str, Knob], name: str, value: str, what: str) -> str:
+    knob = knobs.get(name)
+    if knob is None:
+        raise ApiError(ErrorCode.INVALID_CONFIG, f"unknown {what} config {name}")
+    problem = knob.check(value)
+    if problem is not None:
+        raise ApiError(ErrorCode.INVALID_CONFIG, problem)
+    return value
+
+
+class Settings:
+    """Values of knobs from layers, the first that has one wins: dynamic broker, dynamic
+    cluster-wide, `-X` at start, default. A topic's knob falls back to its synonym here."""
+
+    def __init__(self, static: Mapping[str, str] | None = None) -> None:
+        self.static = dict(static or {})
+        self.dynamic: dict[str, str] = {}
+        """Set by whoever watches the image: this broker's overrides over the cluster's."""
+
+    def text(self, name: str) -> str:
+        for layer in (self.dynamic, self.static):
+            if name in layer:
+                return layer[name]
+        return BROKER_KNOBS[name].default
+
+    def int(self, name: str) -> int:
+        return int(self.text(name))
+
+    def bool(self, name: str) -> bool:
+        return self.text(name).lower() == "true"
+
+    def topic_text(self, name: str, overrides: Mapping[str, str]) -> str:
+        if name in overrides:
+            return overrides[name]
+        knob = TOPIC_KNOBS[name]
+        return self.text(knob.synonym) if knob.synonym else knob.default
+
+    def log_config(self, overrides: Mapping[str, str]) -> LogConfig:
+        """The settings of one topic's logs."""
+
+        def number(name: str) -> int:
+            return int(self.topic_text(name, overrides))
+
+        return LogConfig(
+            segment_bytes=number("segment.bytes"),
+            segment_ms=number("segment.ms"),
+            segment_jitter_ms=number("segment.jitter.ms"),
+            segment_index_bytes=number("segment.index.bytes"),
+            index_interval_bytes=number("index.interval.bytes"),
+            retention_bytes=number("retention.bytes"),
+            retention_ms=number("retention.ms"),
+            flush_messages=number("flush.messages"),
+            flush_ms=number("flush.ms"),
+            file_delete_delay_ms=number("file.delete.delay.ms"),
+            max_message_bytes=number("max.message.bytes"),
+            timestamp_before_max_ms=number("message.timestamp.before.max.ms"),
+            timestamp_after_max_ms=number("message.timestamp.after.max.ms"),
+            is_log_append_time=self.topic_text("message.timestamp.type", overrides)
+            == "LogAppendTime",
+            min_insync_replicas=number("min.insync.replicas"),
+            allows_unclean_election=self.topic_text(
+                "unclean.leader.election.enable", overrides
+            ).lower()
+            == "true",
+            producer_id_expiration_ms=self.int("producer.id.expiration.ms"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """A topic's settings as its logs need them. Sizes in bytes, times in ms, -1 for no limit."""
+
+    segment_bytes: int = 1 << 30
+    segment_ms: int = 604_800_000
+    segment_jitter_ms: int = 0
+    segment_index_bytes: int = 10 << 20
+    index_interval_bytes: int = 4096
+    retention_bytes: int = -1
+    retention_ms: int = 604_800_000
+    flush_messages: int = LONG_MAX
+    flush_ms: int = LONG_MAX
+    file_delete_delay_ms: int = 60_000
+    max_message_bytes: int = 1_048_588
+    timestamp_before_max_ms: int = LONG_MAX
+    timestamp_after_max_ms: int = 3_600_000
+    is_log_append_time: bool = False
+    min_insync_replicas: int = 1
+    allows_unclean_election: bool = False
+    producer_id_expiration_ms: int = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds that are ours and not Kafka's knobs. Every queue, buffer and frame has one."""
+
+    other_request_bytes: int = 8 << 20
+    """Largest request that is not a Produce."""
+    header_tagged_fields: int = 16
+    requests_in_flight: int = 8
+    """Of one connection; then its socket is not read until one is answered."""
+    first_frame_ms: int = 10_000
+    frame_ms: int = 30_000
+    reply_queue_bytes: int = 128 << 20
+    """Of one connection; a reader slower than that is cut off."""
+    decode_objects: int = 200_000
+    """Array elements that decoding one request may make."""
+    follower_credit_bytes: int = 4 << 20
+    """Pushed to one follower broker and not yet acknowledged."""
+    bus_message_bytes: int = 128 << 20
+    send_queue_max: int = 10_000
+    """Messages waiting in one ZeroMQ socket."""
+    arena_bytes: int = 2 << 20
+    purgatory_requests: int = 10_000
+    """Requests of one broker that wait for a condition."""
+    metadata_tail_records: int = 10_000
+    """Committed metadata records kept in memory to bring brokers up to date."""
+    metadata_snapshot_records: int = 20_000
+    """Records after the last snapshot at which a new one is written."""
+    producers_per_partition: int = 10_000
+
+
+LIMITS: Final = Limits()

@@ -1,0 +1,138 @@
+"""The metadata log's records: the only thing that changes what the cluster is.
+
+Each is the value of one record in the metadata log, as MessagePack with its kind as tag. Fields
+are only ever added, with defaults. Modelled after KRaft's metadata records (KIP-500, KIP-631,
+KIP-966), where a name says the same it means the same.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ClusterCreated(msgspec.Struct, frozen=True, tag=True):
+    """First record of the log. `cluster_id` is 22 characters of base64."""
+
+    cluster_id: str
+
+
+class BrokerRegistered(msgspec.Struct, frozen=True, tag=True):
+    """A new incarnation, fenced until it is unfenced. The broker epoch is this record's offset."""
+
+    broker_id: int
+    broker_epoch: int
+    incarnation: int
+    host: str
+    port: int
+    endpoint: str
+    rack: str | None = None
+
+
+class BrokerFenced(msgspec.Struct, frozen=True, tag=True):
+    """Leads nothing, is in no ISR and takes no replicas, until it is unfenced."""
+
+    broker_id: int
+    broker_epoch: int
+
+
+class BrokerUnfenced(msgspec.Struct, frozen=True, tag=True):
+    broker_id: int
+    broker_epoch: int
+
+
+class BrokerShuttingDown(msgspec.Struct, frozen=True, tag=True):
+    """Controlled shutdown: its leaderships move away; it keeps being served until fenced."""
+
+    broker_id: int
+    broker_epoch: int
+
+
+class TopicCreated(msgspec.Struct, frozen=True, tag=True):
+    topic: str
+    topic_id: bytes
+
+
+class TopicDeleted(msgspec.Struct, frozen=True, tag=True):
+    """With all its partitions and configs. The id is never given again."""
+
+    topic_id: bytes
+
+
+class PartitionChanged(msgspec.Struct, frozen=True, tag=True):
+    """The whole state of a partition, new or changed: the last one counts.
+
+    Invariants: isr and elr are subsets of replicas and disjoint; leader is in isr, or -1 and
+    then isr may be empty; leader_epoch rises with every new leader, partition_epoch with
+    every change.
+    """
+
+    topic_id: bytes
+    partition: int
+    replicas: list[int]
+    """Assignment, the preferred leader first."""
+    isr: list[int]
+    leader: int
+    leader_epoch: int
+    partition_epoch: int
+    elr: list[int] = []
+    """Eligible leader replicas (KIP-966): not in sync, known to hold all that is committed."""
+    last_known_leader: int = -1
+    """Kept when isr and elr have run empty."""
+    recovering: bool = False
+    """The leader was elected although data may be missing; status says so."""
+
+
+class ConfigChanged(msgspec.Struct, frozen=True, tag=True):
+    """`value` None removes the override. `resource` is Kafka's type: 2 topic, 4 broker ("" =
+    the default of all brokers)."""
+
+    resource: int
+    name: str
+    key: str
+    value: str | None
+
+
+class ProducerIdsAllocated(msgspec.Struct, frozen=True, tag=True):
+    next_producer_id: int
+
+
+class FeatureChanged(msgspec.Struct, frozen=True, tag=True):
+    name: str
+    level: int
+
+
+Record = (
+    ClusterCreated
+    | BrokerRegistered
+    | BrokerFenced
+    | BrokerUnfenced
+    | BrokerShuttingDown
+    | TopicCreated
+    | TopicDeleted
+    | PartitionChanged
+    | ConfigChanged
+    | ProducerIdsAllocated
+    | FeatureChanged
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_record_decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
+_records_decoder: msgspec.msgpack.Decoder[list[Record]] = msgspec.msgpack.Decoder(list[Record])
+
+
+def encode(record: Record) -> bytes:
+    return _encoder.encode(record)
+
+
+def decode(value: bytes | memoryview) -> Record:
+    """Raises msgspec.DecodeError on anything else."""
+    return _record_decoder.decode(value)
+
+
+def encode_all(records: list[Record]) -> bytes:
+    """The payload of `Registered`, `MetadataDelta` and `Image`."""
+    return _encoder.encode(records)
+
+
+def decode_all(payload: bytes | bytearray | memoryview) -> list[Record]:
+    return _records_decoder.decode(payload)

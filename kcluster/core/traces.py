@@ -1,0 +1,123 @@
+"""State changes worth telling, as values: cores put them into the turn and never log.
+
+One stream of them feeds the log file, `kcluster events`, the screen and the simulator.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Trace(msgspec.Struct, frozen=True, tag=True):
+    """Base: `str()` is the line that a log or a golden script shows."""
+
+    def __str__(self) -> str:
+        fields = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__)
+        return f"{type(self).__name__}({', '.join(fields)})"
+
+
+class BecameLeader(Trace, frozen=True):
+    topic: str
+    partition: int
+    leader_epoch: int
+    log_end_offset: int
+
+
+class BecameFollower(Trace, frozen=True):
+    topic: str
+    partition: int
+    leader_epoch: int
+    leader: int
+
+
+class IsrShrunk(Trace, frozen=True):
+    topic: str
+    partition: int
+    isr: list[int]
+    cause: str
+
+
+class IsrExpanded(Trace, frozen=True):
+    topic: str
+    partition: int
+    isr: list[int]
+
+
+class IsrRefused(Trace, frozen=True):
+    topic: str
+    partition: int
+    error: str
+
+
+class Elected(Trace, frozen=True):
+    topic: str
+    partition: int
+    leader: int
+    leader_epoch: int
+    source: str
+    """isr, elr, unclean, lossy, preferred, none."""
+
+
+class BrokerFenced(Trace, frozen=True):
+    broker_id: int
+    cause: str
+
+
+class BrokerUnfenced(Trace, frozen=True):
+    broker_id: int
+    broker_epoch: int
+
+
+class BrokerRegistered(Trace, frozen=True):
+    broker_id: int
+    broker_epoch: int
+
+
+class Truncated(Trace, frozen=True):
+    topic: str
+    partition: int
+    from_offset: int
+    to_offset: int
+
+
+class SegmentRolled(Trace, frozen=True):
+    topic: str
+    partition: int
+    base_offset: int
+
+
+class SegmentDeleted(Trace, frozen=True):
+    topic: str
+    partition: int
+    base_offset: int
+    size_bytes: int
+    cause: str
+
+
+class LogRecovered(Trace, frozen=True):
+    topic: str
+    partition: int
+    log_end_offset: int
+    cut_bytes: int
+
+
+class LogOffline(Trace, frozen=True):
+    topic: str
+    partition: int
+    cause: str
+
+
+class TopicCreated(Trace, frozen=True):
+    topic: str
+    partitions: int
+    replication_factor: int
+
+
+class TopicDeleted(Trace, frozen=True):
+    topic: str
+
+
+class Warned(Trace, frozen=True):
+    """Something a person should read that has no kind of its own."""
+
+    text: str
