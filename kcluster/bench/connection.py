@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeVar
 from kcluster.errors import ApiError, ErrorCode, RemoteProtocolError, UsageError
 from kcluster.wire.apis import APIS
 from kcluster.wire.frame import parse_response_header, request_frame
-from kcluster.wire.message import Message, decode, encode_parts
+from kcluster.wire.message import Message, decode
 from kcluster.wire.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 
 CLIENT_ID: Final = "kcluster-bench"
@@ -82,9 +82,7 @@ class Connection:
         if version is None:
             version = self._highest(request.KEY)
         self._correlation += 1
-        parts = request_frame(
-            request.KEY, version, self._correlation, CLIENT_ID, encode_parts(request, version)
-        )
+        parts = request_frame(request, version, self._correlation, CLIENT_ID)
         self.socket.sendall(b"".join(parts))
         frame = self._frame()
         correlation, position = parse_response_header(frame, request.KEY, version)

@@ -245,7 +245,9 @@ def _connect(address: Address) -> socket.socket:
     try:
         connection = socket.create_connection(address, 5)
     except OSError as error:
-        raise UsageError(f"nothing answers at {address}", str(error), "kcluster status", 3) from None
+        raise UsageError(
+            f"nothing answers at {address}", str(error), "kcluster status", 3
+        ) from None
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
     connection.settimeout(STUCK_S)

@@ -54,6 +54,8 @@ class Place(enum.Enum):
     """So many records before the end."""
     TIME = "time"
     """The first record at or after a time in ms."""
+    NEAREST = "nearest"
+    """An offset, or what is nearest to it of what is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +116,7 @@ class ConsumerCore:
 
     # --- what the caller does
 
-    def assign(
-        self, topic: str, partitions: list[int] | None, start: From, now_ms: int
-    ) -> None:
+    def assign(self, topic: str, partitions: list[int] | None, start: From, now_ms: int) -> None:
         """Read these partitions, or all that the topic has when it is first seen."""
         self._wanted[topic] = (partitions, start)
         self.exchange.follow(topic, now_ms)
@@ -149,16 +149,15 @@ class ConsumerCore:
         return (
             not self._wanted
             and bool(self._partitions)
-            and all(
-                state.position >= state.end_offset >= 0 for state in self._partitions.values()
-            )
+            and all(state.position >= state.end_offset >= 0 for state in self._partitions.values())
         )
 
     def next_deadline(self) -> int | None:
         deadlines = [
             state.waits_until_ms
             for state in self._partitions.values()
-            if not state.is_asking and not self._is_full(state)
+            if not state.is_asking
+            and not self._is_full(state)
             and self.exchange.leader(state.tp) not in self._fetching
         ]
         exchange = self.exchange.next_deadline()
@@ -256,7 +255,7 @@ class ConsumerCore:
             LIST_OFFSETS_VERSION,
             ListOffsetsResponse,
             done,
-            now_ms,
+            now_ms=now_ms,
         )
 
     def _looked_up(
@@ -294,6 +293,8 @@ class ConsumerCore:
                 found = state.lookup.get(state.start.value)
                 if found is not None:
                     state.position = found if found >= 0 else end
+            case Place.NEAREST:
+                state.position = max(first, min(state.start.value, end))
             case Place.OFFSET if first <= state.start.value <= end:
                 state.position = state.start.value
             case Place.OFFSET:
@@ -339,8 +340,8 @@ class ConsumerCore:
             FETCH_VERSION,
             FetchResponse,
             done,
-            now_ms,
-            self.settings.max_wait_ms + self.exchange.patience.request_ms,
+            now_ms=now_ms,
+            timeout_ms=self.settings.max_wait_ms + self.exchange.patience.request_ms,
         )
 
     def _fetched(
@@ -357,9 +358,11 @@ class ConsumerCore:
         for topic in response.responses:
             for data in topic.partitions:
                 tp = TopicPartition(topic.topic, data.partition_index)
-                state, generation, position = asked.get(tp, (None, 0, 0))
+                if tp not in asked:
+                    continue
+                state, generation, position = asked[tp]
                 # Not what is wanted any more: it was moved meanwhile.
-                if state is None or (state.generation, state.position) != (generation, position):
+                if (state.generation, state.position) != (generation, position):
                     continue
                 self._take_in(state, data, now_ms)
 
@@ -367,7 +370,7 @@ class ConsumerCore:
         code = ErrorCode(data.error_code)
         if code == ErrorCode.OFFSET_OUT_OF_RANGE:
             # Retention took what is wanted: look again where the log begins and ends.
-            state.start = From(Place.START)
+            state.start = From(Place.NEAREST, state.position)
             state.position, state.lookup = -1, {}
         elif code in ASK_AGAIN:
             leader = data.current_leader

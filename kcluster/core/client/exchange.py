@@ -136,9 +136,11 @@ class Exchange:
         version: int,
         response: type[Message],
         done: Callable[[Any, int], None],
+        *,
         now_ms: int,
         timeout_ms: int | None = None,
     ) -> None:
+        """`done(response or None, now_ms)` is called once, in a later call of this object."""
         correlation = self._correlation()
         wait_ms = self.patience.request_ms if timeout_ms is None else timeout_ms
         self._pending[correlation] = _Pending(broker_id, now_ms + wait_ms, done)
@@ -235,7 +237,7 @@ class Exchange:
             METADATA_VERSION,
             MetadataResponse,
             self._described,
-            now_ms,
+            now_ms=now_ms,
         )
 
     def refresh_soon(self, now_ms: int) -> None:

@@ -298,9 +298,9 @@ class ProducerCore:
             PRODUCE_VERSION,
             ProduceResponse,
             lambda response, now_ms: self._answered(state, response, now_ms),
-            now_ms,
+            now_ms=now_ms,
             # The broker gives up first, so that its answer says what became of the batch.
-            self.settings.request_ms + 1000,
+            timeout_ms=self.settings.request_ms + 1000,
         )
 
     def _seal(self, state: _Partition, batch: _Batch) -> None:
@@ -384,7 +384,7 @@ class ProducerCore:
             INIT_PRODUCER_ID_VERSION,
             InitProducerIdResponse,
             self._got_producer_id,
-            now_ms,
+            now_ms=now_ms,
         )
 
     def _got_producer_id(self, response: InitProducerIdResponse | None, now_ms: int) -> None:

@@ -13,7 +13,8 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from kcluster.errors import ErrorCode
-from kcluster.wire.apis import APIS
+from kcluster.wire.apis import API_VERSIONS, APIS
+from kcluster.wire.message import encode_parts
 from kcluster.wire.messages.api_versions import (
     ApiVersion,
     ApiVersionsRequest,
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from kcluster.core.broker.connections import Call
     from kcluster.core.turn import Turn
 
-KEY: Final = 18
-
 SUPPORTED_FEATURES: Final[dict[str, tuple[int, int]]] = {}
 """Name to (lowest, highest) level. Empty: group and transaction features come with them."""
 
@@ -37,8 +36,11 @@ _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?\Z")
 
 def handle(
     broker: BrokerCore, call: Call, request: ApiVersionsRequest, turn: Turn
-) -> ApiVersionsResponse:
+) -> ApiVersionsResponse | None:
     version = call.header.api_version
+    if not APIS[API_VERSIONS].serves(version):
+        call.answer_parts(turn, encode_parts(_what_is_served(), 0))
+        return None
     if version >= 3 and not (
         _SOFTWARE.match(request.client_software_name)
         and _SOFTWARE.match(request.client_software_version)
@@ -63,12 +65,12 @@ def handle(
     )
 
 
-def unknown_version() -> ApiVersionsResponse:
-    """The answer to an ApiVersions request of any other version; to be encoded as version 0."""
-    low, high = APIS[KEY].advertised
+def _what_is_served() -> ApiVersionsResponse:
+    """For a client that asked in a version of the future."""
+    low, high = APIS[API_VERSIONS].advertised
     return ApiVersionsResponse(
         error_code=ErrorCode.UNSUPPORTED_VERSION,
-        api_keys=[ApiVersion(api_key=KEY, min_version=low, max_version=high)],
+        api_keys=[ApiVersion(api_key=API_VERSIONS, min_version=low, max_version=high)],
     )
 
 

@@ -14,7 +14,7 @@ from kcluster.core.broker.handlers import operations
 from kcluster.core.metadata.records import PartitionChanged
 from kcluster.core.metadata.topic_names import INTERNAL_TOPICS, topic_name_problem
 from kcluster.errors import ErrorCode
-from kcluster.model import NO_LEADER, ZERO_TOPIC_ID
+from kcluster.model import NO_LEADER, ZERO_TOPIC_ID, TopicId
 from kcluster.wire.messages import describe_topic_partitions as wire
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def handle(
         if room == 0:
             response.next_cursor = wire.Cursor(topic_name=name, partition_index=start)
             break
-        states = [state for _, state in sorted(topic.partitions.items()) if state.partition >= start]
+        states = [
+            state for _, state in sorted(topic.partitions.items()) if state.partition >= start
+        ]
         response.topics.append(_described(image, topic, states[:room]))
         if len(states) > room:
             response.next_cursor = wire.Cursor(
@@ -86,7 +88,7 @@ def _described(
 ) -> wire.DescribeTopicPartitionsResponseTopic:
     return wire.DescribeTopicPartitionsResponseTopic(
         name=topic.name,
-        topic_id=topic.id,
+        topic_id=TopicId(topic.id),
         is_internal=topic.name in INTERNAL_TOPICS,
         partitions=[_partition(image, state) for state in states],
         topic_authorized_operations=operations.topic_operations(True),

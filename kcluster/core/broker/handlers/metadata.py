@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Final
 from kcluster.core.broker.handlers import operations
 from kcluster.core.metadata.topic_names import INTERNAL_TOPICS, topic_name_problem
 from kcluster.errors import ErrorCode
-from kcluster.model import NO_LEADER, ZERO_TOPIC_ID
+from kcluster.model import NO_LEADER, ZERO_TOPIC_ID, TopicId
+from kcluster.wire.apis import CREATE_TOPICS
 from kcluster.wire.message import decode, encode
 from kcluster.wire.messages.create_topics import (
     CreatableTopic,
@@ -51,7 +52,6 @@ CREATION_MS: Final = 1500
 """How long an answer waits for automatic creation: above the 1 s that the controller gives the
 other brokers to apply it, below any client's request timeout."""
 
-CREATE_TOPICS: Final = 19
 CREATE_TOPICS_VERSION: Final = 7
 
 
@@ -129,7 +129,9 @@ def _asks_all(version: int, request: MetadataRequest) -> bool:
 
 def _asked_names(request: MetadataRequest) -> list[str]:
     """Without repetitions, in the order of the request."""
-    return list(dict.fromkeys(topic.name for topic in request.topics or () if topic.name is not None))
+    return list(
+        dict.fromkeys(topic.name for topic in request.topics or () if topic.name is not None)
+    )
 
 
 def _asked_ids(version: int, request: MetadataRequest) -> list[bytes]:
@@ -164,10 +166,12 @@ def _refused(request: MetadataRequest, code: ErrorCode) -> MetadataResponse:
 # --- topics -------------------------------------------------------------------------------
 
 
-def _topic(broker: BrokerCore, request: MetadataRequest, topic: TopicImage) -> MetadataResponseTopic:
+def _topic(
+    broker: BrokerCore, request: MetadataRequest, topic: TopicImage
+) -> MetadataResponseTopic:
     return MetadataResponseTopic(
         name=topic.name,
-        topic_id=topic.id,
+        topic_id=TopicId(topic.id),
         is_internal=topic.name in INTERNAL_TOPICS,
         partitions=[_partition(broker, state) for _, state in sorted(topic.partitions.items())],
         topic_authorized_operations=operations.topic_operations(
@@ -194,7 +198,7 @@ def _no_topic(code: int, name: str | None, topic_id: bytes) -> MetadataResponseT
     return MetadataResponseTopic(
         error_code=code,
         name=name,
-        topic_id=topic_id,
+        topic_id=TopicId(topic_id),
         is_internal=name in INTERNAL_TOPICS,
         partitions=[],
     )
@@ -241,9 +245,7 @@ def _to_create(broker: BrokerCore, version: int, request: MetadataRequest) -> li
         return []
     # Internal topics are made by whoever needs them, with settings of their own.
     return [
-        name
-        for name in missing
-        if name not in INTERNAL_TOPICS and topic_name_problem(name) is None
+        name for name in missing if name not in INTERNAL_TOPICS and topic_name_problem(name) is None
     ]
 
 
