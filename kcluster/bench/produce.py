@@ -75,14 +75,14 @@ class Round:
         return self.records / self.seconds
 
 
-def build(load: Load, seed: int = 0) -> tuple[list[bytes], int]:
+def build(load: Load, seed: int = 0) -> tuple[list[bytearray], int]:
     """(batches to send in turn, records in each). Values are random: nothing compresses them."""
     chance = random.Random(seed)
     now_ms = int(time.time() * 1000)
 
-    def batch(count: int) -> bytes:
+    def batch(count: int) -> bytearray:
         values = (chance.randbytes(load.record_bytes) for _ in range(count))
-        return build_batch([Record(i, now_ms, None, value, []) for i, value in enumerate(values)])
+        return build_batch([Record(value, timestamp=now_ms) for value in values])
 
     one, many = len(batch(1)), len(batch(17))
     each = (many - one) / 16
@@ -98,7 +98,7 @@ class _Lane:
 
     socket: socket.socket
     partition: int
-    frames: list[tuple[bytes, bytes]]
+    frames: list[tuple[bytes, bytearray]]
     """(head, batch) of each distinct request."""
     answer_bytes: int
     error_at: int
@@ -110,7 +110,7 @@ class _Lane:
     sent_at: deque[float] = field(default_factory=deque)
 
     def send(self, count: int) -> None:
-        parts: list[bytes | memoryview] = []
+        parts: list[bytes | bytearray | memoryview] = []
         for _ in range(count):
             parts += self.frames[self.next_frame]
             self.next_frame = (self.next_frame + 1) % len(self.frames)
@@ -158,7 +158,7 @@ class Lanes:
     """All connections of one load to one topic."""
 
     def __init__(
-        self, load: Load, topic: str, leaders: dict[int, Address], batches: list[bytes]
+        self, load: Load, topic: str, leaders: dict[int, Address], batches: list[bytearray]
     ) -> None:
         self.load = load
         self.batch_bytes = sum(map(len, batches)) / len(batches)

@@ -34,16 +34,13 @@ from kcluster.wire.messages.list_offsets import (
     ListOffsetsResponse,
     ListOffsetsTopic,
 )
-from kcluster.wire.records import Record, batches, read_records
+from kcluster.wire.records import Record, batches, check_crc, read_records
 
 FETCH_VERSION: Final = 12
 LIST_OFFSETS_VERSION: Final = 7
 
 LATEST: Final = -1
 EARLIEST: Final = -2
-
-CONTROL_BATCH: Final = 0x20
-"""Bit of a batch's attributes: markers of transactions, not records for anybody."""
 
 
 class Place(enum.Enum):
@@ -384,12 +381,15 @@ class ConsumerCore:
 
     def _read(self, state: _Partition, buffer: memoryview) -> None:
         for position, header in batches(buffer):
-            size = header.size
-            if not header.attributes & CONTROL_BATCH:
-                for record in read_records(buffer[position : position + size]):
+            if not check_crc(buffer, position, header.size):
+                message = f"{state.tp}: the batch at offset {header.base_offset} is damaged"
+                self._give_up(state, ApiError(ErrorCode.CORRUPT_MESSAGE, message))
+                return
+            if not header.is_control:
+                for record in read_records(buffer, position):
                     if record.offset >= state.position:
                         self._records.append(Consumed(state.tp, record))
                         state.buffered += 1
                         state.position = record.offset + 1
             # A compacted batch may end without its last records.
-            state.position = max(state.position, header.base_offset + header.last_offset_delta + 1)
+            state.position = max(state.position, header.last_offset + 1)

@@ -22,6 +22,7 @@ from kcluster.core.client.exchange import ASK_AGAIN, NOT_THE_LEADER, Exchange, T
 from kcluster.core.client.partitioner import StickyPartitions, partition_of_key
 from kcluster.errors import ErrorCode
 from kcluster.model import NO_LEADER, TopicPartition
+from kcluster.wire.compression import Compression
 from kcluster.wire.messages.init_producer_id import (
     InitProducerIdRequest,
     InitProducerIdResponse,
@@ -47,7 +48,7 @@ NO_PRODUCER: Final = -1
 @dataclass(frozen=True, slots=True)
 class ProducerSettings:
     acks: int = -1
-    compression: str = "none"
+    compression: Compression = Compression.NONE
     is_idempotent: bool = True
     """Only with acks=all."""
     linger_ms: int = 5
@@ -93,7 +94,7 @@ class _Batch:
     entries: list[_Entry] = field(default_factory=list)
     size: int = 0
     closes_at_ms: int = 0
-    payload: bytes | None = None
+    payload: bytearray | None = None
     """The bytes as sent: once made they never change."""
     producer: int = NO_PRODUCER
 
@@ -314,8 +315,8 @@ class ProducerCore:
             batch.producer = self._producer_id
         batch.payload = build_batch(
             [
-                Record(i, entry.timestamp_ms, entry.key, entry.value, entry.headers)
-                for i, entry in enumerate(batch.entries)
+                Record(entry.value, entry.key, entry.headers, entry.timestamp_ms)
+                for entry in batch.entries
             ],
             compression=self.settings.compression,
             producer_id=self._producer_id if self._is_idempotent else -1,
