@@ -282,6 +282,9 @@ class Exchange:
                     known.broker_id = partition.leader_id
                     known.leader_epoch = partition.leader_epoch
                 wants_more = wants_more or known.broker_id == NO_LEADER
-        if wants_more:
+        if self.topics.keys() - {topic.name for topic in response.topics}:
+            # Followed since the question left.
+            self.refresh(now_ms)
+        elif wants_more:
             self.refresh_soon(now_ms)
         self.on_metadata(now_ms)

@@ -204,4 +204,6 @@ class ClusterOfLists:
                     data.records = bytes(next(wanted, b""))
                 partitions.append(data)
             responses.append(fetch.FetchableTopicResponse(topic=topic.topic, partitions=partitions))
+        if not any(data.records or data.error_code for r in responses for data in r.partitions):
+            self.now_ms += request.max_wait_ms
         return fetch.FetchResponse(responses=responses)
