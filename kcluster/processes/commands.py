@@ -45,7 +45,7 @@ class ControlServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._decoder = msgspec.msgpack.Decoder(c.Asked)
         self._encoder = msgspec.msgpack.Encoder()
-        self._fd = self._socket.getsockopt(zmq.FD)
+        self._fd: int = self._socket.getsockopt(zmq.FD)  # type: ignore[assignment]
         loop.add_reader(self._fd, self._drain)
         loop.call_soon(self._drain)
 
@@ -56,7 +56,7 @@ class ControlServer:
 
     def _drain(self) -> None:
         """The descriptor tells of changes only, so everything is taken each time."""
-        while self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             identity, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
             try:
                 asked = self._decoder.decode(frames[-1] if frames else b"")

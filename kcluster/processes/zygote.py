@@ -29,7 +29,7 @@ from pathlib import Path
 
 import msgspec
 
-import kcluster
+from kcluster.processes.launch import server_environment
 from kcluster.processes.server import ServerArguments, leave
 from kcluster.world import platform
 
@@ -97,7 +97,7 @@ class Spawner:
         """The pid of a new server process, a child of this one."""
         if self._zygote is not None:
             assert self._loop is not None
-            answer = self._loop.create_future()
+            answer: asyncio.Future[int] = self._loop.create_future()
             try:
                 self._zygote.send(_encode(Fork(entry, arguments)))
             except OSError:
@@ -146,21 +146,8 @@ class Spawner:
                 env=server_environment(),
             )
         process.returncode = 0  # the supervisor reaps it; Popen must not
-        return process.pid
-
-
-def server_environment() -> dict[str, str]:
-    """Of a server process: bytecode is cached, asserts are on, and our code is found."""
-    environment = dict(os.environ)
-    # Without them our own .pyc would be compiled anew at every start, or the asserts that keep
-    # a broken broker from going on would be gone.
-    for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONOPTIMIZE", "PYTHONSTARTUP", "PYTHONINSPECT"):
-        environment.pop(name, None)
-    root = str(Path(kcluster.__file__).parent.parent)
-    path = environment.get("PYTHONPATH", "")
-    if root not in path.split(os.pathsep):
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, path)))
-    return environment
+        pid: int = process.pid
+        return pid
 
 
 # --- in the zygote ------------------------------------------------------------------------
@@ -168,6 +155,7 @@ def server_environment() -> dict[str, str]:
 
 def _zygote(channel: int, supervisor: int) -> int:
     """Serve requests until the supervisor is gone."""
+    platform.name_process("kc-zygote")
     platform.new_session()
     if not platform.die_with_parent(supervisor):
         return 1
