@@ -64,7 +64,10 @@ def compress(data: bytes | bytearray | memoryview, compression: Compression) -> 
         case Compression.SNAPPY:
             return _compress_xerial(memoryview(data), cramjam)
         case Compression.LZ4:
-            return bytes(cramjam.lz4.compress(data))
+            # Kafka's reader takes frames of independent blocks only; cramjam links them.
+            compressor = cramjam.lz4.Compressor(level=1, block_linked=False)
+            compressor.compress(data)
+            return bytes(compressor.finish())
         case _:
             return bytes(cramjam.zstd.compress(data, level=3))
 
