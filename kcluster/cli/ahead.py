@@ -14,6 +14,6 @@ def launch() -> None:
 
 def take() -> Launch:
     """The one that was started ahead, or one started now."""
-    global _started  # noqa: PLW0603
+    global _started
     started, _started = _started, None
     return started or Launch()

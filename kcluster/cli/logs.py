@@ -45,9 +45,7 @@ def logs(
                 f"no log of {name}", f"there are {', '.join(valid)}", "kcluster logs", 4
             )
     tails = [_Tail(directory / "logs" / f"{name}.log", name) for name in names]
-    found = sorted(
-        (line for tail in tails for line in tail.read()), key=lambda line: line[0]
-    )
+    found = sorted((line for tail in tails for line in tail.read()), key=lambda line: line[0])
     for _, text in found[-lines:] if lines else []:
         output.data(text)
     while follow:

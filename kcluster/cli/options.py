@@ -34,7 +34,6 @@ OutputFormat = Annotated[
 DEFAULT_CLUSTER = "dev"
 
 
-
 def milliseconds(text: str) -> int:
     """ "500ms", "5s", "2m" or plain seconds. UsageError otherwise."""
     for unit, factor in (("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)):

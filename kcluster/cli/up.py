@@ -26,8 +26,9 @@ BROKERS_MAX = 64
 def up(
     brokers: Annotated[
         int | None,
-        typer.Option("-n", "--brokers", help="How many; 3 for a new cluster.", min=1,
-                     max=BROKERS_MAX),
+        typer.Option(
+            "-n", "--brokers", help="How many; 3 for a new cluster.", min=1, max=BROKERS_MAX
+        ),
     ] = None,
     cluster: ClusterName = DEFAULT_CLUSTER,
     port: Annotated[
@@ -38,9 +39,7 @@ def up(
         bool, typer.Option("--any-port", help="Take free ports when the usual ones are in use.")
     ] = False,
     host: Annotated[str | None, typer.Option(help="Where brokers listen.")] = None,
-    advertise: Annotated[
-        str | None, typer.Option(help="The host that clients are told.")
-    ] = None,
+    advertise: Annotated[str | None, typer.Option(help="The host that clients are told.")] = None,
     dir: Annotated[Path | None, typer.Option("--dir", help="Where the data lives.")] = None,
     detach: Annotated[
         bool, typer.Option("-d", "--detach", help="Return when the cluster takes writes.")
@@ -75,9 +74,7 @@ def up(
                 f"-X {key}={value}: {error.message}", "", "kcluster up --help", 2
             ) from error
     if restart not in (None, "no", "on-failure", "always"):
-        raise UsageError(
-            f"--restart {restart}: unknown", "it is no, on-failure or always", "", 2
-        )
+        raise UsageError(f"--restart {restart}: unknown", "it is no, on-failure or always", "", 2)
     if ephemeral and dir is not None:
         raise UsageError("--ephemeral and --dir exclude each other", "", "kcluster up --help", 2)
     request = c.Up(
