@@ -39,7 +39,7 @@ class ControlTimeout(UsageError):
 
 
 def _dealer(context: zmq.Context[Any], endpoint: str) -> zmq.Socket[bytes]:
-    socket = context.socket(zmq.DEALER)
+    socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
     socket.setsockopt(zmq.MAXMSGSIZE, LIMITS.bus_message_bytes)

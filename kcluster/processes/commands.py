@@ -191,7 +191,7 @@ class Commands:
         deadline = now_ms() + command.timeout_ms
         for id in command.ids:
             if await supervisor.gone([id], deadline):
-                moments.append(_moment("died", roster[id]))
+                moments.append(_death(roster[id]))
                 if command.restart_after_ms is not None:
                     supervisor.restart_later(id, command.restart_after_ms)
         return c.Done(command.ids, moments)
@@ -238,7 +238,7 @@ class Commands:
             for id in alive:
                 supervisor.signal(supervisor.roster[id], signal.SIGKILL)
             await supervisor.gone(alive)
-        moments += [_moment("died", supervisor.roster[id]) for id in alive]
+        moments += [_death(supervisor.roster[id]) for id in alive]
         return c.Done(command.ids, moments)
 
     def _pause(self, command: c.Pause) -> c.Answer:
@@ -284,3 +284,7 @@ class Commands:
 
 def _moment(event: str, process: ServerProcess) -> c.Moment:
     return c.Moment(event, process.id, process.incarnation, time.monotonic_ns())
+
+
+def _death(process: ServerProcess) -> c.Moment:
+    return c.Moment("died", process.id, process.incarnation, process.ended_ns)

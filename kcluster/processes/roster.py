@@ -48,6 +48,8 @@ class ServerProcess:
     """Why its death, when it comes, is by command: "killed" or "stopped"; empty when it is not."""
     last_words: str = ""
     last_end: str = ""
+    ended_ns: int = 0
+    """Monotonic clock when the last death was heard of."""
     failures: int = 0
     """Deaths in a row, each soon after its start."""
 

@@ -212,6 +212,7 @@ class Supervisor:
 
     def _died(self, process: ServerProcess, incarnation: int, status: int) -> None:
         """Its parent knows first: tell everybody before anything else."""
+        process.ended_ns = time.monotonic_ns()
         self._watches.pop(process.id, None)
         if handle := self._resumes.pop(process.id, None):
             handle.cancel()
