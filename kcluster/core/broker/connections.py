@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from kcluster.core.broker.handlers import handler_of
+from kcluster.core.broker.handlers import handler_of, unknown_api_versions
 from kcluster.core.turn import Buffer, Files, Part, Span, Turn
 from kcluster.errors import RemoteProtocolError
 from kcluster.wire import bus
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from kcluster.core.broker.broker import BrokerCore
 
 _LENGTH_PREFIX_BYTES: Final = 4
-_API_VERSIONS: Final = 18
 
 
 class Call:
@@ -56,7 +55,7 @@ class Call:
         """With a body that is encoded already."""
         header = self.header
         self.parts = response_frame(
-            APIS[header.api_key], header.api_version, header.correlation_id, body
+            header.api_key, header.api_version, header.correlation_id, body
         )
         self._connections.answered(turn, self)
 
@@ -81,21 +80,14 @@ class Connections:
         """Serve one frame. It must be writable, and hold until the end of the turn."""
         try:
             header, position = parse_request_header(frame)
-            api = APIS.get(header.api_key)
             handler = handler_of(header.api_key)
-            if api is None or handler is None:
+            if handler is None:
                 raise RemoteProtocolError(f"api key {header.api_key} is not served")
-            low, high = api.versions
             call = Call(self, connection, header, frame[position:])
-            if low <= header.api_version <= high:
+            api = APIS[header.api_key]
+            message = None
+            if api.serves(header.api_version):
                 message = decode(api.request, frame, header.api_version, position)
-            elif header.api_key == _API_VERSIONS:
-                # Answered with what is served, in version 0, whatever the body may hold.
-                message = api.request()
-            else:
-                raise RemoteProtocolError(
-                    f"version {header.api_version} of {api.name} is not served"
-                )
         except RemoteProtocolError:
             self.close(turn, connection)
             return
@@ -103,6 +95,11 @@ class Connections:
         if calls is None:
             calls = self._calls[connection] = deque()
         calls.append(call)
+        if message is None:
+            # Only ApiVersions comes this far in a version that is not served: version 0 of its
+            # answer says which are (KIP-511).
+            call.answer_parts(turn, encode_parts(unknown_api_versions(), 0))
+            return
         response = handler(broker, call, message, turn)
         if response is not None:
             call.answer(turn, response)
