@@ -130,6 +130,8 @@ class Ledger:
         """(digest, who) of the metadata image, by its end offset."""
         self.running: dict[int, int] = {}
         """Incarnation by broker, of those that run."""
+        self.registered: dict[int, int] = {}
+        """Incarnation by broker, as the controller has it."""
         self.checks = 0
 
     def partition(self, topic_id: bytes, tp: TopicPartition) -> _Partition:
@@ -376,6 +378,9 @@ class Ledger:
         for broker in (*state.isr, *state.elr):
             replica = truth.replicas.get(broker)
             if replica is None or self.running.get(broker) != replica.seen.incarnation:
+                continue
+            if self.registered.get(broker) != replica.seen.incarnation:
+                # The controller has not heard yet how its logs came back.
                 continue
             require(
                 replica.seen.log_end_offset >= truth.committed_end, 2,

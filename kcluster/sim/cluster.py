@@ -67,6 +67,10 @@ class ClientEnd(Protocol):
 
     def replied(self, connection: int, frame: bytes) -> None: ...
 
+    def sees_leaving(self, connection: int, frame: bytes) -> None:
+        """As the reply leaves the broker; called once the turn that made it is over."""
+        ...
+
     def closed(self, connection: int) -> None: ...
 
 
@@ -166,7 +170,7 @@ class SimCluster:
             scheduler=self.scheduler,
             disk=process.disk,
             network=self.network,
-            connections=self.connections.of(process, incarnation),
+            connections=self.connections,
             random=self.random(f"world {id} {incarnation}"),
             post=process.post,
             tell=lambda trace: self._traced(process, trace),
@@ -316,6 +320,7 @@ class SimCluster:
     def _turned(self, process: Process, events: list[Event]) -> None:
         for watcher in self.watchers:
             watcher(process, events)
+        self.connections.turn_is_over()
 
     def _traced(self, process: Process, trace: Any) -> None:
         self.note(f"{process.id} {trace}")
@@ -345,11 +350,7 @@ class Connections:
         self._open: dict[int, _Connection] = {}
         self._next = 1
         self._random = cluster.random("connections")
-        self.taps: list[Callable[[int, int, bytes], None]] = []
-        """Told (broker, connection, frame) of each reply as it leaves the broker."""
-
-    def of(self, process: Process, incarnation: int) -> ProcessConnections:
-        return ProcessConnections(self, process.id)
+        self._left: list[tuple[ClientEnd, int, bytes]] = []
 
     def connect(self, id: int, client: ClientEnd) -> int | None:
         """None when it is refused: nobody listens there."""
@@ -382,12 +383,16 @@ class Connections:
             if link.process.incarnation == link.incarnation:
                 link.process.post(Disconnected(connection))
 
-    def reply(self, broker: int, connection: int, frame: bytes) -> None:
+    def turn_is_over(self) -> None:
+        left, self._left = self._left, []
+        for client, connection, frame in left:
+            client.sees_leaving(connection, frame)
+
+    def reply(self, connection: int, frame: bytes) -> None:
         link = self._open.get(connection)
         if link is None or not link.is_open:
             return
-        for tap in self.taps:
-            tap(broker, connection, frame)
+        self._left.append((link.client, connection, frame))
         self._later(link, lambda: link.client.replied(connection, frame))
 
     def close(self, connection: int) -> None:
@@ -405,20 +410,6 @@ class Connections:
         arrival = self._cluster.scheduler.now_us + self._random.randint(*CLIENT_DELAY_US)
         link.to_client_us = arrival = max(arrival, link.to_client_us)
         self._cluster.scheduler.at(arrival, action)
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessConnections:
-    """What a process sees of `Connections`: its replies and closes."""
-
-    all: Connections
-    id: int
-
-    def reply(self, connection: int, frame: bytes) -> None:
-        self.all.reply(self.id, connection, frame)
-
-    def close(self, connection: int) -> None:
-        self.all.close(connection)
 
 
 def _endpoint(id: int, incarnation: int) -> str:

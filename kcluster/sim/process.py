@@ -125,6 +125,7 @@ class Process:
         try:
             run_turn(self.core, events, self._turn, self.world)
         except Killed:
+            self.watch(self, events)
             self.ended(self, KILLED)
             return
         except DiskError as error:

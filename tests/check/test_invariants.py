@@ -28,6 +28,7 @@ class Story:
             for id in self.logs
         }
         self.ledger.running = {id: 10 + id for id in self.logs}
+        self.ledger.registered = dict(self.ledger.running)
         self.state = PartitionChanged(ID, 0, [1, 2, 3], [1, 2, 3], 1, 0, 0)
         self.alive = ALL
         self.ledger.partition_state(TP, self.state, self.alive)
