@@ -23,7 +23,7 @@ from kcluster.sim.cluster import SimCluster
 from kcluster.sim.scheduler import MS
 from kcluster.wire import frame as framing
 from kcluster.wire.apis import APIS
-from kcluster.wire.message import Message, decode, encode
+from kcluster.wire.message import Message, decode
 from kcluster.wire.messages import create_topics as ct
 from kcluster.wire.messages import delete_topics as dt
 from kcluster.wire.messages import fetch as f
@@ -124,10 +124,7 @@ class SimClient:
         self._correlation += 1
         correlation = self._correlation
         self._waiting[connection, correlation] = _Waiting(call, done)
-        api = call.request.KEY
-        parts = framing.request_frame(
-            api, call.version, correlation, self.name, encode(call.request, call.version)
-        )
+        parts = framing.request_frame(call.request, call.version, correlation, self.name)
         data = b"".join(bytes(part) for part in parts)
         self.cluster.connections.request(connection, data[4:])
         self.cluster.scheduler.after(
@@ -158,7 +155,7 @@ class SimClient:
         if waiting is None:
             return None, None
         key, version = waiting.call.request.KEY, waiting.call.version
-        _, position = framing.parse_response_header(memoryview(frame), key, version)
+        _, position = framing.parse_response_header(frame, key, version)
         return waiting, decode(APIS[key].response, frame, version, position)
 
     def closed(self, connection: int) -> None:

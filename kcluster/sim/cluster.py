@@ -186,6 +186,7 @@ class SimCluster:
             _endpoint(id, incarnation),
         )
         process.begin(incarnation, world, self.make[id](birth))
+        process.first_turn()
         self.announce()
         self.network.opened(id)
 

@@ -62,6 +62,7 @@ class Process:
     turns: int = 0
     _turn: Turn = field(default_factory=Turn)
     _is_armed: bool = False
+    _is_first: bool = True
     _paused_us: int = 0
 
     @property
@@ -77,6 +78,13 @@ class Process:
         self.inbox.clear()
         self._turn = Turn()
         self._is_armed = False
+        self._is_first = True
+
+    def first_turn(self) -> None:
+        """Without events: a core loads what its disk has."""
+        incarnation = self.incarnation
+        self._is_armed = True
+        self.scheduler.after(1, lambda: self._wake_up(incarnation))
 
     def post(self, arrival: Arrival) -> None:
         """It has arrived at the process; its next turn takes it."""
@@ -106,7 +114,8 @@ class Process:
             event = self._event(arrival)
             if event is not None:
                 events.append(event)
-        if events:
+        if events or self._is_first:
+            self._is_first = False
             self.run(events)
 
     def _event(self, arrival: Arrival) -> Event | None:

@@ -82,6 +82,8 @@ class Watch:
             self._controller = process.incarnation
             self._states.clear()
             self.ledger.controller_restarted()
+        if core.log.committed_offset:
+            self._look_at_image(process, core.log.image)
         alive = frozenset(broker.id for broker in image.alive())
         self.ledger.registered = {id: broker.incarnation for id, broker in image.brokers.items()}
         for topic in image.topics.values():
