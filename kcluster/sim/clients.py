@@ -18,9 +18,10 @@ from typing import Any
 
 from kcluster.check.history import FAIL, OK, History, Sent
 from kcluster.errors import ErrorCode
-from kcluster.model import TopicPartition
+from kcluster.model import ZERO_TOPIC_ID, TopicId, TopicPartition
 from kcluster.sim.cluster import SimCluster
 from kcluster.sim.scheduler import MS
+from kcluster.sim.world import WALL_START_MS
 from kcluster.wire import frame as framing
 from kcluster.wire.apis import APIS
 from kcluster.wire.message import Message, decode
@@ -68,7 +69,7 @@ class SimClient:
         self.history = history
         self.random = cluster.random(f"client {name}")
         self.leaders: dict[TopicPartition, int] = {}
-        self.topic_ids: dict[str, bytes] = {}
+        self.topic_ids: dict[str, TopicId] = {}
         self.is_stopped = False
         self.running = 0
         """Lives that have not ended."""
@@ -181,7 +182,7 @@ class SimClient:
         for told in response.topics:
             if told.error_code or told.name is None:
                 continue
-            self.topic_ids[told.name] = bytes(told.topic_id)
+            self.topic_ids[told.name] = told.topic_id
             for partition in told.partitions:
                 tp = TopicPartition(told.name, partition.partition_index)
                 if partition.leader_id >= 0:
@@ -369,16 +370,16 @@ class Producer:
             yield Sleep(RETRY_BACKOFF_MS)
 
     def _request(self, batch: _Batch) -> p.ProduceRequest:
-        now_ms = self.client.cluster.now_ms
+        wall_ms = WALL_START_MS + self.client.cluster.now_ms
         records = build_batch(
-            [Record(0, now_ms, None, sent.value, ()) for sent in batch.sends],
+            [Record(sent.value, timestamp=wall_ms) for sent in batch.sends],
             producer_id=self.producer_id,
             producer_epoch=self.producer_epoch,
             base_sequence=batch.base_sequence if self.is_idempotent else -1,
         )
         topic = p.TopicProduceData(
             name=self.tp.topic,
-            topic_id=self.client.topic_ids.get(self.tp.topic, bytes(16)),
+            topic_id=self.client.topic_ids.get(self.tp.topic, ZERO_TOPIC_ID),
             partition_data=[p.PartitionProduceData(index=self.tp.partition, records=records)],
         )
         return p.ProduceRequest(acks=self.acks, timeout_ms=self.timeout_ms, topic_data=[topic])
@@ -447,7 +448,7 @@ class Consumer:
         )
         topic = f.FetchTopic(
             topic=self.tp.topic,
-            topic_id=self.client.topic_ids.get(self.tp.topic, bytes(16)),
+            topic_id=self.client.topic_ids.get(self.tp.topic, ZERO_TOPIC_ID),
             partitions=[partition],
         )
         return f.FetchRequest(
@@ -467,7 +468,7 @@ class Consumer:
         fresh = []
         data = memoryview(bytes(told.records or b""))
         for position, header in batches(data):
-            for record in read_records(data[position : position + header.length + 12]):
+            for record in read_records(data[position : position + header.size]):
                 if record.offset >= self.position:
                     fresh.append((record.offset, bytes(record.value or b"")))
                     self.position = record.offset + 1

@@ -24,9 +24,6 @@ from kcluster.wire.messages.fetch import FetchRequest
 from kcluster.wire.messages.produce import ProduceRequest
 from kcluster.wire.records import batches
 
-BATCH_PREFIX_BYTES = 12
-"""Base offset and length: what the length field of a batch does not count."""
-
 
 class Watch:
     def __init__(self, cluster: SimCluster) -> None:
@@ -145,10 +142,10 @@ def batches_of(log: Any, start: int, end: int) -> Iterator[BatchSeen]:
 
 def _seen(data: memoryview) -> Iterator[BatchSeen]:
     for position, header in batches(data):
-        whole = data[position : position + header.length + BATCH_PREFIX_BYTES]
+        whole = data[position : position + header.size]
         yield BatchSeen(
             header.base_offset,
-            header.base_offset + header.last_offset_delta,
+            header.last_offset,
             header.leader_epoch,
             zlib.crc32(whole),
             header.producer_id,
