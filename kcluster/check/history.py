@@ -29,6 +29,8 @@ class Sent:
     offset: int = -1
     """Where the acknowledgement said it is; -1 when it did not."""
     is_idempotent: bool = True
+    error: str = ""
+    """The last error that it was answered with."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ tells it what a turn touched; each batch of each replica is looked at once.
     15  An offset is given once: an acknowledgement names what is committed there.
     16  Consumers read committed records only, and the same bytes each time.
     17  The metadata image at an offset is the same wherever and whenever it is seen.
+    19  Who stood still longer than a session serves nothing before the coordinator answered.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from kcluster.core.metadata.records import PartitionChanged
-from kcluster.model import NO_LEADER, TopicPartition
+from kcluster.model import NO_LEADER, ZERO_TOPIC_ID, TopicPartition
 
 SEQUENCES = 1 << 31
 """Sequence numbers wrap here."""
@@ -141,8 +142,10 @@ class Ledger:
             found = self.partitions[key] = _Partition(tp)
         return found
 
-    def topic_partition(self, tp: TopicPartition) -> _Partition | None:
-        """The newest of that name."""
+    def _named(self, tp: TopicPartition, topic_id: bytes) -> _Partition | None:
+        """By the id if there is one, else the newest of that name."""
+        if topic_id != ZERO_TOPIC_ID:
+            return self.partitions.get((topic_id, tp.partition))
         return next((p for p in reversed(self.partitions.values()) if p.tp == tp), None)
 
     # --- replicas -------------------------------------------------------------------------
@@ -400,10 +403,12 @@ class Ledger:
 
     # --- clients --------------------------------------------------------------------------
 
-    def acknowledged(self, tp: TopicPartition, base_offset: int, count: int, acks: int) -> None:
-        """A produce reply without error leaves a broker."""
-        truth = self.topic_partition(tp)
-        if acks != -1 or truth is None:
+    def acknowledged(
+        self, tp: TopicPartition, base_offset: int, count: int, topic_id: bytes = ZERO_TOPIC_ID
+    ) -> None:
+        """A produce reply (acks=all) without error leaves a broker."""
+        truth = self._named(tp, topic_id)
+        if truth is None:
             return
         require(
             base_offset + count <= truth.committed_end, 15,
@@ -411,9 +416,14 @@ class Ledger:
             f"{tp}: {count} from {base_offset}, committed is {truth.committed_end}",
         )  # fmt: skip
 
-    def consumed(self, tp: TopicPartition, batches: Iterable[BatchSeen]) -> None:
+    def consumed(
+        self,
+        tp: TopicPartition,
+        batches: Iterable[BatchSeen],
+        topic_id: bytes = ZERO_TOPIC_ID,
+    ) -> None:
         """A fetch reply leaves a broker."""
-        truth = self.topic_partition(tp)
+        truth = self._named(tp, topic_id)
         if truth is None:
             return
         for batch in batches:

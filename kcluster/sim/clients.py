@@ -173,10 +173,7 @@ class SimClient:
 
     def refresh(self, topic: str) -> Generator[Step, Any, None]:
         """Ask any broker; what nobody answers changes nothing."""
-        request = m.MetadataRequest(
-            topics=[m.MetadataRequestTopic(name=topic)], allow_auto_topic_creation=False
-        )
-        response = yield Call(self.some_broker(), request, 12, 1000)
+        response = yield Call(self.some_broker(), metadata_request(topic), 12, 1000)
         if response is None:
             return
         for told in response.topics:
@@ -201,6 +198,12 @@ class SimClient:
 
     def forget_leader(self, tp: TopicPartition) -> None:
         self.leaders.pop(tp, None)
+
+
+def metadata_request(topic: str) -> m.MetadataRequest:
+    return m.MetadataRequest(
+        topics=[m.MetadataRequestTopic(name=topic)], allow_auto_topic_creation=False
+    )
 
 
 # --- admin ----------------------------------------------------------------------------------
@@ -390,6 +393,8 @@ class Producer:
             return False
         told = response.responses[0].partition_responses[0]
         code = told.error_code
+        for sent in batch.sends:
+            sent.error = ErrorCode(code).name if code else ""
         if code == ErrorCode.NONE:
             for index, sent in enumerate(batch.sends):
                 sent.outcome = OK

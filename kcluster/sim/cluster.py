@@ -127,8 +127,12 @@ class SimCluster:
         return self.scheduler.now_ms
 
     def random(self, name: str) -> Random:
+        return self.stream(self.seed, name)
+
+    @staticmethod
+    def stream(seed: int | str, name: str) -> Random:
         """A stream of its own for each purpose."""
-        return Random(f"{self.seed}/{name}")
+        return Random(f"{seed}/{name}")
 
     # --- time -----------------------------------------------------------------------------
 
@@ -138,13 +142,19 @@ class SimCluster:
             self._bounded()
 
     def run_until(
-        self, condition: Callable[[], bool], bound_ms: int, what: str = "", *, every_ms: int = 10
+        self,
+        condition: Callable[[], bool],
+        bound_ms: int,
+        what: str | Callable[[], str] = "",
+        *,
+        every_ms: int = 10,
     ) -> None:
         """Raises NotReached when it is not so within `bound_ms` of simulated time."""
         end_us = self.scheduler.now_us + bound_ms * MS
         while not condition():
             if self.scheduler.now_us >= end_us:
-                raise NotReached(f"seed {self.seed}: not within {bound_ms} ms: {what}")
+                missing = what if isinstance(what, str) else what()
+                raise NotReached(f"seed {self.seed}: not within {bound_ms} ms: {missing}")
             self.run(every_ms)
 
     def _bounded(self) -> None:
@@ -226,6 +236,12 @@ class SimCluster:
     def stop(self, id: int, *, controlled: bool = True) -> None:
         self.note(f"stop {id}")
         self._supervise(id, bus.Stop(controlled))
+
+    def freeze(self) -> None:
+        """The cluster is going down: what `down` says first."""
+        self.note("freeze")
+        for id in self.processes:
+            self._supervise(id, bus.Freeze())
 
     def cut(self, source: int, target: int) -> None:
         self.note(f"cut {source} -> {target}")

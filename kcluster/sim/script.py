@@ -5,7 +5,9 @@
     delete <topic>
     produce <tp> <value> ... [acks=all|1|0] [plain]      waits for the outcomes
     send <tp> <value> ... [acks=..] [plain]              does not; `await` does
-    fetch <tp> [from <offset>]                           what a consumer gets in 1 s
+    fetch <tp> [from=<offset>] [max=<bytes>]             what a consumer gets in 1 s
+    metadata <tp> at <id>                                the leader that this broker tells at once
+    freeze                                               as `down` does first
     kill <id>  pause <id>  resume <id>  power <id>  stop <id>  wait-for <id>
     cut <a> -> <b>  isolate <id>  heal                   drop <Message> <a> -> <b>  undrop
     fail <id> <tp> EIO|ENOSPC [after <bytes>]            the next append to that log
@@ -253,20 +255,47 @@ class Script:
             for sent in self.history.sends[before:]:
                 if sent.producer == client.name:
                     where = f" at {sent.offset}" if sent.offset >= 0 else ""
-                    self.tell(f"{sent.value.decode()}: {sent.outcome}{where}")
+                    error = f" ({sent.error})" if sent.error else ""
+                    self.tell(f"{sent.value.decode()}: {sent.outcome}{where}{error}")
             for surprise in client.surprises:
                 self.tell(f"SURPRISE {surprise}")
         self._sending.clear()
 
     def do_fetch(self, words: list[str]) -> None:
         client = self._new_client()
-        start = int(words[2]) if len(words) > 2 else 0
-        client.live(Consumer(client, partition_of(words[0]), position=start).life())
+        options = dict(word.split("=", 1) for word in words[1:])
+        consumer = Consumer(
+            client,
+            partition_of(words[0]),
+            position=int(options.get("from", "0")),
+            max_bytes=int(options.get("max", "1048576")),
+        )
+        client.live(consumer.life())
         self.cluster.run(1000)
         client.is_stopped = True
         got = [record for poll in self.history.polls for record in poll.records
                if poll.consumer == client.name]  # fmt: skip
         self.tell(" ".join(f"{offset}:{value.decode()}" for offset, value in got) or "nothing")
+
+    def do_metadata(self, words: list[str]) -> None:
+        client = self._new_client()
+        tp = partition_of(words[0])
+        told: list[str] = []
+
+        def life() -> clients.Life:
+            asked_ms = self.cluster.now_ms
+            response = yield clients.Call(int(words[2]), clients.metadata_request(tp.topic), 12)
+            waited = "at once" if self.cluster.now_ms - asked_ms <= 5 else "held a while"
+            partitions = response.topics[0].partitions if response is not None else []
+            leaders = [p.leader_id for p in partitions if p.partition_index == tp.partition]
+            told.append(f"{waited}: leader {leaders[0] if leaders else 'unknown'}")
+
+        client.live(life())
+        self._finish(client, "metadata is told")
+        self.tell(told[0])
+
+    def do_freeze(self, words: list[str]) -> None:
+        self.cluster.freeze()
 
     # --- claims ---------------------------------------------------------------------------
 

@@ -13,12 +13,13 @@ from typing import Any
 from kcluster.check.invariants import BatchSeen, Ledger, ReplicaSeen, require
 from kcluster.core.metadata import records as r
 from kcluster.core.metadata.image import ClusterImage
-from kcluster.core.turn import Event
+from kcluster.core.turn import Event, Received, StoodStill
 from kcluster.errors import ErrorCode
 from kcluster.model import COORDINATOR, TopicPartition
 from kcluster.sim.clients import SimClient
 from kcluster.sim.cluster import SimCluster
 from kcluster.sim.process import Process
+from kcluster.wire import bus
 from kcluster.wire.message import Message
 from kcluster.wire.messages.fetch import FetchRequest
 from kcluster.wire.messages.produce import ProduceRequest
@@ -33,6 +34,10 @@ class Watch:
         self._states: dict[TopicPartition, r.PartitionChanged] = {}
         self._images: dict[int, int] = {}
         self._controller = 0
+        self._at = 0
+        """The process whose turn is looked at."""
+        self._unsure: dict[int, int] = {}
+        """The turn in which a process was told that it stood still; until it has an answer."""
         cluster.watchers.append(self._turned)
         cluster.ended_hooks.append(self._ended)
 
@@ -42,6 +47,17 @@ class Watch:
     # --- processes ------------------------------------------------------------------------
 
     def _turned(self, process: Process, events: list[Event]) -> None:
+        self._at = process.id
+        for event in events:
+            if isinstance(event, StoodStill):
+                self._unsure[process.id] = process.turns
+            elif (
+                isinstance(event, Received)
+                and isinstance(event.message, bus.HeartbeatReply)
+                # Not in the turn of the news itself: that answers what was asked long ago.
+                and self._unsure.get(process.id, process.turns) < process.turns
+            ):
+                del self._unsure[process.id]
         if process.id == COORDINATOR:
             self._look_at_controller(process)
         else:
@@ -49,6 +65,7 @@ class Watch:
 
     def _ended(self, process: Process, reason: str) -> None:
         self.ledger.running.pop(process.id, None)
+        self._unsure.pop(process.id, None)
         self._images.pop(process.id, None)
         for key in [key for key in self._replicas if key[0] == process.id]:
             del self._replicas[key]
@@ -93,19 +110,32 @@ class Watch:
     # --- clients --------------------------------------------------------------------------
 
     def _leaving(self, request: Message, response: Any) -> None:
+        """Of the process whose turn has just ended."""
         if isinstance(request, ProduceRequest):
             topic = request.topic_data[0]
             tp = TopicPartition(topic.name, topic.partition_data[0].index)
             told = response.responses[0].partition_responses[0]
             records = topic.partition_data[0].records
-            if told.error_code == ErrorCode.NONE and told.base_offset >= 0 and records is not None:
+            if told.error_code != ErrorCode.NONE or records is None:
+                return
+            self._sure()
+            if request.acks == -1 and told.base_offset >= 0:
                 count = sum(header.record_count for _, header in batches(memoryview(records)))
-                self.ledger.acknowledged(tp, told.base_offset, count, request.acks)
+                self.ledger.acknowledged(tp, told.base_offset, count, topic.topic_id)
         elif isinstance(request, FetchRequest) and response.responses:
-            tp = TopicPartition(request.topics[0].topic, request.topics[0].partitions[0].partition)
+            wanted = request.topics[0]
+            tp = TopicPartition(wanted.topic, wanted.partitions[0].partition)
             told = response.responses[0].partitions[0]
             if told.error_code == ErrorCode.NONE and told.records:
-                self.ledger.consumed(tp, _seen(memoryview(bytes(told.records))))
+                self._sure()
+                seen = _seen(memoryview(bytes(told.records)))
+                self.ledger.consumed(tp, seen, wanted.topic_id)
+
+    def _sure(self) -> None:
+        require(
+            self._at not in self._unsure, 19, "who stood still asks before it serves",
+            f"process {self._at} has not heard whether its broker epoch holds",
+        )  # fmt: skip
 
 
 def replica_seen(process: Process, tp: TopicPartition, replica: Any) -> ReplicaSeen | None:

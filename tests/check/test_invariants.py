@@ -151,8 +151,8 @@ def test_a_batch_that_is_committed_twice():
 
 def test_an_acknowledgement_of_what_is_not_committed():
     story = committed()
-    story.ledger.acknowledged(TP, 1, 1, -1)
-    broken(15, story, lambda: story.ledger.acknowledged(TP, 2, 1, -1))
+    story.ledger.acknowledged(TP, 1, 1)
+    broken(15, story, lambda: story.ledger.acknowledged(TP, 2, 1))
 
 
 def test_a_read_above_the_high_watermark():
