@@ -55,6 +55,7 @@ class Session:
     """Its session ran out: nothing is sent to it until it speaks."""
     shutdown_offset: int = -1
     """End of the decision that moved its leaderships away; -1: it does not want to go."""
+    was_told_to_stop: bool = False
     nonce: int = 0
     """Of its last heartbeat."""
 
@@ -229,6 +230,11 @@ class Brokers:
             for id, other in sorted(self.sessions.items())
             if id != session.broker_id and self.image.is_alive(id)
         )
+
+    def may_newly_shut_down(self) -> list[Session]:
+        """Those that wait for it and have not been told: they need not ask again."""
+        waiting = [s for _, s in sorted(self.sessions.items()) if s.shutdown_offset >= 0]
+        return [s for s in waiting if not s.was_told_to_stop and self.may_shut_down(s)]
 
     # --- fencing --------------------------------------------------------------------------
 
