@@ -156,6 +156,8 @@ class SimDisk:
             return errnos.ENOENT
         if code := self._failure(source):
             return code
+        if source not in self.files and self.list(target):
+            return errnos.ENOTEMPTY
         for path in moved:
             self.files[target + path[len(source) :]] = self.files.pop(path)
         self.moves.append((source, target))

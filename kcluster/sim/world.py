@@ -8,6 +8,7 @@ be made to die between any two operations of a turn.
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from collections.abc import Callable, Sequence
 from random import Random
@@ -110,6 +111,8 @@ class SimWorld:
         self._maybe_die()
         if not isinstance(operation, Sync):
             return self.disk.perform(operation)
+        if self.disk.size(operation.path) < 0:
+            return errno.ENOENT
         waiting = self._syncing.get(operation.path)
         if waiting is not None:
             waiting.append(operation)
@@ -127,9 +130,9 @@ class SimWorld:
     def _end_sync(self, sync: Sync, begun: Syncing | int) -> None:
         if not self.is_alive:
             return
-        errno = 0
+        code = 0
         if isinstance(begun, int):
-            errno = begun
+            code = begun
         else:
             self.disk.end_sync(begun)
         waiting = self._syncing[sync.path]
@@ -137,7 +140,7 @@ class SimWorld:
             self._start_sync(waiting.popleft())
         else:
             del self._syncing[sync.path]
-        self._post(Synced(sync.path, sync.token, errno))
+        self._post(Synced(sync.path, sync.token, code))
 
     def send(self, sends: Sequence[Send]) -> None:
         for send in sends:
