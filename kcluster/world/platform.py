@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from asyncio import AbstractEventLoop, TimerHandle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 IS_LINUX = sys.platform.startswith("linux")
@@ -218,7 +218,11 @@ def sync_data(fd: int, *, portable: bool = False) -> None:
 
 
 def write_at(
-    fd: int, buffers: list[bytes | bytearray | memoryview], position: int, *, portable: bool = False
+    fd: int,
+    buffers: Sequence[bytes | bytearray | memoryview],
+    position: int,
+    *,
+    portable: bool = False,
 ) -> int:
     """One pwritev of at most IOV_MAX buffers, or one pwrite of the first; bytes written."""
     if not portable and hasattr(os, "pwritev"):
