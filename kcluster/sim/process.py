@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from kcluster.core.turn import Core, Event, StoodStill, Turn, run_turn
+from kcluster.core.turn import Core, DiskOperation, Event, StoodStill, Timer, Turn, run_turn
 from kcluster.errors import DiskError
 from kcluster.sim.disk import SimDisk
 from kcluster.sim.network import Frames
@@ -40,6 +40,24 @@ class FromClient:
 
 
 Arrival = Event | Frames | FromClient
+
+
+class _First:
+    """A core with `begin` in place of `handle`, where it has one."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+
+    def handle(self, event: Event, turn: Turn) -> None:
+        begin = getattr(self.core, "begin", None)
+        if begin is not None:
+            begin(turn)
+
+    def settle(self, turn: Turn) -> None:
+        self.core.settle(turn)
+
+    def disk_failed(self, turn: Turn, operation: DiskOperation, errno: int) -> None:
+        self.core.disk_failed(turn, operation, errno)
 
 
 @dataclass(slots=True)
@@ -114,8 +132,11 @@ class Process:
             event = self._event(arrival)
             if event is not None:
                 events.append(event)
-        if events or self._is_first:
+        if self._is_first:
+            # A turn of its own before everything else: a core opens its logs and speaks first.
             self._is_first = False
+            self.run([])
+        if events and self.is_alive:
             self.run(events)
 
     def _event(self, arrival: Arrival) -> Event | None:
@@ -132,7 +153,10 @@ class Process:
         assert self.core is not None and self.world is not None
         self.turns += 1
         try:
-            run_turn(self.core, events, self._turn, self.world)
+            if events:
+                run_turn(self.core, events, self._turn, self.world)
+            else:
+                run_turn(_First(self.core), [Timer()], self._turn, self.world)
         except Killed:
             self.watch(self, events)
             self.ended(self, KILLED)
@@ -142,6 +166,8 @@ class Process:
             self.ended(self, f"{FAILED}: {error}")
             return
         self.watch(self, events)
+        if getattr(self.core, "has_stopped", False):
+            self.ended(self, STOPPED)
 
     def pause(self) -> None:
         if self.state in (STARTING, RUNNING):
