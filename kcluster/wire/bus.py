@@ -89,6 +89,15 @@ class Stop(msgspec.Struct, frozen=True, tag=True):
     controlled: bool
 
 
+class Bound(msgspec.Struct, frozen=True, tag=True):
+    """Process to supervisor, its first words: my inbox is bound, others may connect now."""
+
+    id: int
+    incarnation: int
+    endpoint: str
+    """As it became: a tcp port that was left open is in it."""
+
+
 class Ready(msgspec.Struct, frozen=True, tag=True):
     """Process to supervisor: unfenced and holding the image (a broker), or serving (the rest)."""
 
@@ -362,7 +371,7 @@ class Image(msgspec.Struct, frozen=True, tag=True):
 
 
 Message = (
-    Announce | Died | Freeze | Stop | Ready | Failed
+    Announce | Died | Freeze | Stop | Bound | Ready | Failed
     | Register | Registered | RegisterRefused | MetadataDelta | Heartbeat | HeartbeatReply
     | AlterPartition | PartitionAltered | AllocateProducerIds | ProducerIdBlock
     | Forward | Forwarded | LogDirFailed
