@@ -19,6 +19,12 @@ Buffer = bytes | bytearray | memoryview
 
 def read_unsigned(buffer: Buffer, position: int) -> tuple[int, int]:
     """(value below 2**32, position behind it)."""
+    first = buffer[position]
+    if first < 0x80:
+        return first, position + 1
+    second = buffer[position + 1]
+    if second < 0x80:  # nearly all lengths end here: half the time of the loop
+        return first & 0x7F | second << 7, position + 2
     value = shift = 0
     while True:
         byte = buffer[position]
@@ -37,11 +43,14 @@ def read_unsigned(buffer: Buffer, position: int) -> tuple[int, int]:
 def read_signed(buffer: Buffer, position: int) -> tuple[int, int]:
     """A zigzag varint of 32 bits: (value, position behind it)."""
     value, position = read_unsigned(buffer, position)
-    return (value >> 1) ^ -(value & 1), position
+    return value >> 1 ^ -(value & 1), position
 
 
 def read_signed_long(buffer: Buffer, position: int) -> tuple[int, int]:
     """A zigzag varint of 64 bits: (value, position behind it)."""
+    first = buffer[position]
+    if first < 0x80:
+        return first >> 1 ^ -(first & 1), position + 1
     value = shift = 0
     while True:
         byte = buffer[position]
@@ -50,7 +59,7 @@ def read_signed_long(buffer: Buffer, position: int) -> tuple[int, int]:
             value |= byte << shift
             if value >> 64:
                 raise RemoteProtocolError("a varint of more than 64 bits")
-            return (value >> 1) ^ -(value & 1), position
+            return value >> 1 ^ -(value & 1), position
         value |= (byte & 0x7F) << shift
         shift += 7
         if shift == 70:

@@ -80,6 +80,9 @@ class PartitionChanged(msgspec.Struct, frozen=True, tag=True):
     """Kept when isr and elr have run empty."""
     recovering: bool = False
     """The leader was elected although data may be missing; status says so."""
+    last_known_elr: list[int] = []
+    """Replicas that were in sync or eligible and lost that trust by a lossy restart (KIP-966);
+    empty again once the ISR is large enough. Disjoint from isr and elr."""
 
 
 class ConfigChanged(msgspec.Struct, frozen=True, tag=True):

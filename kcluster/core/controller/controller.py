@@ -1,0 +1,501 @@
+"""The controller: takes what brokers and the supervisor say, decides, and tells what holds.
+
+    message --> decide: records --replay--> image (the next decision sees it)
+                           |
+                           v append                     Synced
+                     metadata log  ------------------------------> committed
+                                                                      |
+       deltas to brokers, then the answers that waited  <-------------'
+
+Nothing leaves before the records it rests on are durable (rule 7): every answer is held until
+the log is committed up to where it ended when the answer was made. So an answer may also wait
+for records of others, but never speaks of what could be forgotten.
+
+Answers to `Forward` wait further, until every unfenced broker has said that it has applied the
+decision, or FORWARD_WAIT_MS (rule 10): a client that created a topic finds it at any broker.
+
+Here is only who says what to whom. What becomes of it is in `brokers.py`, `partitions.py` and
+`handlers/`.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from kcluster.config import LIMITS, Settings
+from kcluster.core.controller.brokers import Brokers, Session
+from kcluster.core.controller.decision import Decision
+from kcluster.core.controller.handlers.table import answer
+from kcluster.core.controller.partitions import Partitions
+from kcluster.core.controller.topics import Deciding
+from kcluster.core.metadata import records as r
+from kcluster.core.metadata.image import BROKER_RESOURCE, ClusterImage
+from kcluster.core.metadata.metadata_log import MetadataLog
+from kcluster.core.turn import (
+    Buffer,
+    Disconnected,
+    DiskOperation,
+    Event,
+    Files,
+    Received,
+    Request,
+    StoodStill,
+    Synced,
+    Timer,
+    Turn,
+)
+from kcluster.errors import ApiError, DiskError, ErrorCode
+from kcluster.model import COORDINATOR, SUPERVISOR
+from kcluster.wire import bus
+
+START_WAIT_MS = 200
+"""How long a start waits for all expected brokers, from the first sign of life of one."""
+
+FORWARD_WAIT_MS = 1000
+"""How long an answer waits for brokers to apply what it says (rule 10)."""
+
+RESEND_AFTER_MS = 100
+"""A broker that is behind is sent the records it lacks again, but not those on their way."""
+
+REBALANCE_SOON_MS = 2000
+"""After a preferred leader came back into an ISR; sooner would move a partition back and forth
+while a broker is flapping."""
+
+PRODUCER_ID_BLOCK = 1000
+"""Producer ids in one block, as in Kafka."""
+
+
+class SessionTimer(Timer):
+    """The earliest session may have run out."""
+
+
+class StartTimer(Timer):
+    """The start has waited long enough."""
+
+
+class ForwardTimer(Timer):
+    """An answer may have waited long enough for brokers."""
+
+
+class RebalanceTimer(Timer):
+    """Look after preferred leaders; again and again when `is_periodic`."""
+
+    __slots__ = ("is_periodic",)
+
+    def __init__(self, is_periodic: bool) -> None:
+        self.is_periodic = is_periodic
+
+
+@dataclass(slots=True)
+class Held:
+    """An answer that leaves when the metadata log is committed up to `offset`."""
+
+    offset: int
+    target: int
+    message: bus.Message
+    payload: Sequence[Buffer] = ()
+
+
+@dataclass(slots=True)
+class Spreading:
+    """A committed answer that waits until brokers have applied what it says."""
+
+    held: Held
+    deadline_ms: int
+
+
+class ControllerCore:
+    """`expected_brokers` are the ids that a start waits for (START_WAIT_MS at most)."""
+
+    def __init__(
+        self,
+        incarnation: int,
+        files: Files,
+        settings: Settings,
+        random: Random,
+        expected_brokers: Sequence[int] = (),
+    ) -> None:
+        self.incarnation = incarnation
+        self.settings = Settings(settings.static)
+        """Our own: with the cluster-wide overrides of the image as the dynamic layer."""
+        self.random = random
+        self.log = MetadataLog(files, incarnation)
+        self.image = ClusterImage()
+        """With all that is decided; `log.image` is what is committed."""
+        self.expected_brokers = tuple(expected_brokers)
+        self.is_frozen = False
+        self.is_stopping = False
+        self._is_loaded = False
+        self._is_ready = False
+        self._has_start_timer = False
+        self._session_timer_ms = -1
+        """When the pending session timer is due; -1 for none."""
+        self._is_rebalance_due = False
+        self._held: deque[Held] = deque()
+        self._spreading: deque[Spreading] = deque()
+        self._published_offset = 0
+
+    @property
+    def has_stopped(self) -> bool:
+        """Asked to stop, and nothing is left to be made durable: the process may end."""
+        return self.is_stopping and self.log.committed_offset == self.log.end_offset
+
+    # --- the core ---------------------------------------------------------------------------
+
+    def handle(self, event: Event, turn: Turn) -> None:
+        self._load_once(turn)
+        match event:
+            case Received():
+                self._received(event, turn)
+            case Synced():
+                self.log.synced(turn, event)
+            case SessionTimer():
+                self._session_timer_ms = -1
+                self._expire(turn)
+            case StartTimer():
+                self._end_start(turn)
+            case ForwardTimer():
+                pass  # settle looks at the deadlines
+            case RebalanceTimer():
+                self._rebalance(turn, event.is_periodic)
+            case StoodStill():
+                self.brokers.prolong(turn.now_ms)
+            case Request() | Disconnected() | Timer():
+                pass  # no Kafka clients here
+
+    def settle(self, turn: Turn) -> None:
+        self._load_once(turn)
+        self.log.settle(turn)
+        self._publish(turn)
+        self._arm_session_timer(turn)
+
+    def disk_failed(self, turn: Turn, operation: DiskOperation, errno: int) -> None:
+        raise DiskError(errno, repr(operation)[:200], "metadata log:")
+
+    # --- loading ----------------------------------------------------------------------------
+
+    def _load_once(self, turn: Turn) -> None:
+        """In the first turn, also when it has no event: load, and write down a new cluster."""
+        if self._is_loaded:
+            return
+        self._is_loaded = True
+        self.image = self.log.load(turn)
+        self._apply_dynamic_settings()
+        self.partitions = Partitions(self.image, self.settings)
+        self.brokers = Brokers(self.image, self.partitions, self.settings, self.expected_brokers)
+        self.brokers.give_sessions(turn.now_ms, self.log.end_offset)
+        self._published_offset = self.log.end_offset
+        if not self.image.cluster_id:
+            decision = self._decide(turn)
+            id = base64.urlsafe_b64encode(self.random.randbytes(16)).rstrip(b"=").decode()
+            decision.add(r.ClusterCreated(id))
+            self._commit(turn, decision)
+        self._schedule_rebalance(turn)
+
+    def _apply_dynamic_settings(self) -> None:
+        self.settings.dynamic = dict(self.image.overrides(BROKER_RESOURCE, ""))
+
+    # --- decide and commit --------------------------------------------------------------------
+
+    def _decide(self, turn: Turn) -> Decision:
+        return Decision(self.image, turn, self.log.end_offset)
+
+    def _commit(self, turn: Turn, decision: Decision) -> None:
+        if decision.records:
+            self.log.append(turn, decision.records)
+        for trace in decision.traces:
+            turn.trace(trace)
+
+    def _answer(self, target: int, message: bus.Message, payload: Sequence[Buffer] = ()) -> None:
+        """Once all that is decided so far is committed."""
+        self._held.append(Held(self.log.end_offset, target, message, payload))
+
+    # --- messages -----------------------------------------------------------------------------
+
+    def _received(self, event: Received, turn: Turn) -> None:
+        message = event.message
+        match message:
+            case bus.Register():
+                self._register(event, message, turn)
+            case bus.Heartbeat():
+                self._heartbeat(event, message, turn)
+            case bus.AlterPartition():
+                self._alter_partition(event, message, turn)
+            case bus.AllocateProducerIds():
+                self._allocate_producer_ids(event, message, turn)
+            case bus.Forward():
+                self._forward(event, message, turn)
+            case bus.LogDirFailed():
+                self._log_dir_failed(event, message, turn)
+            case bus.Died() if message.id != COORDINATOR:
+                self._died(message, turn)
+            case bus.Announce():
+                self._announced(message, turn)
+            case bus.Freeze():
+                self.is_frozen = True
+            case bus.Stop():
+                self.is_stopping = True
+            case bus.DescribeImage():
+                self._answer(event.source, bus.Image(message.request, -1))
+            case _:
+                pass  # not for a controller; who sent it asks again or gives up
+
+    def _register(self, event: Received, message: bus.Register, turn: Turn) -> None:
+        incarnation = message.incarnation
+        if (event.source, event.source_epoch) != (message.broker_id, incarnation):
+            return
+        if self.is_frozen or self.brokers.is_dead(message.broker_id, incarnation):
+            return
+        reason = self.brokers.refusal(message)
+        if reason:
+            self._answer(event.source, bus.RegisterRefused(incarnation, reason))
+            return
+        decision = self._decide(turn)
+        self.brokers.register(decision, message)
+        self._commit(turn, decision)
+        session = self.brokers.sessions[message.broker_id]
+        self._answer_with_image(session)
+        self._sign_of_life(turn)
+
+    def _answer_with_image(self, session: Session) -> None:
+        self._answer(
+            session.broker_id, bus.Registered(session.incarnation, session.broker_epoch, -1)
+        )
+
+    def _heartbeat(self, event: Received, message: bus.Heartbeat, turn: Turn) -> None:
+        session = self.brokers.session(event.source, event.source_epoch, message.broker_epoch)
+        if session is None or message.metadata_offset > self.log.end_offset:
+            unknown = bus.HeartbeatReply(
+                message.broker_epoch, message.nonce, is_fenced=True, unknown_epoch=True
+            )
+            self._answer(event.source, unknown)
+            return
+        if self.is_frozen:
+            reply = bus.HeartbeatReply(
+                session.broker_epoch, message.nonce, False, may_shut_down=message.wants_shutdown
+            )
+            self._answer(event.source, reply)
+            return
+        decision = self._decide(turn)
+        self.brokers.heartbeat(decision, session, message)
+        self._commit(turn, decision)
+        must_report = session.broker_id in self.partitions.unreported() and self.image.is_alive(
+            session.broker_id
+        )
+        self._reply_to_heartbeat(session, must_report)
+        for waiting in self.brokers.may_newly_shut_down():
+            self._reply_to_heartbeat(waiting, must_report=False)
+        self._bring_up_to_date(session, turn)
+        self._sign_of_life(turn)
+
+    def _reply_to_heartbeat(self, session: Session, must_report: bool) -> None:
+        """`must_report`: it registers again, in the same epoch, and so tells its log ends."""
+        may_shut_down = self.brokers.may_shut_down(session)
+        session.was_told_to_stop = may_shut_down
+        self._answer(
+            session.broker_id,
+            bus.HeartbeatReply(
+                session.broker_epoch,
+                session.nonce,
+                is_fenced=not self.image.is_alive(session.broker_id),
+                may_shut_down=may_shut_down,
+                unknown_epoch=must_report,
+            ),
+        )
+
+    def _alter_partition(self, event: Received, message: bus.AlterPartition, turn: Turn) -> None:
+        session = self.brokers.session(event.source, event.source_epoch, message.broker_epoch)
+        error = ErrorCode.NONE
+        if self.is_frozen:
+            error = ErrorCode.OPERATION_NOT_ATTEMPTED
+        if session is None or not self.image.is_alive(event.source):
+            error = ErrorCode.STALE_BROKER_EPOCH
+        if session is None or error != ErrorCode.NONE:
+            self._answer(event.source, bus.PartitionAltered(message.request, [], error))
+            return
+        if message.request <= session.last_alter:
+            return
+        session.last_alter = message.request
+        decision = self._decide(turn)
+        outcomes = self.partitions.alter(decision, event.source, message.changes)
+        self._commit(turn, decision)
+        self._answer(event.source, bus.PartitionAltered(message.request, outcomes))
+        if self.partitions.is_imbalanced:
+            self.partitions.is_imbalanced = False
+            self._rebalance_soon(turn)
+
+    def _allocate_producer_ids(
+        self, event: Received, message: bus.AllocateProducerIds, turn: Turn
+    ) -> None:
+        if self.brokers.session(event.source, event.source_epoch, message.broker_epoch) is None:
+            stale = bus.ProducerIdBlock(message.request, 0, 0, ErrorCode.STALE_BROKER_EPOCH)
+            self._answer(event.source, stale)
+            return
+        first = self.image.next_producer_id
+        decision = self._decide(turn)
+        decision.add(r.ProducerIdsAllocated(first + PRODUCER_ID_BLOCK))
+        self._commit(turn, decision)
+        self._answer(event.source, bus.ProducerIdBlock(message.request, first, PRODUCER_ID_BLOCK))
+
+    def _forward(self, event: Received, message: bus.Forward, turn: Turn) -> None:
+        decision = self._decide(turn)
+        deciding = Deciding(
+            decision, self.partitions, self.settings, self.random, len(self.expected_brokers)
+        )
+        body = b"".join(event.payload)
+        try:
+            response = answer(deciding, message.api_key, message.api_version, body)
+        except ApiError as error:
+            self._answer(event.source, bus.Forwarded(message.correlation, error.code))
+            return
+        self._commit(turn, decision)
+        self._answer(event.source, bus.Forwarded(message.correlation), [response])
+
+    def _log_dir_failed(self, event: Received, message: bus.LogDirFailed, turn: Turn) -> None:
+        session = self.brokers.session(event.source, event.source_epoch, message.broker_epoch)
+        if session is None or self.is_frozen:
+            return
+        decision = self._decide(turn)
+        self.partitions.log_dir_failed(decision, event.source, message.partitions)
+        self._commit(turn, decision)
+
+    def _died(self, message: bus.Died, turn: Turn) -> None:
+        if self.is_frozen:
+            return
+        decision = self._decide(turn)
+        self.brokers.died(decision, message.id, message.incarnation)
+        self._commit(turn, decision)
+
+    def _announced(self, message: bus.Announce, turn: Turn) -> None:
+        if self.is_frozen:
+            return
+        decision = self._decide(turn)
+        self.brokers.announced(decision, message.processes)
+        self._commit(turn, decision)
+        if any(session.is_confirmed for session in self.brokers.sessions.values()):
+            self._sign_of_life(turn)
+
+    # --- time -----------------------------------------------------------------------------------
+
+    def _sign_of_life(self, turn: Turn) -> None:
+        """The wait of a start begins with the first broker that is heard of."""
+        if not self.partitions.is_starting:
+            return
+        if self.brokers.all_here():
+            self._end_start(turn)
+        elif not self._has_start_timer:
+            self._has_start_timer = True
+            turn.after(START_WAIT_MS, StartTimer())
+
+    def _end_start(self, turn: Turn) -> None:
+        if self.partitions.is_starting and not self.is_frozen:
+            decision = self._decide(turn)
+            self.partitions.started(decision)
+            self._commit(turn, decision)
+
+    def _expire(self, turn: Turn) -> None:
+        if self.is_frozen:
+            return
+        decision = self._decide(turn)
+        self.brokers.expire(decision)
+        self._commit(turn, decision)
+
+    def _arm_session_timer(self, turn: Turn) -> None:
+        deadline = self.brokers.next_deadline()
+        if deadline is not None and self._session_timer_ms < 0 and not self.is_frozen:
+            self._session_timer_ms = deadline
+            turn.after(max(deadline - turn.now_ms, 0), SessionTimer())
+
+    def _schedule_rebalance(self, turn: Turn) -> None:
+        seconds = self.settings.int("leader.imbalance.check.interval.seconds")
+        turn.after(seconds * 1000, RebalanceTimer(True))
+
+    def _rebalance_soon(self, turn: Turn) -> None:
+        if not self._is_rebalance_due:
+            self._is_rebalance_due = True
+            turn.after(REBALANCE_SOON_MS, RebalanceTimer(False))
+
+    def _rebalance(self, turn: Turn, is_periodic: bool) -> None:
+        if is_periodic:
+            self._schedule_rebalance(turn)
+        else:
+            self._is_rebalance_due = False
+        if self.is_frozen or not self.settings.bool("auto.leader.rebalance.enable"):
+            return
+        decision = self._decide(turn)
+        self.partitions.rebalance(decision)
+        self._commit(turn, decision)
+
+    # --- telling ----------------------------------------------------------------------------------
+
+    def _publish(self, turn: Turn) -> None:
+        """Tell what is committed: deltas first, then the answers that waited for it."""
+        committed = self.log.committed_offset
+        if committed > self._published_offset:
+            self._published_offset = committed
+            for _, session in sorted(self.brokers.sessions.items()):
+                if 0 <= session.sent < committed and not session.is_silent:
+                    self._send_delta(session, session.sent, turn)
+            self.log.snapshot_if_due(turn)
+        if not self._is_ready and committed and committed == self.log.end_offset:
+            self._is_ready = True
+            turn.send(SUPERVISOR, bus.Ready(COORDINATOR, self.incarnation))
+        while self._held and self._held[0].offset <= committed:
+            self._release(self._held.popleft(), turn)
+        self._release_spread(turn)
+
+    def _release(self, held: Held, turn: Turn) -> None:
+        message = held.message
+        match message:
+            case bus.Registered():
+                session = self.brokers.sessions.get(held.target)
+                if session is not None and session.broker_epoch == message.broker_epoch:
+                    self._send_image(session, turn)
+            case bus.Image():
+                image = bus.Image(message.request, self.log.committed_offset)
+                turn.send(held.target, image, [r.encode_all(self.log.image.records())])
+            case bus.Forwarded() if len(self._spreading) < LIMITS.purgatory_requests:
+                self._spreading.append(Spreading(held, turn.now_ms + FORWARD_WAIT_MS))
+                turn.after(FORWARD_WAIT_MS, ForwardTimer())
+            case _:
+                turn.send(held.target, message, held.payload)
+
+    def _release_spread(self, turn: Turn) -> None:
+        """Answers to Forward that every unfenced broker has applied, in their order."""
+        if not self._spreading:
+            return
+        alive = [id for id in sorted(self.brokers.sessions) if self.image.is_alive(id)]
+        applied = min((self.brokers.sessions[id].applied for id in alive), default=1 << 62)
+        while self._spreading:
+            first = self._spreading[0]
+            if first.held.offset > applied and turn.now_ms < first.deadline_ms:
+                break
+            self._spreading.popleft()
+            turn.send(first.held.target, first.held.message, first.held.payload)
+
+    def _send_image(self, session: Session, turn: Turn) -> None:
+        committed = self.log.committed_offset
+        message = bus.Registered(session.incarnation, session.broker_epoch, committed)
+        turn.send(session.broker_id, message, [r.encode_all(self.log.image.records())])
+        session.sent, session.sent_ms = committed, turn.now_ms
+
+    def _send_delta(self, session: Session, first_offset: int, turn: Turn) -> None:
+        records = self.log.tail(first_offset)
+        if records is None:
+            self._send_image(session, turn)
+            return
+        committed = self.log.committed_offset
+        delta = bus.MetadataDelta(first_offset, committed)
+        turn.send(session.broker_id, delta, [r.encode_all(records)])
+        session.sent, session.sent_ms = committed, turn.now_ms
+
+    def _bring_up_to_date(self, session: Session, turn: Turn) -> None:
+        """Its heartbeat says that something did not arrive, or that it was silent for long."""
+        if session.sent < 0 or session.applied >= self.log.committed_offset:
+            return
+        if turn.now_ms - session.sent_ms >= RESEND_AFTER_MS or session.sent < session.applied:
+            self._send_delta(session, session.applied, turn)

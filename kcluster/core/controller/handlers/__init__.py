@@ -1,0 +1,1 @@
+"""What the controller answers for brokers: one file for each API of Kafka's."""
