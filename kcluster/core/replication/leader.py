@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from kcluster.core.purgatory import OffsetQueue
-from kcluster.core.replication.progress import Progress
+from kcluster.core.replication.progress import NEVER, Progress
 from kcluster.core.turn import Buffer
 from kcluster.errors import ErrorCode
 from kcluster.wire.bus import IsrChange, IsrOutcome
@@ -37,8 +37,15 @@ from kcluster.wire.bus import IsrChange, IsrOutcome
 if TYPE_CHECKING:
     from kcluster.core.metadata.records import PartitionChanged
 
+JOINED_BYTES: Final = 256 << 10
+"""Up to this size it costs less to copy a payload than to hold it; measured: zero-copy pays
+from there on."""
+
 RETRY_MS: Final = 1000
 """An AlterPartition without an answer is sent again after so long."""
+
+UNCLEAR_RETRY_MS: Final = 5000
+"""After an answer that leaves the outcome to metadata, it is sent again this late."""
 
 REFUSED_PAUSE_MS: Final = 500
 """After a refusal no other change is proposed for so long: what refused it needs time to end."""
@@ -70,10 +77,8 @@ class Proposal:
     isr: tuple[int, ...]
     broker_epochs: tuple[int, ...]
     cause: str
-    sent_ms: int = -1
-    """-1: not sent yet."""
-    is_settled: bool = False
-    """The controller has answered, and metadata will tell the rest: not sent again."""
+    due_ms: int = NEVER
+    """When it is sent, or sent again."""
 
 
 class LeaderState:
@@ -81,12 +86,12 @@ class LeaderState:
         self,
         me: int,
         state: PartitionChanged,
+        epoch_start_offset: int,
         position: int,
         high_watermark: int,
         min_insync_replicas: int,
         now_ms: int,
     ) -> None:
-        """`position` is the log's end, where this epoch starts."""
         self.me = me
         self.topic_id = state.topic_id
         self.partition = state.partition
@@ -96,7 +101,7 @@ class LeaderState:
         self.isr = tuple(state.isr)
         self.proposal: Proposal | None = None
         self.min_insync_replicas = min_insync_replicas
-        self.epoch_start_offset = position
+        self.epoch_start_offset = epoch_start_offset
         self.position = position
         """Exclusive end of what this leader itself holds safely: see `Replica.position`."""
         self.high_watermark = high_watermark
@@ -105,7 +110,8 @@ class LeaderState:
         }
         self.tail: list[tuple[int, Buffer]] = []
         """Batches staged in this turn, as (exclusive end, bytes), for followers at the tail."""
-        self.tail_base = position
+        self.tail_base = -1
+        self._is_tail_joined = False
         self.produces = OffsetQueue()
         """acks=all: they wait for the high watermark."""
         self.writes = OffsetQueue()
@@ -133,6 +139,30 @@ class LeaderState:
     def is_high_watermark_known(self) -> bool:
         """False while a new leader may be behind the true high watermark (invariant 5)."""
         return self.high_watermark >= self.epoch_start_offset
+
+    # --- this turn's batches --------------------------------------------------------------
+
+    def staged(self, base_offset: int, end_offset: int, batch: Buffer) -> None:
+        """The log has taken `batch`; it is not written yet."""
+        if not self.tail:
+            self.tail_base = base_offset
+        self.tail.append((end_offset, batch))
+
+    def written_tail(self) -> list[tuple[int, Buffer]]:
+        """The batches of this turn once all of them count (rule 1), small ones joined."""
+        tail = self.tail
+        if not tail or tail[-1][0] > self.position:
+            return []
+        if len(tail) > 1 and not self._is_tail_joined:
+            tail = self.tail = _join_small(tail)
+            self._is_tail_joined = True
+        return tail
+
+    def forget_tail(self) -> None:
+        """At the end of a turn, with which its buffers end."""
+        self.tail.clear()
+        self.tail_base = -1
+        self._is_tail_joined = False
 
     # --- positions and the high watermark -------------------------------------------------
 
@@ -216,11 +246,9 @@ class LeaderState:
     def change_to_send(self, now_ms: int) -> IsrChange | None:
         """The proposal, when it is new or an answer is overdue."""
         proposal = self.proposal
-        if proposal is None or proposal.is_settled:
+        if proposal is None or now_ms < proposal.due_ms:
             return None
-        if proposal.sent_ms >= 0 and now_ms - proposal.sent_ms < RETRY_MS:
-            return None
-        proposal.sent_ms = now_ms
+        proposal.due_ms = now_ms + RETRY_MS
         return IsrChange(
             self.topic_id,
             self.partition,
@@ -230,15 +258,16 @@ class LeaderState:
             list(proposal.broker_epochs),
         )
 
-    def decided(self, outcome: IsrOutcome, now_ms: int) -> bool:
-        """The controller's answer to a proposal; whether the committed ISR may have changed."""
-        if self.proposal is None or outcome.partition_epoch == self.partition_epoch:
+    def decided(self, proposal: Proposal, outcome: IsrOutcome, now_ms: int) -> bool:
+        """The controller's answer to `proposal`; whether the committed ISR has changed."""
+        if outcome.error == ErrorCode.NONE:
+            if outcome.leader_epoch != self.leader_epoch:
+                return False
+            return self.committed(tuple(outcome.isr), outcome.partition_epoch)
+        if self.proposal is not proposal:
+            # About one that metadata has decided since.
             return False
         match outcome.error:
-            case ErrorCode.NONE:
-                if outcome.leader_epoch != self.leader_epoch:
-                    return False
-                return self.committed(tuple(outcome.isr), outcome.partition_epoch)
             case ErrorCode.INELIGIBLE_REPLICA | ErrorCode.OPERATION_NOT_ATTEMPTED:
                 # Certainly not done: back to what is committed.
                 self._roll_back()
@@ -254,7 +283,7 @@ class LeaderState:
             ):
                 # The controller knows something newer, which an earlier copy of this proposal may
                 # have made: it counts as proposed until metadata tells (invariant 4).
-                self.proposal.is_settled = True
+                proposal.due_ms = now_ms + UNCLEAR_RETRY_MS
             case _:
                 # Sent again when an answer is overdue.
                 pass
@@ -278,5 +307,21 @@ class LeaderState:
         """Lead no more: who waited to read is to look again."""
         waiters = list(self.fetches)
         self.fetches.clear()
-        self.tail.clear()
+        self.forget_tail()
         return waiters
+
+
+def _join_small(tail: list[tuple[int, Buffer]]) -> list[tuple[int, Buffer]]:
+    """The same bytes in fewer buffers: what is copied anyway becomes one entry of a push."""
+    joined: list[tuple[int, Buffer]] = []
+    group: list[Buffer] = []
+    size = group_end = 0
+    for end, buffer in tail:
+        if group and size + len(buffer) > JOINED_BYTES:
+            joined.append((group_end, b"".join(group) if len(group) > 1 else group[0]))
+            group, size = [], 0
+        group.append(buffer)
+        size += len(buffer)
+        group_end = end
+    joined.append((group_end, b"".join(group) if len(group) > 1 else group[0]))
+    return joined

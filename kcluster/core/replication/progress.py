@@ -29,7 +29,16 @@ UNKNOWN: Final = -1
 class Progress:
     """One follower of one partition, during one leader epoch."""
 
-    __slots__ = ("broker_id", "caught_up_ms", "incarnation", "log_end", "mark", "mark_ms", "stream")
+    __slots__ = (
+        "broker_id",
+        "caught_up_ms",
+        "incarnation",
+        "log_end",
+        "mark",
+        "mark_ms",
+        "newest_stream",
+        "stream",
+    )
 
     def __init__(self, broker_id: int, now_ms: int, *, is_in_sync: bool) -> None:
         self.broker_id = broker_id
@@ -42,6 +51,8 @@ class Progress:
         the ISR it was elected from the benefit of the doubt, as Kafka's does."""
         self.mark = UNKNOWN
         self.mark_ms = NEVER
+        self.newest_stream = (0, 0)
+        """(incarnation, stream id) of the last Open that was looked at."""
         self.stream: Stream | None = None
         """The open one: it has fetched in this epoch."""
 
