@@ -141,13 +141,13 @@ class Bus:
         self._loop.add_reader(self._fd, self._drain)
         self.check()
 
-    def close(self) -> None:
-        """At once: what is still queued is dropped. Safe to call twice."""
+    def close(self, linger_ms: int = 0) -> None:
+        """At once, or after waiting so long for what is still queued. Safe to call twice."""
         if not self._context.closed:
             self._loop.remove_reader(self._fd)
             self._post = None
             self._peers.clear()
-            self._context.destroy(linger=0)
+            self._context.destroy(linger=linger_ms)
 
     # --- peers ----------------------------------------------------------------------------
 
@@ -163,7 +163,7 @@ class Bus:
             known = self._peers.get(id)
             if known is not None and known.incarnation > process.incarnation:
                 continue
-            if process.state not in ALIVE:
+            if process.state not in ALIVE or not process.endpoint:
                 if known is None:
                     self._peers[id] = _Peer(process.incarnation, process.endpoint, None)
                 else:
