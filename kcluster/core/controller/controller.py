@@ -35,8 +35,10 @@ from kcluster.core.controller.topics import Deciding
 from kcluster.core.metadata import records as r
 from kcluster.core.metadata.image import BROKER_RESOURCE, ClusterImage
 from kcluster.core.metadata.metadata_log import MetadataLog
+from kcluster.core.traces import Warned
 from kcluster.core.turn import (
     Buffer,
+    Delete,
     Disconnected,
     DiskOperation,
     Event,
@@ -174,6 +176,9 @@ class ControllerCore:
         self._arm_session_timer(turn)
 
     def disk_failed(self, turn: Turn, operation: DiskOperation, errno: int) -> None:
+        if isinstance(operation, Delete):
+            turn.trace(Warned(f"{operation.path} stays: errno {errno}"))
+            return
         raise DiskError(errno, repr(operation)[:200], "metadata log:")
 
     # --- loading ----------------------------------------------------------------------------
@@ -211,7 +216,10 @@ class ControllerCore:
             turn.trace(trace)
 
     def _answer(self, target: int, message: bus.Message, payload: Sequence[Buffer] = ()) -> None:
-        """Once all that is decided so far is committed."""
+        """Once all that is decided so far is committed. While the disk hangs no more than a
+        bounded number is kept: the bus promises nobody an answer, who misses one asks again."""
+        if len(self._held) >= LIMITS.purgatory_requests:
+            return
         self._held.append(Held(self.log.end_offset, target, message, payload))
 
     # --- messages -----------------------------------------------------------------------------
@@ -275,8 +283,9 @@ class ControllerCore:
             self._answer(event.source, unknown)
             return
         if self.is_frozen:
+            is_fenced = not self.image.is_alive(event.source)
             reply = bus.HeartbeatReply(
-                session.broker_epoch, message.nonce, False, may_shut_down=message.wants_shutdown
+                session.broker_epoch, message.nonce, is_fenced, may_shut_down=message.wants_shutdown
             )
             self._answer(event.source, reply)
             return
