@@ -58,6 +58,9 @@ class Session:
     was_told_to_stop: bool = False
     nonce: int = 0
     """Of its last heartbeat."""
+    last_alter: int = -1
+    """Highest request number of its AlterPartitions. A copy that comes later than a newer one, or
+    again, must not be granted: its sender may have heard a refusal and rolled back."""
 
 
 class Brokers:
@@ -286,7 +289,9 @@ class Brokers:
                 self._ended(process.id, last_ended)
                 ended.append(process.id)
             elif is_living and broker.incarnation == process.incarnation:
-                self.sessions[process.id].is_confirmed = True
+                session = self.sessions.get(process.id)
+                if session is not None:
+                    session.is_confirmed = True
         self.fence(decision, ended, "died")
 
     def _ended(self, broker_id: int, incarnation: int) -> None:

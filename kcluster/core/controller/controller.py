@@ -319,13 +319,16 @@ class ControllerCore:
     def _alter_partition(self, event: Received, message: bus.AlterPartition, turn: Turn) -> None:
         session = self.brokers.session(event.source, event.source_epoch, message.broker_epoch)
         error = ErrorCode.NONE
+        if self.is_frozen:
+            error = ErrorCode.OPERATION_NOT_ATTEMPTED
         if session is None or not self.image.is_alive(event.source):
             error = ErrorCode.STALE_BROKER_EPOCH
-        elif self.is_frozen:
-            error = ErrorCode.OPERATION_NOT_ATTEMPTED
-        if error != ErrorCode.NONE:
+        if session is None or error != ErrorCode.NONE:
             self._answer(event.source, bus.PartitionAltered(message.request, [], error))
             return
+        if message.request <= session.last_alter:
+            return
+        session.last_alter = message.request
         decision = self._decide(turn)
         outcomes = self.partitions.alter(decision, event.source, message.changes)
         self._commit(turn, decision)

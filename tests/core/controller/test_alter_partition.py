@@ -91,7 +91,7 @@ def test_stale_broker_epoch_of_the_sender_is_refused_as_a_whole(p: Playbook) -> 
 def test_unknown_topic_and_partition_have_codes_of_their_own(p: Playbook) -> None:
     assert p.alter(1, [1], topic_id=bytes(16)).error == ErrorCode.UNKNOWN_TOPIC_ID
     change = bus.IsrChange(p.partition().topic_id, 7, 0, 0, [1], [p.epochs[1]])
-    answer = only(p.receive(1, bus.AlterPartition(p.epochs[1], 1, [change])), bus.PartitionAltered)
+    answer = only(p.receive(1, bus.AlterPartition(p.epochs[1], 2, [change])), bus.PartitionAltered)
     assert answer.outcomes[0].error == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 
@@ -122,3 +122,21 @@ def test_next_change_sees_one_that_is_not_durable_yet(p: Playbook) -> None:
         0,
         ErrorCode.INVALID_UPDATE_VERSION,
     ]
+
+
+def test_late_copy_of_a_refused_change_is_not_granted(p: Playbook) -> None:
+    """The leader rolled back on the refusal: granted now, the ISR would have a member for whom
+    the high watermark does not wait (invariant 4)."""
+    p.alter(1, [1, 2])
+    p.register(3)
+    epochs = [p.epochs[id] for id in (1, 2, 3)]
+    assert p.alter(1, [1, 2, 3], epochs=epochs, request=7).error == ErrorCode.INELIGIBLE_REPLICA
+    p.heartbeat(3)
+    state = p.partition()
+    change = bus.IsrChange(
+        state.topic_id, 0, state.leader_epoch, state.partition_epoch, [1, 2, 3], epochs
+    )
+    sent = p.receive(1, bus.AlterPartition(p.epochs[1], 7, [change]))
+    assert not sent
+    assert p.partition().isr == [1, 2]
+    assert p.alter(1, [1, 2, 3]).error == 0, "asked for anew it is granted"
