@@ -106,4 +106,4 @@ def test_answers_that_wait_for_a_hanging_disk_are_bounded() -> None:
     p.make_topic("t", [1])
     for _ in range(LIMITS.purgatory_requests + 5):
         p.receive(-7, bus.DescribeImage(1))
-    assert len(p.core._held) == LIMITS.purgatory_requests
+    assert len(p.core.telling.held) == LIMITS.purgatory_requests
