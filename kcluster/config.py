@@ -352,6 +352,8 @@ class Limits:
     metadata_snapshot_records: int = 20_000
     """Records after the last snapshot at which a new one is written."""
     producers_per_partition: int = 10_000
+    cluster_partitions: int = 10_000
+    """Of all topics together; one request creates no more than that either."""
 
 
 LIMITS: Final = Limits()

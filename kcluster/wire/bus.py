@@ -30,6 +30,8 @@ repeated by the follower.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 # --- shared values ------------------------------------------------------------------------
@@ -399,3 +401,16 @@ def encode(envelope: Envelope) -> bytes:
 def decode(frame: bytes | bytearray | memoryview) -> Envelope:
     """Raises msgspec.DecodeError (or its subclass ValidationError) on anything that is not one."""
     return _decoder.decode(frame)
+
+
+def accepts(envelope: Envelope, id: int, incarnation: int, known: Mapping[int, int]) -> bool:
+    """Whether the process `id` in this `incarnation` may take what arrived in its inbox.
+
+    `known` are the newest incarnations of the others that it heard of. Not for what was meant
+    for a predecessor (ZeroMQ delivers it to the successor), nor from one that has a successor.
+    """
+    if envelope.target != id:
+        return False
+    if envelope.target_epoch not in (0, incarnation):
+        return False
+    return envelope.source_epoch == 0 or envelope.source_epoch >= known.get(envelope.source, 0)

@@ -14,9 +14,10 @@ Sources: "Kafka protocol guide"; KIP-482 for flexible versions.
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from kcluster.errors import RemoteProtocolError
 from kcluster.wire import varint
@@ -32,6 +33,15 @@ from kcluster.wire.source import Source
 from kcluster.wire.types import WireType
 
 Decoder = Callable[[memoryview, int, int, int], tuple[Any, int, int]]
+
+
+SMALL_ARRAY: Final = 16
+"""Arrays of numbers with fewer elements have a layout each, made in advance."""
+
+
+@functools.cache
+def _layouts(code: str) -> tuple[Callable[..., tuple[Any, ...]], ...]:
+    return tuple(struct.Struct(f">{count}{code}").unpack_from for count in range(SMALL_ARRAY))
 
 
 def refuse(what: str, count: int) -> NoReturn:
@@ -213,7 +223,11 @@ class _Decoding:
             source.line(f"budget -= {count}")
             source.line(f"if budget < 0: refuse_budget('{path}')")
             if isinstance(kind, WireType) and kind.code and kind.name != "uuid":
-                source.line(f"{name} = list(unpack_from(f'>{{{count}}}{kind.code}', b, p))")
+                layouts = f"layouts_{kind.code}"
+                if layouts not in source.names:
+                    source.names[layouts] = _layouts(kind.code)
+                source.line(f"if {count} < {SMALL_ARRAY}: {name} = list({layouts}[{count}](b, p))")
+                source.line(f"else: {name} = list(unpack_from(f'>{{{count}}}{kind.code}', b, p))")
                 source.line(f"p += {count} * {kind.size}")
             else:
                 item, add = source.fresh("item"), source.fresh("add")

@@ -29,7 +29,9 @@ from random import Random
 from kcluster.config import LIMITS, Settings
 from kcluster.core.controller.brokers import Brokers, Session
 from kcluster.core.controller.decision import Decision
+from kcluster.core.controller.handlers.table import answer
 from kcluster.core.controller.partitions import Partitions
+from kcluster.core.controller.topics import Deciding
 from kcluster.core.metadata import records as r
 from kcluster.core.metadata.image import BROKER_RESOURCE, ClusterImage
 from kcluster.core.metadata.metadata_log import MetadataLog
@@ -46,7 +48,7 @@ from kcluster.core.turn import (
     Timer,
     Turn,
 )
-from kcluster.errors import DiskError, ErrorCode
+from kcluster.errors import ApiError, DiskError, ErrorCode
 from kcluster.model import COORDINATOR, SUPERVISOR
 from kcluster.wire import bus
 
@@ -118,7 +120,8 @@ class ControllerCore:
         expected_brokers: Sequence[int] = (),
     ) -> None:
         self.incarnation = incarnation
-        self.settings = settings
+        self.settings = Settings(settings.static)
+        """Our own: with the cluster-wide overrides of the image as the dynamic layer."""
         self.random = random
         self.log = MetadataLog(files, incarnation)
         self.image = ClusterImage()
@@ -224,6 +227,8 @@ class ControllerCore:
                 self._alter_partition(event, message, turn)
             case bus.AllocateProducerIds():
                 self._allocate_producer_ids(event, message, turn)
+            case bus.Forward():
+                self._forward(event, message, turn)
             case bus.LogDirFailed():
                 self._log_dir_failed(event, message, turn)
             case bus.Died() if message.id != COORDINATOR:
@@ -282,18 +287,22 @@ class ControllerCore:
             session.broker_id
         )
         self._reply_to_heartbeat(session, must_report)
+        for waiting in self.brokers.may_newly_shut_down():
+            self._reply_to_heartbeat(waiting, must_report=False)
         self._bring_up_to_date(session, turn)
         self._sign_of_life(turn)
 
     def _reply_to_heartbeat(self, session: Session, must_report: bool) -> None:
         """`must_report`: it registers again, in the same epoch, and so tells its log ends."""
+        may_shut_down = self.brokers.may_shut_down(session)
+        session.was_told_to_stop = may_shut_down
         self._answer(
             session.broker_id,
             bus.HeartbeatReply(
                 session.broker_epoch,
                 session.nonce,
                 is_fenced=not self.image.is_alive(session.broker_id),
-                may_shut_down=self.brokers.may_shut_down(session),
+                may_shut_down=may_shut_down,
                 unknown_epoch=must_report,
             ),
         )
@@ -301,13 +310,16 @@ class ControllerCore:
     def _alter_partition(self, event: Received, message: bus.AlterPartition, turn: Turn) -> None:
         session = self.brokers.session(event.source, event.source_epoch, message.broker_epoch)
         error = ErrorCode.NONE
+        if self.is_frozen:
+            error = ErrorCode.OPERATION_NOT_ATTEMPTED
         if session is None or not self.image.is_alive(event.source):
             error = ErrorCode.STALE_BROKER_EPOCH
-        elif self.is_frozen:
-            error = ErrorCode.OPERATION_NOT_ATTEMPTED
-        if error != ErrorCode.NONE:
+        if session is None or error != ErrorCode.NONE:
             self._answer(event.source, bus.PartitionAltered(message.request, [], error))
             return
+        if message.request <= session.last_alter:
+            return
+        session.last_alter = message.request
         decision = self._decide(turn)
         outcomes = self.partitions.alter(decision, event.source, message.changes)
         self._commit(turn, decision)
@@ -328,6 +340,20 @@ class ControllerCore:
         decision.add(r.ProducerIdsAllocated(first + PRODUCER_ID_BLOCK))
         self._commit(turn, decision)
         self._answer(event.source, bus.ProducerIdBlock(message.request, first, PRODUCER_ID_BLOCK))
+
+    def _forward(self, event: Received, message: bus.Forward, turn: Turn) -> None:
+        decision = self._decide(turn)
+        deciding = Deciding(
+            decision, self.partitions, self.settings, self.random, len(self.expected_brokers)
+        )
+        body = b"".join(event.payload)
+        try:
+            response = answer(deciding, message.api_key, message.api_version, body)
+        except ApiError as error:
+            self._answer(event.source, bus.Forwarded(message.correlation, error.code))
+            return
+        self._commit(turn, decision)
+        self._answer(event.source, bus.Forwarded(message.correlation), [response])
 
     def _log_dir_failed(self, event: Received, message: bus.LogDirFailed, turn: Turn) -> None:
         session = self.brokers.session(event.source, event.source_epoch, message.broker_epoch)
