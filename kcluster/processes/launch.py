@@ -53,7 +53,7 @@ class Launch:
     def lines(self) -> Iterator[bytes]:
         """Until it hangs up (a detached one, once it is up) or ends."""
         assert self._process.stdout is not None
-        for line in self._process.stdout:  # `yield from` would close it with the generator
+        while line := self._process.stdout.readline():
             yield line
 
     def let_go(self) -> None:
