@@ -30,6 +30,8 @@ repeated by the follower.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 # --- shared values ------------------------------------------------------------------------
@@ -85,6 +87,15 @@ class Stop(msgspec.Struct, frozen=True, tag=True):
     """Shut down cleanly. `controlled`: leaders move away first (KIP-67)."""
 
     controlled: bool
+
+
+class Bound(msgspec.Struct, frozen=True, tag=True):
+    """Process to supervisor, its first words: my inbox is bound, others may connect now."""
+
+    id: int
+    incarnation: int
+    endpoint: str
+    """As it became: a tcp port that was left open is in it."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -360,7 +371,7 @@ class Image(msgspec.Struct, frozen=True, tag=True):
 
 
 Message = (
-    Announce | Died | Freeze | Stop | Ready | Failed
+    Announce | Died | Freeze | Stop | Bound | Ready | Failed
     | Register | Registered | RegisterRefused | MetadataDelta | Heartbeat | HeartbeatReply
     | AlterPartition | PartitionAltered | AllocateProducerIds | ProducerIdBlock
     | Forward | Forwarded | LogDirFailed
@@ -390,3 +401,16 @@ def encode(envelope: Envelope) -> bytes:
 def decode(frame: bytes | bytearray | memoryview) -> Envelope:
     """Raises msgspec.DecodeError (or its subclass ValidationError) on anything that is not one."""
     return _decoder.decode(frame)
+
+
+def accepts(envelope: Envelope, id: int, incarnation: int, known: Mapping[int, int]) -> bool:
+    """Whether the process `id` in this `incarnation` may take what arrived in its inbox.
+
+    `known` are the newest incarnations of the others that it heard of. Not for what was meant
+    for a predecessor (ZeroMQ delivers it to the successor), nor from one that has a successor.
+    """
+    if envelope.target != id:
+        return False
+    if envelope.target_epoch not in (0, incarnation):
+        return False
+    return envelope.source_epoch == 0 or envelope.source_epoch >= known.get(envelope.source, 0)

@@ -6,12 +6,14 @@ refused; so memory and time stay within twice what the limit allows.
 
 Snappy comes in two forms and we read both: raw blocks (librdkafka), and the framing of the
 Xerial library (Java): a header of 16 bytes, then INT32-length raw blocks. We write the latter,
-in blocks of 32 KiB as Java does. LZ4 is the standard frame format.
+in blocks of 32 KiB as Java does. LZ4 is the standard frame format; Java's reader refuses blocks
+that depend on each other, which cramjam's own frames have, so we write the frame ourselves.
 
 cramjam is imported when first needed: a broker that never looks into a compressed batch does
 not pay for it.
 
-Sources: KIP-98 (attributes of a batch), KIP-110 (zstd); the format notes of snappy-java.
+Sources: KIP-98 (attributes of a batch), KIP-57 (LZ4 frames), KIP-110 (zstd); the LZ4 frame format
+description; the format notes of snappy-java.
 """
 
 from __future__ import annotations
@@ -36,6 +38,13 @@ _XERIAL_MAGIC: Final = b"\x82SNAPPY\x00"
 _XERIAL_HEADER: Final = _XERIAL_MAGIC + struct.pack(">ii", 1, 1)
 """Magic, version, lowest compatible version."""
 _XERIAL_BLOCK_BYTES: Final = 32 << 10
+
+_LZ4_HEADER: Final = bytes.fromhex("04224d18 60 40 82")
+"""Magic, version 1 with independent blocks and no checksums, blocks of 64 KiB, and the checksum
+of the two bytes before it."""
+_LZ4_BLOCK_BYTES: Final = 64 << 10
+_LZ4_UNCOMPRESSED: Final = 1 << 31
+_LZ4_END: Final = bytes(4)
 
 
 class Compression(enum.IntEnum):
@@ -64,7 +73,7 @@ def compress(data: bytes | bytearray | memoryview, compression: Compression) -> 
         case Compression.SNAPPY:
             return _compress_xerial(memoryview(data), cramjam)
         case Compression.LZ4:
-            return bytes(cramjam.lz4.compress(data))
+            return _compress_lz4(memoryview(data), cramjam)
         case _:
             return bytes(cramjam.zstd.compress(data, level=3))
 
@@ -123,6 +132,19 @@ def _compress_xerial(view: memoryview, cramjam: Any) -> bytes:
     for start in range(0, len(view), _XERIAL_BLOCK_BYTES):
         block = bytes(cramjam.snappy.compress_raw(view[start : start + _XERIAL_BLOCK_BYTES]))
         parts += (struct.pack(">i", len(block)), block)
+    return b"".join(parts)
+
+
+def _compress_lz4(view: memoryview, cramjam: Any) -> bytes:
+    parts = [_LZ4_HEADER]
+    for start in range(0, len(view), _LZ4_BLOCK_BYTES):
+        plain = view[start : start + _LZ4_BLOCK_BYTES]
+        block = bytes(cramjam.lz4.compress_block(plain, store_size=False))
+        if len(block) < len(plain):
+            parts += (struct.pack("<I", len(block)), block)
+        else:
+            parts += (struct.pack("<I", len(plain) | _LZ4_UNCOMPRESSED), bytes(plain))
+    parts.append(_LZ4_END)
     return b"".join(parts)
 
 

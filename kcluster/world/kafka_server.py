@@ -1,12 +1,35 @@
-"""Kafka's protocol over TCP (being written)."""
+"""Kafka's protocol over TCP: the listener, and what all connections share.
+
+Each connection is a non-blocking socket on the loop's `add_reader` (`connection.py`). Asyncio's
+own transports were measured as fast at best, and cannot combine MSG_MORE, sendfile and reading
+on. Here are the bounds that hold for all connections together: how many there are, how many
+bytes of requests the process holds, and how long a client may take.
+
+The bytes of requests are those of frames not complete yet and of requests not answered yet.
+Beyond the budget no socket is read, with one exception: the connection whose frame was begun
+first may end it, or frames that fill the budget together would wait for each other for ever.
+"""
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop
+import errno as errnos
+import socket
+from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable, Sequence
 
-from kcluster.core.turn import Event, Reply
+from kcluster.core.turn import Disconnected, Event, Reply
+from kcluster.world.arenas import Arenas, Pool
+from kcluster.world.connection import Connection
 from kcluster.world.disk import RealDisk
+
+ACCEPTS_PER_WAKE = 64
+BACKLOG = 1024
+
+ACCEPT_PAUSE_S = 0.1
+"""When descriptors have run out."""
+
+SWEEP_S = 1.0
+"""How often deadlines are looked at: they may be late by this much."""
 
 
 class KafkaServer:
@@ -22,19 +45,159 @@ class KafkaServer:
         connections_max: int = 4000,
         idle_ms: int = 600_000,
     ) -> None:
-        """Binds at once (port 0: a free one, then in `self.port`); accepts from `start` on."""
-        self.host = host
-        self.port = port
+        """Binds at once (port 0: a free one, then in `self.port`; OSError when it is taken);
+        accepts from `start` on. Spans of replies are files of `disk`. The limits are Kafka's
+        `socket.request.max.bytes`, `queued.max.request.bytes`, `max.connections` (which may be
+        changed at any time) and `connections.max.idle.ms`."""
+        self.loop = loop
+        self.disk = disk
+        self.request_bytes_max = request_bytes_max
+        self.queued_bytes_max = queued_bytes_max
         self.connections_max = connections_max
+        self.idle_s = idle_ms / 1000
+        self.post: Callable[[Event], None] = _not_started
+        self.pool = Pool()
+        self.arenas = Arenas(self.pool)
+        self.connections: dict[int, Connection] = {}
+        self.incomplete: dict[int, Connection] = {}
+        """Those that have begun a frame, the longest waiting first."""
+        self.queued_bytes = 0
+        self._paused: dict[int, Connection] = {}
+        self._last_id = 0
+        self._is_accepting = False
+        self._accept_handle: TimerHandle | None = None
+        self._sweep_handle: TimerHandle | None = None
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        self._listener.setblocking(False)
+        self.host = host
+        self.port: int = self._listener.getsockname()[1]
 
     def start(self, post: Callable[[Event], None]) -> None:
-        raise NotImplementedError
+        self.post = post
+        self._look()
+        self._sweep_handle = self.loop.call_later(SWEEP_S, self._sweep)
+
+    # --- World ----------------------------------------------------------------------------
 
     def reply(self, replies: Sequence[Reply], closes: Sequence[int]) -> None:
-        raise NotImplementedError
+        """Each reply ends the oldest request in flight of its connection."""
+        touched: dict[int, Connection] = {}
+        for reply in replies:
+            connection = self.connections.get(reply.connection)
+            if connection is not None:
+                connection.answer(reply.parts)
+                touched[reply.connection] = connection
+        for connection in touched.values():
+            connection.flush()
+        for id in closes:
+            connection = self.connections.get(id)
+            if connection is not None:
+                connection.close_when_sent()
+        if self._paused:
+            self._unpause()
 
     def release(self) -> None:
-        raise NotImplementedError
+        self.arenas.release()
+
+    # --- connections ----------------------------------------------------------------------
+
+    def is_over_budget(self, connection: Connection) -> bool:
+        if self.queued_bytes < self.queued_bytes_max:
+            return False
+        return connection is not next(iter(self.incomplete.values()), None)
+
+    def pause(self, connection: Connection) -> None:
+        connection.is_paused = True
+        self._paused[connection.id] = connection
+        connection.stop_reading()
+
+    def closed(self, connection: Connection) -> None:
+        del self.connections[connection.id]
+        self._paused.pop(connection.id, None)
+        self.post(Disconnected(connection.id))
+        self._look()
+        if self._paused:
+            self._unpause()
+
+    def _unpause(self) -> None:
+        for connection in list(self._paused.values()):
+            if not self.is_over_budget(connection):
+                del self._paused[connection.id]
+                connection.is_paused = False
+                connection.resume()
+
+    def _look(self) -> None:
+        """Accept, or stop accepting, by the number of connections."""
+        wanted = (
+            self._listener.fileno() >= 0
+            and self.post is not _not_started
+            and self._accept_handle is None
+            and len(self.connections) < self.connections_max
+        )
+        if wanted != self._is_accepting:
+            self._is_accepting = wanted
+            if wanted:
+                self.loop.add_reader(self._listener.fileno(), self._accept)
+            else:
+                self.loop.remove_reader(self._listener.fileno())
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTS_PER_WAKE):
+            if len(self.connections) >= self.connections_max:
+                break
+            try:
+                accepted, _ = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                break
+            except OSError as error:
+                if error.errno in (errnos.EMFILE, errnos.ENFILE, errnos.ENOBUFS, errnos.ENOMEM):
+                    # The listener stays readable: without a pause the loop would spin on it.
+                    self._accept_handle = self.loop.call_later(ACCEPT_PAUSE_S, self._accept_again)
+                break
+            accepted.setblocking(False)
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._last_id += 1
+            connection = Connection(self._last_id, accepted, self, self.loop.time())
+            self.connections[connection.id] = connection
+        self._look()
+
+    def _accept_again(self) -> None:
+        self._accept_handle = None
+        self._look()
+
+    def _sweep(self) -> None:
+        now = self.loop.time()
+        for connection in list(self.connections.values()):
+            if connection.deadline < now:
+                connection.expire(now)
+        self._sweep_handle = self.loop.call_later(SWEEP_S, self._sweep)
+
+    # --- the end --------------------------------------------------------------------------
+
+    def stop_accepting(self) -> None:
+        """Close the listener; connections stay."""
+        if self._is_accepting:
+            self.loop.remove_reader(self._listener.fileno())
+            self._is_accepting = False
+        if self._accept_handle is not None:
+            self._accept_handle.cancel()
+            self._accept_handle = None
+        self._listener.close()
 
     def close(self) -> None:
-        raise NotImplementedError
+        """Close everything at once; the core hears nothing. Safe to call twice."""
+        self.stop_accepting()
+        if self._sweep_handle is not None:
+            self._sweep_handle.cancel()
+        self.post = _ignore
+        for connection in list(self.connections.values()):
+            connection.close()
+
+
+def _not_started(event: Event) -> None:
+    raise AssertionError("an event came before the server was started")
+
+
+def _ignore(event: Event) -> None:
+    return

@@ -55,8 +55,12 @@ class Session:
     """Its session ran out: nothing is sent to it until it speaks."""
     shutdown_offset: int = -1
     """End of the decision that moved its leaderships away; -1: it does not want to go."""
+    was_told_to_stop: bool = False
     nonce: int = 0
     """Of its last heartbeat."""
+    last_alter: int = -1
+    """Highest request number of its AlterPartitions. A copy that comes later than a newer one, or
+    again, must not be granted: its sender may have heard a refusal and rolled back."""
 
 
 class Brokers:
@@ -184,8 +188,7 @@ class Brokers:
     # --- heartbeat ------------------------------------------------------------------------
 
     def session(self, source: int, source_epoch: int, broker_epoch: int) -> Session | None:
-        """The session that a message speaks for, None when that epoch does not hold (any more).
-        One that this controller has not heard of since it started is taken over."""
+        """The session that a message speaks for, None when that epoch does not hold (any more)."""
         session = self.sessions.get(source)
         if (
             session is None
@@ -229,6 +232,11 @@ class Brokers:
             for id, other in sorted(self.sessions.items())
             if id != session.broker_id and self.image.is_alive(id)
         )
+
+    def may_newly_shut_down(self) -> list[Session]:
+        """Those that wait for it and have not been told: they need not ask again."""
+        waiting = [s for _, s in sorted(self.sessions.items()) if s.shutdown_offset >= 0]
+        return [s for s in waiting if not s.was_told_to_stop and self.may_shut_down(s)]
 
     # --- fencing --------------------------------------------------------------------------
 
@@ -281,7 +289,9 @@ class Brokers:
                 self._ended(process.id, last_ended)
                 ended.append(process.id)
             elif is_living and broker.incarnation == process.incarnation:
-                self.sessions[process.id].is_confirmed = True
+                session = self.sessions.get(process.id)
+                if session is not None:
+                    session.is_confirmed = True
         self.fence(decision, ended, "died")
 
     def _ended(self, broker_id: int, incarnation: int) -> None:

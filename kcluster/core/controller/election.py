@@ -41,8 +41,9 @@ class Rules:
     allows_unclean: bool
     can_lead: Callable[[int], bool]
     """Alive, not shutting down, its log not offline."""
-    last_resort: Callable[[PartitionChanged], int] = lambda _: NO_LEADER
-    """Asked when ISR and ELR are empty: who leads although all lost data, or NO_LEADER."""
+    last_resort: Callable[[list[int]], int] = lambda _: NO_LEADER
+    """Asked when ISR and ELR are empty, with those who lost their trust: who leads although
+    all lost data, or NO_LEADER."""
     elects: bool = True
     """False at start, before the living have registered: a lost leader is not replaced yet."""
 
@@ -78,7 +79,7 @@ def next_state(
     if preferred != leader and preferred in wanted and rules.can_lead(preferred):
         leader, elected_from = preferred, "preferred"
     elif leader == NO_LEADER and rules.elects:
-        leader, elected_from = _elect(state, wanted, elr, rules)
+        leader, elected_from = _elect(state, wanted, elr, last_known_elr, rules)
         if elected_from == "elr":
             wanted = [leader]
             elr, last_known_elr = _eligible(state, wanted, rules.min_isr, untrusted)
@@ -122,7 +123,11 @@ def _eligible(
 
 
 def _elect(
-    state: PartitionChanged, isr: list[int], elr: list[int], rules: Rules
+    state: PartitionChanged,
+    isr: list[int],
+    elr: list[int],
+    last_known_elr: list[int],
+    rules: Rules,
 ) -> tuple[int, str]:
     for id in isr:
         if rules.can_lead(id):
@@ -138,7 +143,7 @@ def _elect(
             if id in state.replicas and rules.can_lead(id):
                 return id, "unclean"
     if not elr:
-        leader = rules.last_resort(state)
+        leader = rules.last_resort(last_known_elr)
         if leader != NO_LEADER:
             assert rules.can_lead(leader), "the last resort must be able to lead"
             return leader, "lossy"

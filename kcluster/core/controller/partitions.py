@@ -258,7 +258,7 @@ class Partitions:
             min_isr=self.min_isr(topic, len(state.replicas)),
             allows_unclean=unclean.lower() == "true",
             can_lead=lambda broker_id: self.can_lead(broker_id, key),
-            last_resort=self._last_resort,
+            last_resort=lambda distrusted: self._last_resort(state, distrusted),
             elects=not self.is_starting,
         )
 
@@ -288,14 +288,14 @@ class Partitions:
                 self._lost.add(_key(outcome.state))
             _trace(decision, topic, state, outcome, cause)
 
-    def _last_resort(self, state: PartitionChanged) -> int:
+    def _last_resort(self, state: PartitionChanged, distrusted: Collection[int]) -> int:
         """Of replicas that all lost data, the one with the most: highest (epoch, log end), ties
         in the order of the assignment. Nobody leads before all who lost their trust, and all
         others who live or are on their way, have said what they hold."""
         key = (state.topic_id, state.partition)
         for id in state.replicas:
             has_reported = id in self._reports
-            if id in state.last_known_elr and not (has_reported and self.can_lead(id, key)):
+            if id in distrusted and not (has_reported and self.can_lead(id, key)):
                 return NO_LEADER
             if not has_reported and (self.image.is_alive(id) or self.awaited(id)):
                 return NO_LEADER

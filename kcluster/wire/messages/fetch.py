@@ -2,8 +2,9 @@
 
 Versions 4-18, flexible from 12.
 
-The response's `records` may be spans of files. The first partition with data gives at least
-one batch even when it is larger than the limits (KIP-74), so that a client never starves.
+The response's `records` may be spans of files; nothing to read is b"", as Kafka's brokers have
+it, not null. The first partition with data gives at least one batch even when it is larger
+than the limits (KIP-74), so that a client never starves.
 
   5   log_start_offset
   7   incremental sessions (KIP-227); a broker may always answer with session id 0

@@ -48,6 +48,8 @@ class Playbook:
         self.epochs: dict[int, int] = {}
         self.incarnations: dict[int, int] = {}
         self.applied: dict[int, int] = {}
+        self.requests = 0
+        """Number of the last AlterPartition of anybody."""
         self.run()
 
     # --- World ----------------------------------------------------------------------------
@@ -188,7 +190,8 @@ class Playbook:
             isr_broker_epochs=fields.get("epochs", [self.epochs.get(id, -1) for id in isr]),
         )
         broker_epoch = fields.get("broker_epoch", self.epochs[leader])
-        sent = self.receive(leader, bus.AlterPartition(broker_epoch, 5, [change]))
+        self.requests = fields.get("request", self.requests + 1)
+        sent = self.receive(leader, bus.AlterPartition(broker_epoch, self.requests, [change]))
         answer = only(sent, bus.PartitionAltered)
         if answer.error:
             return bus.IsrOutcome(change.topic_id, partition, answer.error)

@@ -1,1 +1,57 @@
+"""One file per API key: `handle(broker, call, request, turn) -> response | None`.
 
+A handler is found by its module's name and imported when the first request of its kind comes, so
+that a broker pays at start only for what its clients use. None means "answered later" (by
+`call.answer`) or "never" (acks=0, by `call.forget`).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from kcluster.core.broker.broker import BrokerCore
+    from kcluster.core.broker.connections import Call
+    from kcluster.core.turn import Turn
+    from kcluster.wire.message import Message
+
+Handler = Callable[["BrokerCore", "Call", Any, "Turn"], "Message | None"]
+
+HANDLERS: Final[dict[int, str]] = {
+    0: "produce",
+    1: "fetch",
+    2: "list_offsets",
+    3: "metadata",
+    10: "find_coordinator",
+    18: "api_versions",
+    19: "forward",
+    20: "forward",
+    22: "init_producer_id",
+    23: "offset_for_leader_epoch",
+    32: "describe_configs",
+    33: "forward",
+    37: "forward",
+    44: "forward",
+    60: "describe_cluster",
+    75: "describe_topic_partitions",
+}
+"""API key -> module in this package. What is not here is not served."""
+
+_found: dict[int, Handler] = {}
+
+
+def handler_of(api_key: int) -> Handler | None:
+    handler = _found.get(api_key)
+    if handler is None and api_key in HANDLERS:
+        module = importlib.import_module(f"{__name__}.{HANDLERS[api_key]}")
+        handler = _found[api_key] = module.handle
+    return handler
+
+
+def unknown_api_versions() -> Message:
+    """The answer to a version of ApiVersions that is not served, to be encoded in version 0."""
+    from kcluster.core.broker.handlers import api_versions  # noqa: PLC0415  (needs this table)
+
+    return api_versions.unknown_version()

@@ -1,0 +1,67 @@
+"""What clients saw: every send with one of three outcomes, every poll, and the logs at the end.
+
+Outcomes are Jepsen's: `ok` was acknowledged, `fail` was certainly not written, `info` may or may
+not have been written (a timeout, a lost connection). A send that is not known to be ok or fail
+is info: nothing is ever concluded from it, except that it must not be there twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kcluster.model import TopicPartition
+
+OK = "ok"
+FAIL = "fail"
+INFO = "info"
+
+
+@dataclass(slots=True)
+class Sent:
+    producer: str
+    tp: TopicPartition
+    value: bytes
+    """Unique within a history."""
+    acks: int
+    sequence: int
+    """The order in which this producer sent to this partition, 0 up."""
+    outcome: str = INFO
+    offset: int = -1
+    """Where the acknowledgement said it is; -1 when it did not."""
+    is_idempotent: bool = True
+    error: str = ""
+    """The last error that it was answered with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    consumer: str
+    tp: TopicPartition
+    records: tuple[tuple[int, bytes], ...]
+    """(offset, value), in the order in which they came."""
+
+
+@dataclass(slots=True)
+class History:
+    sends: list[Sent] = field(default_factory=list)
+    polls: list[Polled] = field(default_factory=list)
+    logs: dict[TopicPartition, dict[int, list[tuple[int, bytes]]]] = field(default_factory=dict)
+    """A full scan of each replica at the end: (offset, value) by broker."""
+
+    def send(
+        self, producer: str, tp: TopicPartition, value: bytes, acks: int, *, is_idempotent: bool
+    ) -> Sent:
+        sequence = sum(1 for sent in self.sends if (sent.producer, sent.tp) == (producer, tp))
+        sent = Sent(producer, tp, value, acks, sequence, is_idempotent=is_idempotent)
+        self.sends.append(sent)
+        return sent
+
+    def poll(self, consumer: str, tp: TopicPartition, records: list[tuple[int, bytes]]) -> None:
+        if records:
+            self.polls.append(Polled(consumer, tp, tuple(records)))
+
+    def counts(self) -> dict[str, int]:
+        out = {OK: 0, FAIL: 0, INFO: 0}
+        for sent in self.sends:
+            out[sent.outcome] += 1
+        return out

@@ -1,0 +1,438 @@
+"""What must hold after every event, in prose and then in code.
+
+The numbers are those of the table of invariants; names follow Vanlightly's `kafka-tlaplus` and
+KIP-966. `Ledger` keeps for each partition the truth that no process knows alone: what was
+committed (by the high watermark of any leader that had the right to move it), who wrote in
+which leader epoch, and how far each replica has been compared. Whoever watches the processes
+tells it what a turn touched; each batch of each replica is looked at once.
+
+    1   LeaderCompleteness: a leader of the highest epoch holds everything committed.
+    2   LeaderCandidateCompleteness: so does every running member of the ISR and of the ELR.
+    3   LogMatching: below both high watermarks the same offset has the same epoch and bytes.
+    4   ReplicationQuorumSuperset: the maximal ISR of the leader of the highest epoch contains the
+        controller's ISR, while that is at least min.
+    5   A leader's high watermark never falls within its epoch; the true one never falls.
+    6   It does not advance while the committed ISR is smaller than min(min ISR, replicas).
+    7   Only a leader appends of its own: what is in a log carries epochs that never fall.
+    8   Truncation takes away nothing that is committed.
+    9   The ISR changes by the controller alone, one partition epoch at a time.
+    10  Who joins an ISR is alive in the image, and holds everything committed (with 2).
+    13  One writer for each (partition, leader epoch).
+    14  (producer id, epoch, sequence) is committed once, without holes.
+    15  An offset is given once: an acknowledgement names what is committed there.
+    16  Consumers read committed records only, and the same bytes each time.
+    17  The metadata image at an offset is the same wherever and whenever it is seen.
+    19  Who stood still longer than a session serves nothing before the coordinator answered.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from kcluster.core.metadata.records import PartitionChanged
+from kcluster.model import NO_LEADER, ZERO_TOPIC_ID, TopicPartition
+
+SEQUENCES = 1 << 31
+"""Sequence numbers wrap here."""
+
+
+class InvariantViolated(AssertionError):
+    def __init__(self, number: int, name: str, detail: str) -> None:
+        super().__init__(f"invariant {number} ({name}): {detail}")
+        self.number = number
+
+
+def require(claim: bool, number: int, name: str, detail: str) -> None:
+    if not claim:
+        raise InvariantViolated(number, name, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSeen:
+    """A record batch as it stands in a log; `digest` is of all its bytes."""
+
+    base_offset: int
+    last_offset: int
+    leader_epoch: int
+    digest: int
+    producer_id: int = -1
+    producer_epoch: int = -1
+    base_sequence: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSeen:
+    """A replica after a turn. Offsets exclusive where they are ends."""
+
+    broker: int
+    incarnation: int
+    tp: TopicPartition
+    topic_id: bytes
+    is_leader: bool
+    leader_epoch: int
+    log_start_offset: int
+    log_end_offset: int
+    """Of what is written."""
+    high_watermark: int
+    isr: frozenset[int] = frozenset()
+    """A leader's: the committed one, as it knows it."""
+    maximal_isr: frozenset[int] = frozenset()
+    min_isr: int = 1
+    """min(min.insync.replicas, replication factor)."""
+
+
+Read = Callable[[int, int], Iterable[BatchSeen]]
+"""Batches of a replica's log from an offset up to another (exclusive)."""
+
+
+@dataclass(slots=True)
+class _Replica:
+    seen: ReplicaSeen
+    matched_end: int = 0
+    """Compared with what is committed, up to here."""
+
+
+@dataclass(slots=True)
+class _Partition:
+    tp: TopicPartition
+    committed: list[BatchSeen] = field(default_factory=list)
+    bases: list[int] = field(default_factory=list)
+    """Base offsets of `committed`."""
+    epoch: int = -1
+    """Highest leader epoch that had a leader."""
+    writers: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """(broker, incarnation) by leader epoch."""
+    replicas: dict[int, _Replica] = field(default_factory=dict)
+    producers: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """(epoch, last sequence) by producer id, of what is committed."""
+    state: PartitionChanged | None = None
+    """The controller's newest."""
+
+    @property
+    def committed_end(self) -> int:
+        return self.committed[-1].last_offset + 1 if self.committed else 0
+
+    def at(self, offset: int) -> BatchSeen | None:
+        """The committed batch that holds `offset`."""
+        index = bisect_right(self.bases, offset) - 1
+        if index < 0 or self.committed[index].last_offset < offset:
+            return None
+        return self.committed[index]
+
+
+class Ledger:
+    """The truth about all partitions, and the check of whatever is told to it."""
+
+    def __init__(self) -> None:
+        self.partitions: dict[tuple[bytes, int], _Partition] = {}
+        self.images: dict[int, tuple[int, str]] = {}
+        """(digest, who) of the metadata image, by its end offset."""
+        self.running: dict[int, int] = {}
+        """Incarnation by broker, of those that run."""
+        self.registered: dict[int, int] = {}
+        """Incarnation by broker, as the controller has it."""
+        self.checks = 0
+
+    def partition(self, topic_id: bytes, tp: TopicPartition) -> _Partition:
+        key = topic_id, tp.partition
+        found = self.partitions.get(key)
+        if found is None:
+            found = self.partitions[key] = _Partition(tp)
+        return found
+
+    def _named(self, tp: TopicPartition, topic_id: bytes) -> _Partition | None:
+        """By the id if there is one, else the newest of that name."""
+        if topic_id != ZERO_TOPIC_ID:
+            return self.partitions.get((topic_id, tp.partition))
+        return next((p for p in reversed(self.partitions.values()) if p.tp == tp), None)
+
+    # --- replicas -------------------------------------------------------------------------
+
+    def replica(self, now: ReplicaSeen, read: Read) -> None:
+        """A replica was touched."""
+        self.checks += 1
+        truth = self.partition(now.topic_id, now.tp)
+        known = truth.replicas.get(now.broker)
+        before = known.seen if known is not None else None
+        if known is None:
+            known = truth.replicas[now.broker] = _Replica(now)
+        where = f"{now.tp} on broker {now.broker}"
+        require(
+            now.log_start_offset <= now.log_end_offset, 5, "offsets in order", f"{where}: {now}"
+        )
+        if before is not None:
+            self._truncation(truth, known, before, now, where)
+        known.seen = now
+        if now.is_leader:
+            self._leader(truth, known, before, read)
+        require(
+            now.high_watermark <= max(truth.committed_end, now.log_start_offset), 5,
+            "a high watermark never runs ahead of the true one",
+            f"{where} says {now.high_watermark}, committed is {truth.committed_end}",
+        )  # fmt: skip
+        self._match(truth, known, min(now.high_watermark, now.log_end_offset), where, read)
+        self._candidates(truth)
+
+    def _truncation(
+        self, truth: _Partition, known: _Replica, before: ReplicaSeen, now: ReplicaSeen, where: str
+    ) -> None:
+        if now.incarnation != before.incarnation:
+            # What a crash took away is the disk's business; it is compared from the start again.
+            known.matched_end = 0
+            return
+        if now.log_end_offset < before.log_end_offset:
+            require(
+                now.log_end_offset >= min(known.matched_end, truth.committed_end)
+                or now.log_start_offset == now.log_end_offset,
+                8, "truncation takes away nothing committed",
+                f"{where} from {before.log_end_offset} to {now.log_end_offset}, "
+                f"committed is {truth.committed_end}",
+            )  # fmt: skip
+            known.matched_end = min(known.matched_end, now.log_end_offset)
+
+    def _leader(
+        self,
+        truth: _Partition,
+        known: _Replica,
+        before: ReplicaSeen | None,
+        read: Read,
+    ) -> None:
+        now = known.seen
+        where = f"{now.tp} on broker {now.broker}"
+        writer = truth.writers.setdefault(now.leader_epoch, (now.broker, now.incarnation))
+        require(
+            writer == (now.broker, now.incarnation), 13, "one writer for each leader epoch",
+            f"{where}, incarnation {now.incarnation}, and {writer} in epoch {now.leader_epoch}",
+        )  # fmt: skip
+        was_leader = (
+            before is not None
+            and before.is_leader
+            and (before.leader_epoch, before.incarnation) == (now.leader_epoch, now.incarnation)
+        )
+        if before is not None and was_leader:
+            require(
+                now.high_watermark >= before.high_watermark, 5,
+                "a leader's high watermark never falls within its epoch",
+                f"{where} from {before.high_watermark} to {now.high_watermark}",
+            )  # fmt: skip
+        if before is not None and before.incarnation == now.incarnation:
+            had = len(before.isr) if was_leader else 0
+            require(
+                now.high_watermark <= before.high_watermark
+                or max(had, len(now.isr)) >= now.min_isr,
+                6, "no advance with an ISR smaller than min",
+                f"{where} to {now.high_watermark} with ISR {sorted(now.isr)}, min {now.min_isr}",
+            )  # fmt: skip
+        if now.leader_epoch >= truth.epoch:
+            truth.epoch = now.leader_epoch
+            require(
+                now.log_end_offset >= truth.committed_end, 1, "LeaderCompleteness",
+                f"{where}, epoch {now.leader_epoch}, ends at {now.log_end_offset}, "
+                f"committed is {truth.committed_end}",
+            )  # fmt: skip
+            self._match(truth, known, truth.committed_end, where, read)
+            self._quorum(truth, now, where)
+        if now.high_watermark > truth.committed_end:
+            self._commit(truth, known, now, where, read)
+
+    def _commit(
+        self, truth: _Partition, known: _Replica, now: ReplicaSeen, where: str, read: Read
+    ) -> None:
+        for batch in read(truth.committed_end, now.high_watermark):
+            expected = truth.committed_end
+            require(
+                batch.base_offset == expected or not truth.committed, 15, "offsets without holes",
+                f"{where}: batch at {batch.base_offset}, expected {expected}",
+            )  # fmt: skip
+            if truth.committed:
+                require(
+                    batch.leader_epoch >= truth.committed[-1].leader_epoch, 7,
+                    "epochs in a log never fall", f"{where}: {batch}",
+                )  # fmt: skip
+            require(
+                batch.leader_epoch <= now.leader_epoch, 7,
+                "no batch of an epoch to come", f"{where}: {batch}",
+            )  # fmt: skip
+            self._sequence(truth, batch, where)
+            truth.committed.append(batch)
+            truth.bases.append(batch.base_offset)
+        require(
+            truth.committed_end == now.high_watermark, 5,
+            "the high watermark stands between batches",
+            f"{where} says {now.high_watermark}, batches end at {truth.committed_end}",
+        )  # fmt: skip
+        leader = next(
+            (
+                replica.seen
+                for broker, replica in truth.replicas.items()
+                if replica.seen.is_leader
+                and replica.seen.leader_epoch == truth.epoch
+                and self.running.get(broker) == replica.seen.incarnation
+            ),
+            None,
+        )
+        require(
+            leader is None or leader.log_end_offset >= truth.committed_end, 1,
+            "LeaderCompleteness",
+            f"{where} commits up to {truth.committed_end} in epoch {now.leader_epoch}, the leader "
+            f"of epoch {truth.epoch} does not hold it",
+        )  # fmt: skip
+
+    def _sequence(self, truth: _Partition, batch: BatchSeen, where: str) -> None:
+        if batch.producer_id < 0:
+            return
+        before = truth.producers.get(batch.producer_id)
+        count = batch.last_offset - batch.base_offset + 1
+        last = (batch.base_sequence + count - 1) % SEQUENCES
+        if before is not None and before[0] == batch.producer_epoch:
+            require(
+                batch.base_sequence == (before[1] + 1) % SEQUENCES, 14,
+                "sequences are committed once and without holes",
+                f"{where}: producer {batch.producer_id} sequence {batch.base_sequence} at "
+                f"{batch.base_offset} after {before[1]}",
+            )  # fmt: skip
+        elif before is not None:
+            require(
+                batch.producer_epoch > before[0] and batch.base_sequence == 0, 14,
+                "a new producer epoch starts at sequence 0", f"{where}: {batch}",
+            )  # fmt: skip
+        truth.producers[batch.producer_id] = batch.producer_epoch, last
+
+    def _match(self, truth: _Partition, known: _Replica, upto: int, where: str, read: Read) -> None:
+        """Compare a replica with what is committed, from where that was left."""
+        upto = min(upto, truth.committed_end)
+        start = max(known.matched_end, known.seen.log_start_offset)
+        if start >= upto:
+            return
+        for batch in read(start, upto):
+            committed = truth.at(batch.base_offset)
+            if committed is None and batch.base_offset < truth.bases[0]:
+                continue
+            require(
+                committed == batch, 3, "LogMatching", f"{where}: {batch}, committed is {committed}"
+            )
+            start = batch.last_offset + 1
+        require(start >= upto, 3, "LogMatching", f"{where} has nothing from {start}, up to {upto}")
+        known.matched_end = start
+
+    # --- the controller -------------------------------------------------------------------
+
+    def controller_restarted(self) -> None:
+        """What it had decided and not synced may be gone."""
+        for truth in self.partitions.values():
+            truth.state = None
+
+    def partition_state(
+        self, tp: TopicPartition, state: PartitionChanged, alive: frozenset[int]
+    ) -> None:
+        """The controller's state of a partition after a turn that changed it; `alive` are the
+        brokers of its image that are not fenced."""
+        self.checks += 1
+        truth = self.partition(state.topic_id, tp)
+        before = truth.state
+        truth.state = state
+        isr, elr, replicas = set(state.isr), set(state.elr), set(state.replicas)
+        what = f"{tp}: {state}"
+        require(len(isr) == len(state.isr), 9, "an ISR names nobody twice", what)
+        require(isr <= replicas and elr <= replicas, 9, "ISR and ELR are replicas", what)
+        require(not isr & elr, 9, "ISR and ELR are disjoint", what)
+        require(
+            state.leader in isr or state.leader == NO_LEADER, 9, "the leader is in the ISR", what
+        )
+        if before is not None and before != state:
+            require(
+                state.partition_epoch > before.partition_epoch, 9,
+                "a change raises the partition epoch", f"{what} after {before}",
+            )  # fmt: skip
+            require(
+                state.leader_epoch >= before.leader_epoch, 9, "the leader epoch never falls",
+                f"{what} after {before}",
+            )  # fmt: skip
+            require(
+                state.leader == before.leader or state.leader_epoch > before.leader_epoch, 9,
+                "a new leader has a new epoch", f"{what} after {before}",
+            )  # fmt: skip
+            joined = isr - set(before.isr)
+            if state.leader_epoch == before.leader_epoch:
+                require(joined <= alive, 10, "who joins the ISR is alive", f"{what} after {before}")
+        self._candidates(truth)
+        leader = truth.replicas.get(state.leader)
+        if leader is not None and leader.seen.is_leader:
+            self._quorum(truth, leader.seen, f"{tp} on broker {state.leader}")
+
+    def _quorum(self, truth: _Partition, leader: ReplicaSeen, where: str) -> None:
+        state = truth.state
+        if state is None or leader.leader_epoch != state.leader_epoch:
+            return
+        if self.running.get(leader.broker) != leader.incarnation:
+            return
+        if len(state.isr) >= leader.min_isr:
+            require(
+                leader.maximal_isr >= set(state.isr), 4, "ReplicationQuorumSuperset",
+                f"{where}: maximal ISR {sorted(leader.maximal_isr)}, the controller's {state.isr}",
+            )  # fmt: skip
+
+    def _candidates(self, truth: _Partition) -> None:
+        state = truth.state
+        if state is None:
+            return
+        for broker in (*state.isr, *state.elr):
+            replica = truth.replicas.get(broker)
+            if replica is None or self.running.get(broker) != replica.seen.incarnation:
+                continue
+            if self.registered.get(broker) != replica.seen.incarnation:
+                # The controller has not heard yet how its logs came back.
+                continue
+            require(
+                replica.seen.log_end_offset >= truth.committed_end, 2,
+                "LeaderCandidateCompleteness",
+                f"{truth.tp}: broker {broker} of ISR {state.isr}, ELR {state.elr} ends at "
+                f"{replica.seen.log_end_offset}, committed is {truth.committed_end}",
+            )  # fmt: skip
+
+    def image(self, who: str, end_offset: int, digest: int) -> None:
+        """A committed metadata image, wherever it is."""
+        self.checks += 1
+        told = self.images.setdefault(end_offset, (digest, who))
+        require(
+            told[0] == digest, 17, "the image at an offset is the same everywhere",
+            f"{who} and {told[1]} differ at {end_offset}",
+        )  # fmt: skip
+
+    # --- clients --------------------------------------------------------------------------
+
+    def acknowledged(
+        self, tp: TopicPartition, base_offset: int, count: int, topic_id: bytes = ZERO_TOPIC_ID
+    ) -> None:
+        """A produce reply (acks=all) without error leaves a broker."""
+        truth = self._named(tp, topic_id)
+        if truth is None:
+            return
+        require(
+            base_offset + count <= truth.committed_end, 15,
+            "what is acknowledged is committed",
+            f"{tp}: {count} from {base_offset}, committed is {truth.committed_end}",
+        )  # fmt: skip
+
+    def consumed(
+        self,
+        tp: TopicPartition,
+        batches: Iterable[BatchSeen],
+        topic_id: bytes = ZERO_TOPIC_ID,
+    ) -> None:
+        """A fetch reply leaves a broker."""
+        truth = self._named(tp, topic_id)
+        if truth is None:
+            return
+        for batch in batches:
+            require(
+                batch.last_offset < truth.committed_end, 16, "consumers read committed records",
+                f"{tp}: {batch}, committed is {truth.committed_end}",
+            )  # fmt: skip
+            committed = truth.at(batch.base_offset)
+            require(
+                committed == batch, 16, "consumers read the same bytes each time",
+                f"{tp}: {batch}, committed is {committed}",
+            )  # fmt: skip

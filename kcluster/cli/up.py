@@ -1,0 +1,209 @@
+"""`kcluster up`: start a cluster, or attach to the one that runs."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from kcluster.cli import ahead, output
+from kcluster.cli.options import DEFAULT_CLUSTER, ClusterName, Quiet, milliseconds, settings
+from kcluster.config import check_broker_config
+from kcluster.errors import ApiError, UsageError
+from kcluster.processes.launch import Launch
+from kcluster.wire import control as c
+
+app = typer.Typer()
+
+BROKERS_MAX = 64
+
+
+@app.command()
+def up(
+    brokers: Annotated[
+        int | None,
+        typer.Option(
+            "-n", "--brokers", help="How many; 3 for a new cluster.", min=1, max=BROKERS_MAX
+        ),
+    ] = None,
+    cluster: ClusterName = DEFAULT_CLUSTER,
+    port: Annotated[
+        int | None,
+        typer.Option("-p", "--port", help="Of broker 1; the others follow.", min=1, max=65535),
+    ] = None,
+    any_port: Annotated[
+        bool, typer.Option("--any-port", help="Take free ports when the usual ones are in use.")
+    ] = False,
+    host: Annotated[str | None, typer.Option(help="Where brokers listen.")] = None,
+    advertise: Annotated[str | None, typer.Option(help="The host that clients are told.")] = None,
+    dir: Annotated[Path | None, typer.Option("--dir", help="Where the data lives.")] = None,
+    detach: Annotated[
+        bool, typer.Option("-d", "--detach", help="Return when the cluster takes writes.")
+    ] = False,
+    restart: Annotated[
+        str | None, typer.Option(help="Of servers that end: no, on-failure or always.")
+    ] = None,
+    timeout: Annotated[str, typer.Option(help="For the start.")] = "30s",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete what is there first.")] = False,
+    ephemeral: Annotated[
+        bool, typer.Option("--ephemeral", help="Data in a temporary directory, deleted at the end.")
+    ] = False,
+    topic: Annotated[
+        list[str] | None,
+        typer.Option("--topic", metavar="NAME[:PARTITIONS[:REPLICAS]]", help="Create a topic."),
+    ] = None,
+    config: Annotated[
+        list[str] | None, typer.Option("-X", metavar="KEY=VALUE", help="A broker config.")
+    ] = None,
+    quiet: Quiet = False,
+) -> int:
+    """Start a cluster. Ctrl-C ends it, unless it is detached."""  # fmt: skip
+    if quiet:
+        output.be_quiet()
+    topics = [_topic(text) for text in topic or []]
+    options = settings(config) if config else None
+    for key, value in (options or {}).items():
+        try:
+            check_broker_config(key, value, at_start=True)
+        except ApiError as error:
+            raise UsageError(
+                f"-X {key}={value}: {error.message}", "", "kcluster up --help", 2
+            ) from error
+    if restart not in (None, "no", "on-failure", "always"):
+        raise UsageError(f"--restart {restart}: unknown", "it is no, on-failure or always", "", 2)
+    if ephemeral and dir is not None:
+        raise UsageError("--ephemeral and --dir exclude each other", "", "kcluster up --help", 2)
+    request = c.Up(
+        cluster,
+        str(dir.expanduser().resolve()) if dir is not None else None,
+        brokers,
+        port,
+        any_port,
+        host,
+        advertise,
+        restart,
+        options,
+        ephemeral,
+        fresh,
+        detach,
+        milliseconds(timeout),
+    )
+    return _Up(request, topics).run(ahead.take())
+
+
+def _topic(text: str) -> tuple[str, int, int]:
+    """ "orders:6:3" as (name, partitions, replication factor), -1 for the default."""
+    name, *numbers = text.split(":")
+    if not name or len(numbers) > 2 or not all(number.isdigit() for number in numbers):
+        raise UsageError(
+            f"--topic {text!r} is not NAME[:PARTITIONS[:REPLICAS]]", "", "--topic orders:6:3", 2
+        )
+    partitions, replicas = (*map(int, numbers), -1, -1)[:2]
+    return name, partitions, replicas
+
+
+class _Up:
+    """One start, told line by line."""
+
+    def __init__(self, request: c.Up, topics: list[tuple[str, int, int]]) -> None:
+        self._request = request
+        self._topics = topics
+        self._interrupts = 0
+        self._is_up = False
+        self._launch: Launch | None = None
+
+    def run(self, launch: Launch) -> int:
+        self._launch = launch
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._interrupted)
+        launch.write(msgspec.json.encode(self._request))
+        decoder = msgspec.json.Decoder(c.Line)
+        for line in launch.lines():
+            match decoder.decode(line):
+                case c.Progress() as progress:
+                    self._progress(progress)
+                case c.Refused() as refused:
+                    launch.wait()
+                    raise UsageError(refused.what, refused.why, refused.hint, refused.exit_code)
+                case c.Running() as running:
+                    launch.wait()
+                    return self._attach(running)
+        if self._request.is_detached and self._is_up:
+            launch.let_go()
+            return 0
+        code = launch.wait()
+        if self._is_up and code == 0:
+            return 0
+        if self._interrupts:
+            return 130
+        raise UsageError(
+            "the supervisor ended before the cluster was up",
+            f"exit code {code}",
+            f"kcluster logs supervisor -c {self._request.name}",
+        )
+
+    def _progress(self, progress: c.Progress) -> None:
+        name = self._request.name
+        match progress.event:
+            case "ready":
+                who = f"broker {progress.id}" if progress.id else "coordinator"
+                where = f" {progress.bootstrap}" if progress.bootstrap else ""
+                what = f"{who:<12}{where:<18} {progress.text}"
+                output.tick(f"{what:<44} {progress.elapsed_ms:.0f} ms")
+            case "up":
+                self._is_up = True
+                self._create_topics()
+                output.note(f"cluster {name} takes writes; its data is in {progress.text}")
+                output.note("bootstrap address:")
+                output.data(progress.bootstrap)
+                self._hints()
+            case "stopped":
+                output.note(f"cluster {name} is down")
+
+    def _hints(self) -> None:
+        suffix = "" if self._request.name == DEFAULT_CLUSTER else f" -c {self._request.name}"
+        output.note("try next:")
+        for line in (
+            f"kcluster produce orders{suffix}",
+            f"kcluster kill-broker --random{suffix}",
+            f"kcluster status --watch{suffix}",
+        ):
+            output.note(f"  {line}")
+        if not self._request.is_detached:
+            output.note("Ctrl-C ends the cluster and keeps its data")
+
+    def _create_topics(self) -> None:
+        if not self._topics:
+            return
+        from kcluster.cli.topic import create_topics
+
+        create_topics(self._request.name, self._topics)
+
+    def _attach(self, running: c.Running) -> int:
+        if running.differences:
+            raise UsageError(
+                f"cluster {running.name} is running already, and not like this",
+                "; ".join(running.differences),
+                f"kcluster down -c {running.name}, or kcluster up -c OTHER",
+            )
+        output.note(f"cluster {running.name} is running already, in {running.directory}")
+        self._is_up = True
+        self._create_topics()
+        output.data(running.bootstrap)
+        return 0
+
+    def _interrupted(self, number: int, frame: object) -> None:
+        """First: a clean stop. Again: SIGKILL to all."""
+        assert self._launch is not None
+        self._interrupts += 1
+        if self._interrupts == 1:
+            if sys.stderr.isatty():
+                sys.stderr.write("\n")
+            output.note("stopping; Ctrl-C again kills")
+            self._launch.write(b"stop")
+        else:
+            self._launch.write(b"kill")

@@ -1,0 +1,334 @@
+"""The state of a cluster as one value: what `kcluster status -o json` prints.
+
+Put together from three sources, each asked once: the supervisor (processes), the coordinator or,
+while it is away, any broker (the image: leaders and ISRs), and every broker (what its replicas
+hold). Who does not answer leaves holes (None), never stale figures.
+
+The names are stable: tools read them. `SCHEMA` rises when one changes its meaning.
+"""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from kcluster.client.control import BusClient, ControlClient
+from kcluster.core.metadata import records
+from kcluster.core.metadata.image import ClusterImage
+from kcluster.model import COORDINATOR, NO_LEADER, topic_id_text
+from kcluster.wire import bus
+from kcluster.wire import control as c
+
+SCHEMA = 1
+
+QUESTION_MS = 1_000
+"""A paused process does not answer; the others are shown nevertheless."""
+
+
+class ReplicaStatus(msgspec.Struct, frozen=True):
+    broker: int
+    role: str
+    """leader, in-sync, behind (out of the ISR), offline (its log failed), down (its broker)."""
+    log_start: int | None = None
+    log_end: int | None = None
+    high_watermark: int | None = None
+    lag: int | None = None
+    """Records that the leader has and this one lacks; None while either is not known."""
+    size: int | None = None
+    """Bytes."""
+    segments: list[tuple[int, int]] = []
+    """(base offset, bytes), oldest first; the last one is active."""
+    problem: str = ""
+
+
+class PartitionStatus(msgspec.Struct, frozen=True):
+    topic: str
+    partition: int
+    leader: int
+    """-1 for none."""
+    leader_epoch: int
+    isr: list[int]
+    elr: list[int]
+    replicas: list[ReplicaStatus]
+    """In the order of the assignment, the preferred leader first."""
+    topic_id: str = ""
+    may_lack_records: bool = False
+    """The leader was elected although data may be missing."""
+
+    @property
+    def is_under_replicated(self) -> bool:
+        return len(self.isr) < len(self.replicas)
+
+    @property
+    def is_offline(self) -> bool:
+        return self.leader == NO_LEADER
+
+
+class BrokerStatus(msgspec.Struct, frozen=True):
+    id: int
+    pid: int | None
+    state: str
+    """starting, running, paused, stopped, killed, failed."""
+    host: str
+    port: int
+    data_dir: str
+    is_fenced: bool | None = None
+    """None while nobody can tell."""
+    incarnation: int = 0
+    broker_epoch: int | None = None
+    rss: int = 0
+    """Bytes."""
+    cpu_ms: int = 0
+    starts: int = 0
+    since_ms: int = 0
+    """Wall clock of the last change of its state."""
+    last_end: str = ""
+    leads: int = 0
+    """Partitions."""
+    replicas: int = 0
+    size: int | None = None
+    """Bytes of its logs."""
+    segments: int | None = None
+    max_lag: int | None = None
+
+
+class CoordinatorStatus(msgspec.Struct, frozen=True):
+    pid: int | None
+    state: str
+    data_dir: str
+    metadata_offset: int | None = None
+    incarnation: int = 0
+    rss: int = 0
+    cpu_ms: int = 0
+    starts: int = 0
+    since_ms: int = 0
+    last_end: str = ""
+
+
+class SupervisorStatus(msgspec.Struct, frozen=True):
+    pid: int
+    rss: int = 0
+    cpu_ms: int = 0
+
+
+class ClusterStatus(msgspec.Struct, frozen=True):
+    schema: int
+    name: str
+    health: str
+    """ok, degraded (something is missing, all partitions are served), unavailable."""
+    problems: list[str]
+    cluster_id: str
+    bootstrap: str
+    directory: str
+    supervisor: SupervisorStatus
+    coordinator: CoordinatorStatus
+    brokers: list[BrokerStatus]
+    partitions: list[PartitionStatus]
+    up_ms: int = 0
+
+    @property
+    def is_healthy(self) -> bool:
+        return self.health == "ok"
+
+
+def cluster_status(control: ControlClient, servers: BusClient) -> ClusterStatus:
+    """Ask everybody. UsageError when the supervisor does not answer."""
+    description = control.describe()
+    states = [info.state for info in description.processes]
+    brokers = [state for state in states if state.id != COORDINATOR]
+    image = read_image(servers, states)
+    replicas = _replicas(servers, brokers)
+    partitions = _partitions(image, replicas) if image is not None else []
+    problems = _problems(description, image, partitions)
+    infos = {info.state.id: info for info in description.processes}
+    coordinator = infos[COORDINATOR]
+    offline = any(partition.is_offline for partition in partitions)
+    unavailable = offline or not any(state.state == "running" for state in brokers)
+    return ClusterStatus(
+        SCHEMA,
+        description.name,
+        "unavailable" if unavailable else "degraded" if problems else "ok",
+        problems,
+        image.cluster_id if image is not None else "",
+        ",".join(f"{i.host}:{i.port}" for i in description.processes if i.state.id != COORDINATOR),
+        description.directory,
+        SupervisorStatus(description.supervisor_pid, description.rss_bytes, description.cpu_ms),
+        CoordinatorStatus(
+            coordinator.state.pid or None,
+            coordinator.state.state,
+            coordinator.data_dir,
+            image.next_offset if image is not None else None,
+            coordinator.state.incarnation,
+            coordinator.rss_bytes,
+            coordinator.cpu_ms,
+            coordinator.starts,
+            coordinator.since_ms,
+            coordinator.last_end,
+        ),
+        [_broker(infos[state.id], image, partitions, replicas) for state in brokers],
+        partitions,
+        time.time_ns() // 1_000_000 - description.started_ms,
+    )
+
+
+def read_image(servers: BusClient, states: list[bus.ProcessState]) -> ClusterImage | None:
+    """As the coordinator has it; without one, as the broker has it that knows most."""
+    running = [state for state in states if state.state == "running"]
+    for group in (
+        [state for state in running if state.id == COORDINATOR],
+        [state for state in running if state.id != COORDINATOR],
+    ):
+        answers = servers.ask(group, bus.DescribeImage, QUESTION_MS)
+        images = [
+            (message.metadata_offset, payload)
+            for message, payload in answers.values()
+            if isinstance(message, bus.Image) and payload
+        ]
+        if images:
+            offset, payload = max(images, key=lambda image: image[0])
+            image = ClusterImage()
+            for record in records.decode_all(payload[0]):
+                image.replay(record)
+            image.next_offset = offset
+            return image
+    return None
+
+
+def _replicas(
+    servers: BusClient, brokers: list[bus.ProcessState]
+) -> dict[int, dict[tuple[str, int], bus.ReplicaState]]:
+    """By broker; a broker that did not answer is missing."""
+    running = [state for state in brokers if state.state == "running"]
+    answers = servers.ask(running, bus.DescribeReplicas, QUESTION_MS)
+    return {
+        id: {(replica.topic, replica.partition): replica for replica in message.replicas}
+        for id, (message, _) in answers.items()
+        if isinstance(message, bus.Replicas)
+    }
+
+
+def _partitions(
+    image: ClusterImage, replicas: dict[int, dict[tuple[str, int], bus.ReplicaState]]
+) -> list[PartitionStatus]:
+    found = []
+    for name, topic in sorted(image.topics.items()):
+        for index, state in sorted(topic.partitions.items()):
+            leader = replicas.get(state.leader, {}).get((name, index))
+            found.append(
+                PartitionStatus(
+                    name,
+                    index,
+                    state.leader,
+                    state.leader_epoch,
+                    sorted(state.isr),
+                    sorted(state.elr),
+                    [
+                        _replica(
+                            id,
+                            replicas.get(id, {}).get((name, index)),
+                            leader,
+                            is_leader=id == state.leader,
+                            is_in_sync=id in state.isr,
+                            answered=id in replicas,
+                        )
+                        for id in state.replicas
+                    ],
+                    topic_id_text(topic.id),
+                    state.recovering,
+                )
+            )
+    return found
+
+
+def _replica(
+    broker: int,
+    state: bus.ReplicaState | None,
+    leader: bus.ReplicaState | None,
+    *,
+    is_leader: bool,
+    is_in_sync: bool,
+    answered: bool,
+) -> ReplicaStatus:
+    if state is None:
+        return ReplicaStatus(broker, "offline" if answered else "down")
+    role = "leader" if is_leader else "in-sync" if is_in_sync else "behind"
+    if state.role == "offline":
+        role = "offline"
+    lag = None if leader is None else max(0, leader.log_end_offset - state.log_end_offset)
+    return ReplicaStatus(
+        broker,
+        role,
+        state.log_start_offset,
+        state.log_end_offset,
+        state.high_watermark,
+        lag,
+        state.size_bytes,
+        state.segments,
+        state.problem,
+    )
+
+
+def _broker(
+    info: c.ProcessInfo,
+    image: ClusterImage | None,
+    partitions: list[PartitionStatus],
+    replicas: dict[int, dict[tuple[str, int], bus.ReplicaState]],
+) -> BrokerStatus:
+    id = info.state.id
+    registered = image.brokers.get(id) if image is not None else None
+    own = replicas.get(id)
+    mine = [
+        replica
+        for partition in partitions
+        for replica in partition.replicas
+        if replica.broker == id
+    ]
+    return BrokerStatus(
+        id,
+        info.state.pid or None,
+        info.state.state,
+        info.host,
+        info.port,
+        info.data_dir,
+        None if registered is None else registered.is_fenced,
+        info.state.incarnation,
+        None if registered is None else registered.broker_epoch,
+        info.rss_bytes,
+        info.cpu_ms,
+        info.starts,
+        info.since_ms,
+        info.last_end,
+        sum(partition.leader == id for partition in partitions),
+        len(mine),
+        None if own is None else sum(replica.size_bytes for replica in own.values()),
+        None if own is None else sum(len(replica.segments) for replica in own.values()),
+        max((replica.lag for replica in mine if replica.lag is not None), default=None),
+    )
+
+
+def _problems(
+    description: c.Description, image: ClusterImage | None, partitions: list[PartitionStatus]
+) -> list[str]:
+    """In words, the worst first."""
+    found = []
+    offline = sum(partition.is_offline for partition in partitions)
+    if offline:
+        found.append(f"{offline} partitions have no leader")
+    for info in description.processes:
+        name = f"broker {info.state.id}" if info.state.id else "the coordinator"
+        if info.state.state != "running":
+            found.append(f"{name} is {info.state.state}")
+        elif image is not None and info.state.id:
+            registered = image.brokers.get(info.state.id)
+            if registered is None or registered.is_fenced:
+                found.append(f"{name} is fenced")
+    under = sum(partition.is_under_replicated for partition in partitions)
+    if under:
+        found.append(f"{under} partitions have fewer in-sync replicas than assigned")
+    lossy = sum(partition.may_lack_records for partition in partitions)
+    if lossy:
+        found.append(f"{lossy} partitions may lack records")
+    if image is None:
+        found.append("nobody could say who leads what")
+    return found

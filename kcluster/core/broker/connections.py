@@ -1,0 +1,144 @@
+"""Requests of clients and the order of their answers.
+
+    frame -> header -> decode -> handler -> answer now
+                                        `-> None: a Call that is answered in a later turn
+
+Responses leave in request order on each connection (Kafka's protocol guide, "Network"): an
+answer that is ready waits behind those of earlier requests. Bad bytes close the connection; so
+does a version that is not served, except for ApiVersions, which says what is (KIP-511).
+
+A connection is a TCP connection (its number is positive) or a control connection on the bus (a
+negative number). Both are served by the same handlers; on the bus the response is one frame
+without length prefix, with spans of files read.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from kcluster.core.broker.handlers import handler_of, unknown_api_versions
+from kcluster.core.turn import Buffer, Files, Part, Span, Turn
+from kcluster.errors import RemoteProtocolError
+from kcluster.wire import bus
+from kcluster.wire.apis import APIS
+from kcluster.wire.frame import RequestHeader, parse_request_header, response_frame
+from kcluster.wire.message import Message, decode, encode_parts
+
+if TYPE_CHECKING:
+    from kcluster.core.broker.broker import BrokerCore
+
+_LENGTH_PREFIX_BYTES: Final = 4
+
+
+class Call:
+    """One request that has not been answered yet."""
+
+    __slots__ = ("_connections", "body", "connection", "header", "parts")
+
+    def __init__(
+        self, connections: Connections, connection: int, header: RequestHeader, body: memoryview
+    ) -> None:
+        self._connections = connections
+        self.connection = connection
+        self.header = header
+        self.body = body
+        """The request behind its header: valid until the end of the turn that brought it."""
+        self.parts: list[Part] | None = None
+        """The response frame once it is there; empty for none."""
+
+    def answer(self, turn: Turn, response: Message) -> None:
+        """With a message in the version of the request."""
+        self.answer_parts(turn, encode_parts(response, self.header.api_version))
+
+    def answer_parts(self, turn: Turn, body: list[Part]) -> None:
+        """With a body that is encoded already."""
+        header = self.header
+        self.parts = response_frame(
+            header.api_key, header.api_version, header.correlation_id, body
+        )
+        self._connections.answered(turn, self)
+
+    def forget(self, turn: Turn) -> None:
+        """Done, and there is no answer (acks=0)."""
+        self.parts = []
+        self._connections.answered(turn, self)
+
+    def close(self, turn: Turn) -> None:
+        """Close the connection instead of answering."""
+        self._connections.close(turn, self.connection)
+
+
+class Connections:
+    """The calls under way of every connection, oldest first."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._calls: dict[int, deque[Call]] = {}
+
+    def request(self, broker: BrokerCore, connection: int, frame: memoryview, turn: Turn) -> None:
+        """Serve one frame. It must be writable, and hold until the end of the turn."""
+        try:
+            header, position = parse_request_header(frame)
+            handler = handler_of(header.api_key)
+            if handler is None:
+                raise RemoteProtocolError(f"api key {header.api_key} is not served")
+            call = Call(self, connection, header, frame[position:])
+            api = APIS[header.api_key]
+            message = None
+            if api.serves(header.api_version):
+                message = decode(api.request, frame, header.api_version, position)
+        except RemoteProtocolError:
+            self.close(turn, connection)
+            return
+        calls = self._calls.get(connection)
+        if calls is None:
+            calls = self._calls[connection] = deque()
+        calls.append(call)
+        if message is None:
+            # Only ApiVersions comes this far in a version that is not served: version 0 of its
+            # answer says which are (KIP-511).
+            call.answer_parts(turn, encode_parts(unknown_api_versions(), 0))
+            return
+        response = handler(broker, call, message, turn)
+        if response is not None:
+            call.answer(turn, response)
+
+    def answered(self, turn: Turn, call: Call) -> None:
+        """Let out what is not behind an answer that is still missing."""
+        connection = call.connection
+        calls = self._calls.get(connection)
+        if calls is None:
+            return
+        while calls:
+            parts = calls[0].parts
+            if parts is None:
+                return
+            calls.popleft()
+            if parts:
+                if connection >= 0:
+                    turn.reply(connection, parts)
+                else:
+                    turn.send(connection, bus.KafkaResponse(), [self._joined(parts)])
+
+    def close(self, turn: Turn, connection: int) -> None:
+        """What was answered before still leaves; what was not never will."""
+        self._calls.pop(connection, None)
+        if connection >= 0:
+            turn.closes.append(connection)
+
+    def disconnected(self, connection: int) -> None:
+        self._calls.pop(connection, None)
+
+    def waiting(self, connection: int) -> int:
+        """Calls of it that are not answered."""
+        return len(self._calls.get(connection, ()))
+
+    def _joined(self, parts: list[Part]) -> bytes:
+        buffers: list[Buffer] = []
+        for part in parts:
+            if isinstance(part, Span):
+                buffers.append(self._files.read(part.path, part.position, part.size))
+            else:
+                buffers.append(part)
+        return b"".join(buffers)[_LENGTH_PREFIX_BYTES:]

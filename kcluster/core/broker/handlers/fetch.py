@@ -1,0 +1,231 @@
+"""Fetch (key 1): read batches below the high watermark, waiting a while for enough of them.
+
+Bytes are spans of segment files, sent by sendfile. The first partition with data gives at least
+one whole batch, even above every limit (rule 11, KIP-74); the others whole batches within them.
+
+Consumers see nothing at or above the high watermark (invariant 16); without transactions the
+last stable offset is the high watermark. Between high watermark and log end there is nothing to
+read yet; beyond the log end is OFFSET_OUT_OF_RANGE.
+
+Sessions (KIP-227) are answered with session id 0: every response is a full one, and whoever
+insists on a session hears FETCH_SESSION_ID_NOT_FOUND.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from kcluster.core.broker.handlers import leadership
+from kcluster.core.purgatory import Waiter
+from kcluster.errors import ApiError, ErrorCode
+from kcluster.wire.messages.fetch import (
+    EpochEndOffset,
+    FetchableTopicResponse,
+    FetchPartition,
+    FetchRequest,
+    FetchResponse,
+    LeaderIdAndEpoch,
+    NodeEndpoint,
+    PartitionData,
+)
+
+if TYPE_CHECKING:
+    from kcluster.core.broker.broker import BrokerCore
+    from kcluster.core.broker.connections import Call
+    from kcluster.core.replication.leader import LeaderState
+    from kcluster.core.replication.replica import Replica
+    from kcluster.core.turn import Turn
+
+_INITIAL_EPOCH: Final = 0
+_FINAL_EPOCH: Final = -1
+_READ_COMMITTED: Final = 1
+
+
+class DelayedFetch(Waiter):
+    """A fetch that found less than min_bytes. It looks again whenever a high watermark moves."""
+
+    __slots__ = ("broker", "call", "is_done", "leaders", "max_bytes", "request", "targets")
+
+    def __init__(self, broker: BrokerCore, call: Call, request: FetchRequest) -> None:
+        self.due_ms = 0
+        self.broker = broker
+        self.call = call
+        self.request = request
+        self.max_bytes = min(request.max_bytes, broker.settings.int("fetch.max.bytes"))
+        self.leaders: list[LeaderState] = []
+        self.is_done = False
+        names = broker.image.topic_names
+        by_id = call.header.api_version >= 13
+        self.targets = [
+            (names.get(topic.topic_id) if by_id else topic.topic, topic) for topic in request.topics
+        ]
+        """Topics by name; None for an id that is not known."""
+
+    def wake(self) -> None:
+        self.broker.wake(self)
+
+    def retry(self, turn: Turn) -> None:
+        if self.is_done:
+            return
+        reading = Reading(self)
+        if reading.is_enough:
+            self.broker.deadlines.remove(self)
+            self._answer(turn, reading)
+
+    def expire(self, turn: Turn) -> None:
+        self._answer(turn, Reading(self))
+
+    def wait(self, turn: Turn, reading: Reading) -> None:
+        self.leaders = reading.leaders
+        for leader in self.leaders:
+            leader.fetches[self] = None
+        self.broker.deadlines.add(turn, self.request.max_wait_ms, self)
+
+    def _answer(self, turn: Turn, reading: Reading) -> None:
+        self.is_done = True
+        for leader in self.leaders:
+            leader.fetches.pop(self, None)
+        self.leaders = []
+        self.call.answer(turn, reading.response)
+
+
+class Reading:
+    """One attempt: the response as it would be now."""
+
+    __slots__ = ("_broker", "_fetch", "has_errors", "leaders", "response", "size")
+
+    def __init__(self, fetch: DelayedFetch) -> None:
+        self._fetch = fetch
+        self._broker = fetch.broker
+        self.size = 0
+        self.has_errors = False
+        self.leaders: list[LeaderState] = []
+        topics: list[FetchableTopicResponse] = []
+        moved: set[int] = set()
+        isolation = fetch.request.isolation_level
+        for name, topic in fetch.targets:
+            parts = [self._partition(name, wanted, isolation, moved) for wanted in topic.partitions]
+            topics.append(
+                FetchableTopicResponse(
+                    topic=topic.topic, topic_id=topic.topic_id, partitions=parts
+                )
+            )
+        self.response = FetchResponse(responses=topics)
+        if moved:
+            self.response.node_endpoints = [
+                NodeEndpoint(
+                    node_id=member.id, host=member.host, port=member.port, rack=member.rack
+                )
+                for member in leadership.members(self._broker, moved)
+            ]
+
+    @property
+    def is_enough(self) -> bool:
+        """To answer at once: errors are news, too."""
+        return self.has_errors or self.size >= self._fetch.request.min_bytes
+
+    def _partition(
+        self, name: str | None, wanted: FetchPartition, isolation: int, moved: set[int]
+    ) -> PartitionData:
+        part = PartitionData(
+            partition_index=wanted.partition,
+            high_watermark=-1,
+            aborted_transactions=[] if isolation == _READ_COMMITTED else None,
+            records=b"",
+        )
+        try:
+            if name is None:
+                raise ApiError(ErrorCode.UNKNOWN_TOPIC_ID)
+            self._read(name, wanted, part)
+        except ApiError as error:
+            self.has_errors = True
+            part.error_code = error.code
+            if error.code in leadership.MOVED and name is not None:
+                leader, epoch = leadership.current(self._broker, name, wanted.partition)
+                if leader >= 0:
+                    part.current_leader = LeaderIdAndEpoch(leader_id=leader, leader_epoch=epoch)
+                    moved.add(leader)
+        return part
+
+    def _read(self, name: str, wanted: FetchPartition, part: PartitionData) -> None:
+        replica, leader = leadership.lead(
+            self._broker, name, wanted.partition, wanted.current_leader_epoch
+        )
+        log = replica.log
+        high_watermark = leader.high_watermark
+        offset = wanted.fetch_offset
+        part.high_watermark = part.last_stable_offset = high_watermark
+        part.log_start_offset = log.log_start_offset
+        if wanted.last_fetched_epoch >= 0 and self._diverges(replica, wanted, part):
+            return
+        if not log.log_start_offset <= offset <= log.log_end_offset:
+            part.high_watermark = part.last_stable_offset = part.log_start_offset = -1
+            raise ApiError(ErrorCode.OFFSET_OUT_OF_RANGE)
+        self.leaders.append(leader)
+        if offset >= high_watermark:
+            return
+        limit = min(wanted.partition_max_bytes, self._fetch.max_bytes - self.size)
+        if self.size and limit <= 0:
+            return
+        result = log.read(offset, max(limit, 0), high_watermark, at_least_one=not self.size)
+        if result.size:
+            part.records = result.spans  # type: ignore[assignment]
+            self.size += result.size
+
+    def _diverges(self, replica: Replica, wanted: FetchPartition, part: PartitionData) -> bool:
+        """Whether the reader's log is no prefix of ours; the answer then says where (KIP-595)."""
+        epoch, end_offset = replica.log.end_offset_for_epoch(wanted.last_fetched_epoch)
+        if epoch < 0:
+            raise ApiError(ErrorCode.OFFSET_OUT_OF_RANGE)
+        if epoch < wanted.last_fetched_epoch or end_offset < wanted.fetch_offset:
+            part.diverging_epoch = EpochEndOffset(epoch=epoch, end_offset=end_offset)
+            self.has_errors = True
+            return True
+        return False
+
+
+def handle(
+    broker: BrokerCore, call: Call, request: FetchRequest, turn: Turn
+) -> FetchResponse | None:
+    replica_id = (
+        request.replica_state.replica_id if call.header.api_version >= 15 else request.replica_id
+    )
+    if replica_id not in leadership.CONSUMERS:
+        return _refused(request, ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
+    if request.session_id and request.session_epoch not in (_INITIAL_EPOCH, _FINAL_EPOCH):
+        return FetchResponse(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
+    if not request.session_id and request.session_epoch > _INITIAL_EPOCH:
+        return FetchResponse(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
+    fetch = DelayedFetch(broker, call, request)
+    reading = Reading(fetch)
+    if (
+        reading.is_enough
+        or request.max_wait_ms <= 0
+        or not request.topics
+        or broker.deadlines.is_full
+    ):
+        return reading.response
+    fetch.wait(turn, reading)
+    return None
+
+
+def _refused(request: FetchRequest, code: ErrorCode) -> FetchResponse:
+    return FetchResponse(
+        error_code=code,
+        responses=[
+            FetchableTopicResponse(
+                topic=topic.topic,
+                topic_id=topic.topic_id,
+                partitions=[
+                    PartitionData(
+                        partition_index=wanted.partition,
+                        error_code=code,
+                        high_watermark=-1,
+                        records=b"",
+                    )
+                    for wanted in topic.partitions
+                ],
+            )
+            for topic in request.topics
+        ],
+    )

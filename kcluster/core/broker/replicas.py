@@ -1,0 +1,191 @@
+"""The partitions on this broker's disk, and what becomes of their directories.
+
+    <topic>-<partition>                     a replica, with its topic's id in partition.metadata
+    <topic>-<partition>.<hex>-delete        its topic was deleted: on its way out
+    <topic>-<partition>.<hex>-stray         metadata does not know it: set aside, never deleted
+
+A directory only ever becomes `-delete` by a TopicDeleted record that this broker replayed. What
+is merely missing from an image is set aside (invariant 17): damaged or lost metadata must not
+cost data (KAFKA-10533).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Final
+
+from kcluster.config import LogConfig
+from kcluster.core import traces
+from kcluster.core.broker.checkpoints import Checkpoints
+from kcluster.core.log.partition_log import PartitionLog, Restart
+from kcluster.core.log.partition_metadata import FILE_NAME, format_metadata, parse_metadata
+from kcluster.core.metadata.image import ClusterImage
+from kcluster.core.replication.replica import Replica
+from kcluster.core.turn import Delete, Files, Rename, Replace, Turn
+from kcluster.errors import CorruptLogError
+from kcluster.model import TopicPartition
+from kcluster.wire.bus import LogEnd, ReplicaState
+
+_DIRECTORY: Final = re.compile(r"(?P<topic>.+)-(?P<partition>\d+)")
+_METADATA_LOG: Final = "__cluster_metadata"
+_NAME_BYTES: Final = 255
+"""Longest name that common file systems take."""
+
+
+class Replicas:
+    """By topic and partition, and by directory."""
+
+    def __init__(
+        self,
+        me: int,
+        files: Files,
+        random: Random,
+        config_of: Callable[[str], LogConfig],
+    ) -> None:
+        self._me = me
+        self._files = files
+        self._random = random
+        self._config_of = config_of
+        self.by_partition: dict[TopicPartition, Replica] = {}
+        self._by_directory: dict[str, Replica] = {}
+        self._moved: set[str] = set()
+        """Directories renamed away in this turn: on disk they still have their old content."""
+
+    def __iter__(self) -> Iterator[Replica]:
+        return iter(self.by_partition.values())
+
+    def of_path(self, path: str) -> Replica | None:
+        """Whose file or directory it is."""
+        return self._by_directory.get(path.split("/", 1)[0])
+
+    # --- start ----------------------------------------------------------------------------
+
+    def recover(self, turn: Turn, restart: Restart, checkpoints: Checkpoints) -> None:
+        """Open every log on disk, so that registration can tell where each ends."""
+        for name in self._files.list(""):
+            if name.endswith("-delete"):
+                turn.disk.append(Delete(name))
+                continue
+            match = _DIRECTORY.fullmatch(name)
+            if match is None or name.endswith("-stray") or match["topic"] == _METADATA_LOG:
+                continue
+            tp = TopicPartition(match["topic"], int(match["partition"]))
+            topic_id = self._read_topic_id(name)
+            if topic_id is None:
+                self._set_aside(turn, name, "its topic id cannot be read")
+                continue
+            log = PartitionLog(tp, name, self._files, self._config_of(tp.topic))
+            replica = Replica(tp, topic_id, log)
+            self._add(replica, name)
+            try:
+                checkpoints.restore(turn, log, restart)
+            except CorruptLogError as error:
+                replica.offline = f"recovery failed: {error}"
+                turn.trace(traces.LogOffline(tp.topic, tp.partition, replica.offline))
+
+    def _read_topic_id(self, directory: str) -> bytes | None:
+        try:
+            return parse_metadata(self._files.read(f"{directory}/{FILE_NAME}", 0, 4096))
+        except CorruptLogError:
+            return None
+
+    def log_ends(self) -> list[LogEnd]:
+        """Of every log that can be trusted, for `Register`."""
+        return [
+            LogEnd(
+                replica.topic_id,
+                replica.tp.partition,
+                replica.log.last_epoch,
+                replica.log.log_end_offset,
+            )
+            for replica in self
+            if not replica.offline
+        ]
+
+    def set_aside_strays(self, turn: Turn, image: ClusterImage) -> list[Replica]:
+        """Put away what a whole image does not place here; those that were."""
+        strays = []
+        for replica in list(self):
+            topic = image.topic_by_id(replica.topic_id)
+            state = topic.partitions.get(replica.tp.partition) if topic is not None else None
+            if state is None or self._me not in state.replicas:
+                self._remove(replica)
+                self._set_aside(turn, replica.log.directory, "metadata does not place it here")
+                strays.append(replica)
+        return strays
+
+    def _set_aside(self, turn: Turn, directory: str, cause: str) -> None:
+        self._move(turn, directory, "stray")
+        turn.trace(traces.Warned(f"{directory} is set aside as stray: {cause}"))
+
+    # --- coming and going -----------------------------------------------------------------
+
+    def can_create(self, turn: Turn, tp: TopicPartition) -> bool:
+        """False while a directory of the same name is being moved away in this turn. One that
+        metadata knows nothing of is: a new topic must not begin with old records."""
+        directory = str(tp)
+        if directory not in self._moved and self._files.list(directory):
+            self._set_aside(turn, directory, "it stands where a new replica belongs")
+        return directory not in self._moved
+
+    def create(self, turn: Turn, tp: TopicPartition, topic_id: bytes) -> Replica:
+        """A new, empty replica. `can_create` has been asked."""
+        directory = str(tp)
+        log = PartitionLog(tp, directory, self._files, self._config_of(tp.topic))
+        replica = Replica(tp, topic_id, log)
+        log.open(turn, Restart.CLEAN)
+        turn.disk.append(
+            Replace(f"{directory}/{FILE_NAME}", format_metadata(topic_id), durable=True)
+        )
+        self._add(replica, directory)
+        return replica
+
+    def delete(self, turn: Turn, replica: Replica) -> None:
+        """Its topic was deleted: the name is free at once, the bytes go in the same turn."""
+        self._remove(replica)
+        moved = self._move(turn, replica.log.directory, "delete")
+        turn.disk.append(Delete(moved))
+
+    def settled(self) -> None:
+        """The disk has carried out all that was asked for."""
+        self._moved.clear()
+
+    def _add(self, replica: Replica, directory: str) -> None:
+        self.by_partition[replica.tp] = replica
+        self._by_directory[directory] = replica
+
+    def _remove(self, replica: Replica) -> None:
+        del self.by_partition[replica.tp]
+        del self._by_directory[replica.log.directory]
+
+    def _move(self, turn: Turn, directory: str, suffix: str) -> str:
+        ending = f".{self._random.getrandbits(128):032x}-{suffix}"
+        target = directory[: _NAME_BYTES - len(ending)] + ending
+        turn.disk.append(Rename(directory, target))
+        self._moved.add(directory)
+        return target
+
+    # --- status ---------------------------------------------------------------------------
+
+    def describe(self) -> list[ReplicaState]:
+        return [self._describe(replica) for _, replica in sorted(self.by_partition.items())]
+
+    def _describe(self, replica: Replica) -> ReplicaState:
+        log = replica.log
+        role = "offline" if replica.offline else "leader" if replica.leader else "follower"
+        state = replica.state
+        return ReplicaState(
+            replica.tp.topic,
+            replica.tp.partition,
+            role,
+            replica.leader_epoch,
+            log.log_start_offset,
+            log.log_end_offset,
+            log.high_watermark,
+            log.size_bytes,
+            list(log.segments()),
+            is_in_sync=state is not None and self._me in state.isr and not replica.offline,
+            problem=replica.offline if replica.offline or state is not None else "unassigned",
+        )

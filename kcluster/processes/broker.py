@@ -1,0 +1,56 @@
+"""A broker process: its data directory, its two listeners and its core, from start to exit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+from kcluster.config import Settings
+from kcluster.core.broker.broker import BrokerCore
+from kcluster.processes.server import Life, ServerArguments, main_of
+from kcluster.processes.workdir import restart_kind
+from kcluster.world import platform
+from kcluster.world.kafka_server import KafkaServer
+
+
+def run(arguments: ServerArguments) -> int:
+    platform.name_process(f"kc-broker-{arguments.id}")
+    life = Life(arguments)
+    data_dir = Path(arguments.data_dir)
+    restart = restart_kind(data_dir, platform.boot_id(portable=arguments.is_portable))
+    settings = Settings(arguments.options)
+    world = life.world
+    world.server = KafkaServer(
+        arguments.host,
+        arguments.port,
+        life.loop,
+        world.disk,
+        request_bytes_max=settings.int("socket.request.max.bytes"),
+        queued_bytes_max=settings.int("queued.max.request.bytes"),
+        connections_max=settings.int("max.connections"),
+        idle_ms=settings.int("connections.max.idle.ms"),
+    )
+    core = BrokerCore(
+        arguments.id,
+        arguments.incarnation,
+        arguments.advertise,
+        world.server.port,
+        life.endpoint,
+        world,
+        settings,
+        Random(),
+        restart,
+    )
+    life.say(f"broker {arguments.id} starts after a {restart} end, on port {world.server.port}")
+    code = life.run(
+        core,
+        lambda: core.has_stopped,
+        begin=core.start,
+        stood_still_ms=settings.int("broker.session.timeout.ms"),
+    )
+    life.close()
+    return code
+
+
+if __name__ == "__main__":
+    main_of(run)

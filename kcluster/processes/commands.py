@@ -1,0 +1,290 @@
+"""What the supervisor does when it is asked over ZeroMQ, one function for each command.
+
+    DEALER [number, command] --> ROUTER --> Commands.carry_out --> [number, answer]
+
+Commands run side by side, each as a task: a kill does not wait for a start that takes its time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+import msgspec
+import zmq
+
+from kcluster.config import LIMITS
+from kcluster.processes.roster import ServerProcess
+from kcluster.processes.supervisor import StartFailed, Supervisor, now_ms
+from kcluster.processes.workdir import process_name
+from kcluster.wire import control as c
+from kcluster.world import platform
+
+COMMAND_BYTES_MAX = 1 << 20
+
+EXIT_UNKNOWN = 4
+"""No such broker."""
+
+DEADLY = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT)
+
+
+class ControlServer:
+    """The supervisor's ROUTER socket on its loop."""
+
+    def __init__(self, endpoint: str, commands: Commands, loop: asyncio.AbstractEventLoop) -> None:
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.LINGER, 500)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, COMMAND_BYTES_MAX)
+        self._socket.setsockopt(zmq.SNDHWM, LIMITS.send_queue_max)
+        self._socket.bind(endpoint)
+        self._commands = commands
+        self._loop = loop
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._decoder = msgspec.msgpack.Decoder(c.Asked)
+        self._encoder = msgspec.msgpack.Encoder()
+        self._fd: int = self._socket.getsockopt(zmq.FD)  # type: ignore[assignment]
+        loop.add_reader(self._fd, self._drain)
+        loop.call_soon(self._drain)
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._fd)
+        self._socket.close()
+        self._context.term()
+
+    def _drain(self) -> None:
+        """The descriptor tells of changes only, so everything is taken each time."""
+        while int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            identity, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            try:
+                asked = self._decoder.decode(frames[-1] if frames else b"")
+            except msgspec.DecodeError:
+                continue  # not from any client of ours
+            task = self._loop.create_task(self._answer(identity, asked))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, identity: bytes, asked: c.Asked) -> None:
+        answer = await self._commands.carry_out(asked.command)
+        self._socket.send_multipart(
+            [identity, self._encoder.encode(c.Answered(asked.number, answer))]
+        )
+        # Sending may have swallowed the descriptor's news of what came meanwhile.
+        self._drain()
+
+
+class Commands:
+    """Carries out commands on a supervisor. `ended` is set when `down` has been carried out."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self.ended = asyncio.Event()
+
+    async def carry_out(self, command: c.Command) -> c.Answer:
+        supervisor = self._supervisor
+        if supervisor.phase == "stopping" and not isinstance(command, c.Describe | c.Down):
+            return c.Refused(
+                "the cluster is going down", "", f"kcluster up -c {self._name}", exit_code=3
+            )
+        ids = getattr(command, "ids", None)
+        unknown = [id for id in ids or [] if id not in supervisor.roster]
+        if unknown:
+            return self._unknown(unknown)
+        try:
+            match command:
+                case c.Describe():
+                    return self.describe()
+                case c.Kill():
+                    return await self._kill(command)
+                case c.Start():
+                    return await self._start(command)
+                case c.Stop():
+                    return await self._stop(command)
+                case c.Restart():
+                    await self._stop(c.Stop(command.ids, command.timeout_ms))
+                    return await self._start(c.Start(command.ids, command.timeout_ms))
+                case c.Pause():
+                    return self._pause(command)
+                case c.Resume():
+                    return self._resume(command)
+                case c.AddBroker():
+                    return await self._add(command)
+                case c.Down():
+                    await supervisor.down(command.timeout_ms, is_forced=command.is_forced)
+                    self.ended.set()
+                    return c.Done(sorted(supervisor.roster))
+        except StartFailed as failed:
+            log = supervisor.workdir.log_path(failed.process.id)
+            return c.Refused(
+                f"{process_name(failed.process.id)} did not start",
+                failed.reason,
+                f"tail {log}",
+            )
+
+    @property
+    def _name(self) -> str:
+        return self._supervisor.workdir.cluster.name
+
+    def _unknown(self, ids: list[int]) -> c.Refused:
+        valid = [str(id) for id in sorted(self._supervisor.roster) if id]
+        return c.Refused(
+            f"no broker {', '.join(map(str, ids))} in cluster {self._name}",
+            f"its brokers are {', '.join(valid)}",
+            f"kcluster status -c {self._name}",
+            exit_code=EXIT_UNKNOWN,
+        )
+
+    def describe(self) -> c.Description:
+        supervisor = self._supervisor
+        cluster = supervisor.workdir.cluster
+        seats = {seat.id: seat for seat in cluster.seats}
+        processes = []
+        for id, process in sorted(supervisor.roster.items()):
+            seat = seats.get(id)
+            processes.append(
+                c.ProcessInfo(
+                    process.as_state(),
+                    host=(cluster.advertise or cluster.host) if seat else "",
+                    port=seat.port if seat else 0,
+                    data_dir=str(supervisor.workdir.data_dir(id)),
+                    log_path=str(supervisor.workdir.log_path(id)),
+                    rss_bytes=platform.rss_bytes(process.pid) if process.pid else 0,
+                    cpu_ms=platform.cpu_ms(process.pid) if process.pid else 0,
+                    since_ms=process.since_ms,
+                    starts=process.starts,
+                    last_end=process.last_words or process.last_end,
+                )
+            )
+        return c.Description(
+            cluster.name,
+            str(supervisor.workdir.directory),
+            os.getpid(),
+            supervisor.phase,
+            cluster.restart,
+            cluster.options,
+            processes,
+            supervisor.started_ms,
+            platform.cpu_ms(os.getpid()),
+            platform.rss_bytes(os.getpid()),
+        )
+
+    # --- one function for each ------------------------------------------------------------
+
+    async def _kill(self, command: c.Kill) -> c.Answer:
+        supervisor = self._supervisor
+        roster = supervisor.roster
+        idle = [roster[id] for id in command.ids if not roster[id].is_alive]
+        if idle:
+            return self._not_running(idle[0])
+        is_deadly = command.signal in DEADLY
+        moments = []
+        for id in command.ids:
+            process = roster[id]
+            if is_deadly:
+                process.doom = "killed" if command.signal == signal.SIGKILL else "stopped"
+            moments.append(_moment("signalled", process))
+            supervisor.signal(process, command.signal)
+        if not is_deadly:
+            return c.Done(command.ids, moments)
+        deadline = now_ms() + command.timeout_ms
+        for id in command.ids:
+            if await supervisor.gone([id], deadline):
+                moments.append(_death(roster[id]))
+                if command.restart_after_ms is not None:
+                    supervisor.restart_later(id, command.restart_after_ms)
+        return c.Done(command.ids, moments)
+
+    async def _start(self, command: c.Start) -> c.Answer:
+        supervisor = self._supervisor
+        deadline = now_ms() + command.timeout_ms
+        started = [supervisor.roster[id] for id in command.ids]
+        for process in started:
+            if process.state == "paused":
+                return c.Refused(
+                    f"{process_name(process.id)} is paused, not stopped",
+                    "",
+                    f"kcluster resume-broker {process.id} -c {self._name}",
+                )
+        begun = [
+            supervisor.launch(process)
+            for process in started
+            if not process.is_alive and process.state != "starting"
+        ]
+        await asyncio.gather(*begun)
+        moments = [_moment("started", process) for process in started]
+        if command.waits_until_ready:
+            for process in started:
+                await supervisor.ready(process, deadline)
+                moments.append(_moment("ready", process))
+        return c.Done(command.ids, moments)
+
+    async def _stop(self, command: c.Stop) -> c.Answer:
+        supervisor = self._supervisor
+        moments = []
+        alive = [id for id in command.ids if supervisor.roster[id].is_alive]
+        for id in command.ids:
+            supervisor.cancel_restart(id)
+            if id not in alive:
+                supervisor.mark_stopped(supervisor.roster[id])
+        for id in alive:
+            process = supervisor.roster[id]
+            process.doom = "stopped"
+            self._wake(process)
+            moments.append(_moment("asked", process))
+            supervisor.stop(process, controlled=True)
+        if not await supervisor.gone(alive, now_ms() + command.timeout_ms):
+            for id in alive:
+                supervisor.signal(supervisor.roster[id], signal.SIGKILL)
+            await supervisor.gone(alive)
+        moments += [_death(supervisor.roster[id]) for id in alive]
+        return c.Done(command.ids, moments)
+
+    def _pause(self, command: c.Pause) -> c.Answer:
+        supervisor = self._supervisor
+        for id in command.ids:
+            process = supervisor.roster[id]
+            if not process.is_alive:
+                return self._not_running(process)
+        for id in command.ids:
+            supervisor.pause(supervisor.roster[id], command.for_ms)
+        return c.Done(command.ids, [_moment("paused", supervisor.roster[i]) for i in command.ids])
+
+    def _resume(self, command: c.Resume) -> c.Answer:
+        supervisor = self._supervisor
+        for id in command.ids:
+            process = supervisor.roster[id]
+            if not process.is_alive:
+                return self._not_running(process)
+        for id in command.ids:
+            self._wake(supervisor.roster[id])
+        return c.Done(command.ids, [_moment("resumed", supervisor.roster[i]) for i in command.ids])
+
+    async def _add(self, command: c.AddBroker) -> c.Answer:
+        supervisor = self._supervisor
+        seat = supervisor.workdir.add_seat()
+        supervisor.workdir.save()
+        supervisor.roster[seat.id] = ServerProcess(seat.id)
+        return await self._start(c.Start([seat.id], command.timeout_ms))
+
+    def _wake(self, process: ServerProcess) -> None:
+        if process.state == "paused":
+            self._supervisor.resume(process)
+
+    def _not_running(self, process: ServerProcess) -> c.Refused:
+        is_coordinator = process.id == 0
+        what = "start-broker --coordinator" if is_coordinator else f"start-broker {process.id}"
+        return c.Refused(
+            f"{process_name(process.id)} is not running",
+            f"it is {process.state}" + (f" ({process.last_end})" if process.last_end else ""),
+            f"kcluster {what} -c {self._name}",
+        )
+
+
+def _moment(event: str, process: ServerProcess) -> c.Moment:
+    return c.Moment(event, process.id, process.incarnation, time.monotonic_ns())
+
+
+def _death(process: ServerProcess) -> c.Moment:
+    return c.Moment("died", process.id, process.incarnation, process.ended_ns)

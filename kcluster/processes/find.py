@@ -1,0 +1,34 @@
+"""From a cluster's name to its running supervisor."""
+
+from __future__ import annotations
+
+from kcluster.client.control import EXIT_NOT_RUNNING, ControlClient
+from kcluster.errors import UsageError
+from kcluster.processes.workdir import ClusterFile, holder, list_clusters, locate, read_cluster
+
+
+def running_cluster(name: str) -> ClusterFile:
+    """How to reach it. UsageError (exit 3) when it does not run."""
+    directory = locate(name)
+    cluster = read_cluster(directory)
+    if cluster is None:
+        known = [other for other, _ in list_clusters()]
+        raise UsageError(
+            f"there is no cluster {name}",
+            f"known: {', '.join(known)}" if known else "none has been started here",
+            f"kcluster up -c {name}",
+            EXIT_NOT_RUNNING,
+        )
+    if holder(directory) is None or not cluster.control_endpoint:
+        raise UsageError(
+            f"cluster {name} is not running",
+            f"its data is in {directory}",
+            f"kcluster up -c {name}",
+            EXIT_NOT_RUNNING,
+        )
+    return cluster
+
+
+def connect(name: str) -> ControlClient:
+    """Its supervisor."""
+    return ControlClient(running_cluster(name).control_endpoint, name)

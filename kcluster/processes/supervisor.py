@@ -1,0 +1,372 @@
+"""The parent of all server processes: starts, watches, announces, signals, restarts, ends them.
+
+    starter --JSON lines on stdin/stdout--> supervisor <--ZeroMQ-- every other command
+                                             |  zygote --fork--> coordinator, brokers
+                                             |  bus: Announce, Died, Freeze, Stop
+                                             '-- pidfd of each: death is known in half a ms
+
+A process of its own, never the command line or the screen. It decides nothing about the data:
+it knows who should run, tells everybody who is where, and tells a death, which only a parent
+knows for certain, to the coordinator and to every broker at once.
+
+A supervisor that stays in the foreground ends cleanly when its starter does, which it sees by
+the end of its standard input. When it is killed itself, the kernel kills all that it started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterable
+
+from kcluster.core.metadata import records
+from kcluster.core.metadata.image import ClusterImage
+from kcluster.core.turn import Event, Received, Send
+from kcluster.model import COORDINATOR, NO_LEADER, SUPERVISOR
+from kcluster.processes.roster import ServerProcess
+from kcluster.processes.server import ServerArguments
+from kcluster.processes.workdir import Workdir, process_name
+from kcluster.processes.zygote import Spawner
+from kcluster.wire.bus import (
+    Announce,
+    Bound,
+    DescribeImage,
+    Died,
+    Failed,
+    Freeze,
+    Image,
+    Message,
+    ProcessState,
+    Ready,
+    Stop,
+)
+from kcluster.world import platform
+from kcluster.world.bus import Bus
+
+ENTRIES = {"coordinator": "kcluster.processes.coordinator", "broker": "kcluster.processes.broker"}
+"""The modules whose `run` is a server process."""
+
+LED_TIMEOUT_MS = 2_000
+"""How long `up` waits for a leader of every partition: some may have lost all replicas."""
+
+LED_POLL_MS = 5
+
+
+class StartFailed(Exception):
+    """A process ended, or was not ready in time, while somebody waited for it to serve."""
+
+    def __init__(self, process: ServerProcess, reason: str) -> None:
+        super().__init__(reason)
+        self.process = process
+        self.reason = reason
+
+
+class Supervisor:
+    """One cluster's processes. All methods run on one loop."""
+
+    def __init__(self, workdir: Workdir, spawner: Spawner, loop: asyncio.AbstractEventLoop) -> None:
+        self.workdir = workdir
+        self.phase = "starting"
+        """starting, up, stopping."""
+        self.roster: dict[int, ServerProcess] = {}
+        self.started_ms = wall_ms()
+        self.on_ready: Callable[[ServerProcess], None] = lambda process: None
+        self._spawner = spawner
+        self._loop = loop
+        self._watches: dict[int, platform.PidWatch] = {}
+        self._restarts: dict[int, asyncio.TimerHandle] = {}
+        self._resumes: dict[int, asyncio.TimerHandle] = {}
+        self._waiters: dict[int, list[asyncio.Future[None]]] = {}
+        """Of whoever waits for the next change of a process."""
+        self._images: dict[int, asyncio.Future[list[records.Record]]] = {}
+        self._requests = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.incarnation = workdir.next_incarnation()
+        self._bus = Bus(
+            SUPERVISOR, self.incarnation, workdir.endpoint(SUPERVISOR, self.incarnation), loop
+        )
+        self._bus.start(self._received)
+
+    # --- the whole cluster ----------------------------------------------------------------
+
+    async def up(self, timeout_ms: int) -> None:
+        """Start everything; returns when writes are taken. Raises StartFailed."""
+        for id in (COORDINATOR, *(seat.id for seat in self.workdir.cluster.seats)):
+            self.roster[id] = ServerProcess(id)
+        deadline = now_ms() + timeout_ms
+        await asyncio.gather(*(self.launch(process) for process in self.roster.values()))
+        await asyncio.gather(*(self.ready(process, deadline) for process in self.roster.values()))
+        await self._all_led(deadline)
+        self.phase = "up"
+
+    async def _all_led(self, deadline: int) -> None:
+        """Until every partition has a leader, as far as that can be."""
+        deadline = min(deadline, now_ms() + LED_TIMEOUT_MS)
+        while now_ms() < deadline:
+            image = await self._image(deadline)
+            if image is None or all(
+                state.leader != NO_LEADER
+                for topic in image.topics.values()
+                for state in topic.partitions.values()
+            ):
+                return
+            await asyncio.sleep(LED_POLL_MS / 1000)
+
+    async def _image(self, deadline: int) -> ClusterImage | None:
+        self._requests += 1
+        answer = self._loop.create_future()
+        self._images[self._requests] = answer
+        self.tell([COORDINATOR], DescribeImage(self._requests))
+        try:
+            async with asyncio.timeout(max(0, deadline - now_ms()) / 1000):
+                found = await answer
+        except TimeoutError:
+            return None
+        finally:
+            self._images.pop(self._requests, None)
+        image = ClusterImage()
+        for record in found:
+            image.replay(record)
+        return image
+
+    async def down(self, timeout_ms: int, *, is_forced: bool = False) -> None:
+        """End everything. First nobody may elect or shrink any more (rule 8), then the brokers
+        go, then the coordinator; who has not gone in time is killed."""
+        if self.phase == "stopping" and not is_forced:
+            await self.gone(self.roster)
+            return
+        self.phase = "stopping"
+        for handle in (*self._restarts.values(), *self._resumes.values()):
+            handle.cancel()
+        self._restarts.clear()
+        for process in self.roster.values():
+            process.doom = process.doom or "stopped"
+        if is_forced:
+            self._kill_all()
+        else:
+            for process in self.roster.values():
+                if process.state == "paused":
+                    self.resume(process)
+            self.tell(self.roster, Freeze())
+            deadline = now_ms() + timeout_ms
+            brokers = [id for id in self.roster if id != COORDINATOR]
+            for group in (brokers, [COORDINATOR]):
+                for id in group:
+                    self.stop(self.roster[id], controlled=False)
+                await self.gone(group, deadline)
+            self._kill_all()
+        await self.gone(self.roster)
+
+    def _kill_all(self) -> None:
+        for process in self.roster.values():
+            self.signal(process, signal.SIGKILL)
+
+    def close(self) -> None:
+        self._bus.close()
+        self._spawner.close()
+        for watch in self._watches.values():
+            watch.close()
+
+    # --- one process ----------------------------------------------------------------------
+
+    async def launch(self, process: ServerProcess) -> None:
+        self.cancel_restart(process.id)
+        cluster = self.workdir.cluster
+        incarnation = self.workdir.next_incarnation()
+        process.launched(incarnation, now_ms(), wall_ms())
+        is_broker = process.id != COORDINATOR
+        seat = next((seat for seat in cluster.seats if seat.id == process.id), None)
+        arguments = ServerArguments(
+            id=process.id,
+            incarnation=incarnation,
+            data_dir=str(self.workdir.data_dir(process.id)),
+            log_path=str(self.workdir.log_path(process.id)),
+            endpoint=self.workdir.endpoint(process.id, incarnation),
+            supervisor=ProcessState(
+                SUPERVISOR, self.incarnation, self._bus.endpoint, os.getpid(), "running"
+            ),
+            host=cluster.host if is_broker else "",
+            port=seat.port if seat is not None else 0,
+            advertise=(cluster.advertise or cluster.host) if is_broker else "",
+            options=cluster.options,
+            expected_brokers=[seat.id for seat in cluster.seats],
+        )
+        entry = ENTRIES["broker" if is_broker else "coordinator"]
+        pid = await self._spawner.spawn(entry, arguments)
+        process.pid = pid
+        self._watches[process.id] = platform.PidWatch(
+            self._loop,
+            pid,
+            lambda _, status: self._died(process, incarnation, status),
+            portable=not self._spawner.has_zygote,
+        )
+        if self.phase == "stopping" or process.doom:
+            # A command came while it was being forked, and found no process yet.
+            process.doom = process.doom or "stopped"
+            self.signal(process, signal.SIGKILL)
+        elif process.endpoint:
+            self.announce()  # it was quicker than its pid
+
+    def _died(self, process: ServerProcess, incarnation: int, status: int) -> None:
+        """Its parent knows first: tell everybody before anything else."""
+        process.ended_ns = time.monotonic_ns()
+        self._watches.pop(process.id, None)
+        if handle := self._resumes.pop(process.id, None):
+            handle.cancel()
+        others = [other for other in self.roster.values() if other is not process]
+        delay_ms = process.died(status, self.workdir.cluster.restart, now_ms(), wall_ms())
+        if self.phase != "stopping":
+            self.tell((other.id for other in others), Died(process.id, incarnation))
+        self.announce()
+        self.say(f"{process_name(process.id)} ended: {process.last_end}")
+        if delay_ms is not None and self.phase == "up":
+            self.restart_later(process.id, delay_ms)
+        self._changed(process.id)
+
+    def restart_later(self, id: int, delay_ms: int) -> None:
+        self.cancel_restart(id)
+        self._restarts[id] = self._loop.call_later(
+            delay_ms / 1000, lambda: self.spawn(self._start_again(id))
+        )
+
+    async def _start_again(self, id: int) -> None:
+        self._restarts.pop(id, None)
+        process = self.roster[id]
+        if not process.is_alive and process.state != "starting" and self.phase == "up":
+            await self.launch(process)
+
+    def cancel_restart(self, id: int) -> None:
+        if handle := self._restarts.pop(id, None):
+            handle.cancel()
+
+    async def ready(self, process: ServerProcess, deadline: int) -> None:
+        """Until it serves. Raises StartFailed when it ends instead, or takes too long."""
+        incarnation = process.incarnation
+        while not (process.incarnation == incarnation and process.was_ready):
+            if process.incarnation != incarnation or process.state in (
+                "failed", "killed", "stopped",
+            ):  # fmt: skip
+                raise StartFailed(process, process.last_words or process.last_end)
+            if not await self._change([process.id], deadline):
+                raise StartFailed(process, "it was not ready in time")
+
+    async def gone(self, ids: Iterable[int], deadline: int | None = None) -> bool:
+        """Until none of them runs; whether that came true in time."""
+        ids = list(ids)
+        while any(self.roster[id].is_alive or self.roster[id].state == "starting" for id in ids):
+            if not await self._change(ids, deadline):
+                return False
+        return True
+
+    async def _change(self, ids: Iterable[int], deadline: int | None) -> bool:
+        """Until something changes about one of them; False when the time is over."""
+        changed: asyncio.Future[None] = self._loop.create_future()
+        lists = [self._waiters.setdefault(id, []) for id in ids]
+        for waiters in lists:
+            waiters.append(changed)
+        try:
+            timeout = None if deadline is None else max(0, deadline - now_ms()) / 1000
+            await asyncio.wait_for(changed, timeout)
+            return True
+        except TimeoutError:
+            return False
+        finally:
+            for waiters in lists:
+                with contextlib.suppress(ValueError):
+                    waiters.remove(changed)
+
+    def _changed(self, id: int) -> None:
+        for waiter in self._waiters.get(id, []):
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def signal(self, process: ServerProcess, number: int) -> None:
+        """Ours and not yet reaped, so the pid is still its own."""
+        if process.is_alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, number)
+
+    def stop(self, process: ServerProcess, *, controlled: bool) -> None:
+        """Ask it to end: by message, or by signal while its inbox is not bound."""
+        if process.endpoint:
+            self.tell([process.id], Stop(controlled))
+        else:
+            self.signal(process, signal.SIGTERM)
+
+    def mark_stopped(self, process: ServerProcess) -> None:
+        """It does not run, and is not to be started again by itself."""
+        if process.state in ("failed", "killed"):
+            process.enter("stopped", wall_ms())
+
+    def pause(self, process: ServerProcess, for_ms: int | None) -> None:
+        self.signal(process, signal.SIGSTOP)
+        process.enter("paused", wall_ms())
+        self.announce()
+        if for_ms is not None:
+            self._resumes[process.id] = self._loop.call_later(
+                for_ms / 1000, lambda: self.resume(process)
+            )
+
+    def resume(self, process: ServerProcess) -> None:
+        if handle := self._resumes.pop(process.id, None):
+            handle.cancel()
+        self.signal(process, signal.SIGCONT)
+        if process.state == "paused":
+            process.enter("running" if process.was_ready else "starting", wall_ms())
+            self.announce()
+            self._changed(process.id)
+
+    # --- the bus --------------------------------------------------------------------------
+
+    def _received(self, event: Event) -> None:
+        if not isinstance(event, Received):
+            return
+        process = self.roster.get(event.source)
+        match event.message:
+            case Image(request):
+                answer = self._images.pop(request, None)
+                if answer is not None and not answer.done():
+                    answer.set_result(records.decode_all(bytes(event.payload[0])))
+            case Bound(_, incarnation, endpoint) if process and process.incarnation == incarnation:
+                if process.state == "starting":
+                    process.endpoint = endpoint
+                    self.announce()
+            case Ready(_, incarnation) if process and process.incarnation == incarnation:
+                process.was_ready = True
+                if process.state == "starting":
+                    process.enter("running", wall_ms())
+                    self.announce()
+                self.on_ready(process)
+                self._changed(process.id)
+            case Failed(_, incarnation, reason) if process and process.incarnation == incarnation:
+                process.last_words = reason
+            case _:
+                pass
+
+    def tell(self, ids: Iterable[int], message: Message) -> None:
+        self._bus.send([Send(id, message) for id in ids if self.roster[id].endpoint])
+
+    def announce(self) -> None:
+        states = [process.as_state() for process in self.roster.values()]
+        self._bus.peers_changed(states)
+        self.tell(self.roster, Announce(states))
+
+    def say(self, text: str) -> None:
+        print(f"{wall_ms()} {text}", file=sys.stderr, flush=True)  # noqa: T201 - its log
+
+    def spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+def wall_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,514 @@
+"""A cluster's directory: where it is, who holds it, its ports, and what is remembered of it.
+
+    <data home>/kcluster/<name>      the directory, or a link to where `--dir` put it
+      cluster.json                   what the cluster is and how to reach it; replaced atomically
+      lock                           held (flock) by the supervisor as long as it lives
+      coordinator/  broker-<id>/     data; each locked by its process
+      logs/                          what the processes said
+
+Sockets live elsewhere: a unix socket's path ends at about 107 bytes, so they get a short
+directory of mode 0700 that cluster.json names. It is new for each supervisor.
+
+How a broker's logs survived is told from two small files in its data directory: the marker of a
+clean stop, and the boot id under which it last ran. Within one boot the page cache keeps what a
+killed process wrote; across boots it may be lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from kcluster.errors import UsageError
+
+FIRST_PORT = 19092
+PORT_BLOCK = 10
+"""Clusters start this far apart, so that each has room for more brokers."""
+
+INCARNATION_BLOCK = 100
+"""So many are reserved on disk at once: a start costs no fsync."""
+
+SOCKET_PATH_MAX = 80
+"""Bytes of a socket directory: what follows is short, and the kernel's limit is 107."""
+
+LOG_BYTES_MAX = 8 << 20
+"""A process's log is moved aside at its next start when it is larger."""
+
+CLEAN_MARKER = ".kafka_cleanshutdown"
+"""Written by the broker's core when every byte before it is durable."""
+
+BOOT_ID_FILE = ".kcluster_boot_id"
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}")
+
+
+class Seat(msgspec.Struct):
+    """A broker's place in the cluster: the id and port that stay when its process changes."""
+
+    id: int
+    port: int
+
+
+class ClusterFile(msgspec.Struct):
+    """cluster.json."""
+
+    name: str
+    format: int = 1
+    host: str = "127.0.0.1"
+    """Where brokers listen."""
+    advertise: str = ""
+    """What clients are told instead; empty for `host`."""
+    seats: list[Seat] = []
+    options: dict[str, str] = {}
+    restart: str = "on-failure"
+    transport: str = "ipc"
+    is_ephemeral: bool = False
+    incarnations_reserved: int = 0
+    """Every incarnation given out so far is below this."""
+    supervisor_pid: int = 0
+    control_endpoint: str = ""
+    sockets: str = ""
+
+    @property
+    def bootstrap(self) -> str:
+        host = self.advertise or self.host
+        return ",".join(f"{host}:{seat.port}" for seat in self.seats)
+
+
+def data_home() -> Path:
+    """Where clusters live that were not told otherwise."""
+    if home := os.environ.get("KCLUSTER_HOME"):
+        return Path(home)
+    import platformdirs  # noqa: PLC0415 - not needed by who names a directory
+
+    return Path(platformdirs.user_data_dir("kcluster", appauthor=False))
+
+
+def check_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"invalid cluster name {name!r}",
+            "a name has letters, digits, '.', '_' and '-', at most 64, and starts with one of"
+            " the first two",
+            "kcluster up -c dev",
+            exit_code=2,
+        )
+    return name
+
+
+def locate(name: str) -> Path:
+    """Where the cluster of this name is or would be; links of `--dir` followed."""
+    place = data_home() / check_name(name)
+    return Path(os.readlink(place)) if place.is_symlink() else place  # noqa: PTH115
+
+
+def read_cluster(directory: Path) -> ClusterFile | None:
+    """None when there is none. UsageError when the file cannot be understood."""
+    path = directory / "cluster.json"
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}", str(error.strerror), "kcluster ls") from error
+    try:
+        return msgspec.json.decode(data, type=ClusterFile)
+    except msgspec.DecodeError as error:
+        raise UsageError(
+            f"{path} is damaged",
+            str(error),
+            f"look at it, or delete the cluster with rm -r {directory}",
+        ) from error
+
+
+def list_clusters() -> list[tuple[str, Path]]:
+    """Names and directories of all that are recorded; links to what is gone are dropped."""
+    found = []
+    home = data_home()
+    for place in sorted(home.iterdir()) if home.is_dir() else []:
+        if not _NAME.fullmatch(place.name):
+            continue
+        if place.is_symlink() and not place.exists():
+            place.unlink(missing_ok=True)
+            continue
+        directory = locate(place.name)
+        if (directory / "cluster.json").exists():
+            found.append((place.name, directory))
+    return found
+
+
+def holder(directory: Path) -> int | None:
+    """Pid of the supervisor that holds the directory; None when nobody does."""
+    try:
+        fd = os.open(directory / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(fd, 32, 0).strip()
+        return int(pid) if pid.isdigit() else 0
+    finally:
+        os.close(fd)
+    return None
+
+
+class Workdir:
+    """A cluster directory that this process holds. Made by `claim`."""
+
+    def __init__(self, directory: Path, cluster: ClusterFile, lock_fd: int) -> None:
+        self.directory = directory
+        self.cluster = cluster
+        self._lock_fd = lock_fd
+        self._next_incarnation = cluster.incarnations_reserved
+
+    # --- taking and leaving ---------------------------------------------------------------
+
+    @classmethod
+    def claim(
+        cls,
+        name: str,
+        directory: Path | None = None,
+        *,
+        is_ephemeral: bool = False,
+        is_fresh: bool = False,
+    ) -> Workdir:
+        """Make the directory if need be, lock it and read what it remembers. UsageError when
+        it is in use, is another cluster's, or holds something else."""
+        check_name(name)
+        link = data_home() / name
+        known = locate(name)
+        if is_ephemeral and directory is None:
+            directory = Path(tempfile.mkdtemp(prefix=f"kcluster-{name}-"))
+        directory = directory or known
+        if directory != known and read_cluster(known) is not None:
+            if is_ephemeral:
+                shutil.rmtree(directory, ignore_errors=True)
+            raise UsageError(
+                f"cluster {name} is in {known}",
+                f"it cannot be in {directory} too",
+                f"kcluster up -c OTHER --dir {directory}, or kcluster purge -c {name}",
+            )
+        cluster = read_cluster(directory)
+        if cluster is None:
+            _check_usable(directory)
+        elif cluster.name != name:
+            raise UsageError(
+                f"{directory} belongs to cluster {cluster.name}",
+                f"it cannot hold cluster {name} too",
+                f"kcluster up -c {cluster.name}, or another --dir",
+            )
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            lock_fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise UsageError(
+                f"cannot use {directory}", error.strerror or "", "kcluster up --dir PATH"
+            ) from error
+        try:
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock_fd)
+            raise UsageError(
+                f"{directory} is in use (pid {holder(directory)})",
+                f"a supervisor of cluster {cluster.name if cluster else name} runs on it",
+                f"kcluster status -c {name}",
+            ) from None
+        os.ftruncate(lock_fd, 0)
+        os.pwrite(lock_fd, str(os.getpid()).encode(), 0)
+        if is_fresh and cluster is not None:
+            _empty(directory)
+            cluster = None
+        if directory != link:
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if link.is_symlink():
+                link.unlink()
+            elif link.is_dir():  # left behind empty
+                link.rmdir()
+            link.symlink_to(directory)
+        self = cls(directory, cluster or ClusterFile(name, is_ephemeral=is_ephemeral), lock_fd)
+        if self.cluster.sockets:  # of a supervisor that was killed
+            _remove_sockets(self.cluster.sockets)
+        (directory / "logs").mkdir(exist_ok=True)
+        return self
+
+    def open_sockets(self) -> None:
+        """A new directory for this supervisor's sockets."""
+        self.cluster.sockets = _make_sockets()
+
+    def release(self) -> None:
+        """Nothing of the cluster runs any more: forget how to reach it and let go."""
+        _remove_sockets(self.cluster.sockets)
+        self.cluster.sockets = self.cluster.control_endpoint = ""
+        self.cluster.supervisor_pid = 0
+        if self.cluster.is_ephemeral:
+            self._forget()
+            shutil.rmtree(self.directory, ignore_errors=True)
+        elif self.directory.is_dir():
+            self.save()
+        os.close(self._lock_fd)
+
+    def purge(self) -> None:
+        """Delete the cluster with all its data."""
+        _remove_sockets(self.cluster.sockets)
+        self._forget()
+        _empty(self.directory)
+        (self.directory / "lock").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what is not ours keeps the directory
+            self.directory.rmdir()
+        os.close(self._lock_fd)
+
+    def _forget(self) -> None:
+        link = data_home() / self.cluster.name
+        if link.is_symlink():
+            link.unlink(missing_ok=True)
+
+    # --- what is remembered ---------------------------------------------------------------
+
+    def save(self, *, durable: bool = False) -> None:
+        data = msgspec.json.format(msgspec.json.encode(self.cluster), indent=2)
+        replace_file(self.directory / "cluster.json", data, durable=durable)
+
+    def next_incarnation(self) -> int:
+        """Rising within this directory, also across power cuts."""
+        incarnation = self._next_incarnation = self._next_incarnation + 1
+        if incarnation >= self.cluster.incarnations_reserved:
+            self.cluster.incarnations_reserved = incarnation + INCARNATION_BLOCK
+            self.save(durable=True)
+        return incarnation
+
+    def take_seats(
+        self, count: int, port: int | None, *, is_any_port: bool = False, host: str = ""
+    ) -> None:
+        """Have seats 1..count, with ports: those asked for, those remembered, or the next free
+        block. UsageError when a port that was asked for or is remembered is in use."""
+        host = host or self.cluster.host
+        seats = sorted(self.cluster.seats, key=lambda seat: seat.id)
+        if count < len(seats):
+            raise UsageError(
+                f"cluster {self.cluster.name} has {len(seats)} brokers, not {count}",
+                "a broker that is left out would take its replicas along",
+                f"kcluster up -c {self.cluster.name}, or kcluster up --fresh to start anew",
+            )
+        if port is not None:
+            if not 1 <= port <= 65536 - count:
+                raise UsageError(
+                    f"port {port} leaves no room for {count} brokers",
+                    "ports end at 65535",
+                    f"kcluster up --port {FIRST_PORT}",
+                    exit_code=2,
+                )
+            ports = [port + index for index in range(count)]
+        elif seats and not is_any_port:
+            ports = [seat.port for seat in seats]
+            while len(ports) < count:
+                ports.append(self._free_after(max(ports), host))
+        else:
+            ports = self._free_block(count, host)
+        for index, number in enumerate(ports):
+            problem = port_problem(host, number)
+            if problem is not None:
+                raise UsageError(
+                    f"port {number} {problem}",
+                    f"broker {index + 1} needs it",
+                    "kcluster up --any-port",
+                )
+        self.cluster.seats = [Seat(index + 1, number) for index, number in enumerate(ports)]
+
+    def add_seat(self) -> Seat:
+        """One more, on the next free port."""
+        seats = self.cluster.seats
+        seat = Seat(
+            max(seat.id for seat in seats) + 1,
+            self._free_after(max(seat.port for seat in seats), self.cluster.host),
+        )
+        seats.append(seat)
+        return seat
+
+    def _free_block(self, count: int, host: str) -> list[int]:
+        taken = self._ports_of_others()
+        start = FIRST_PORT
+        while start + count <= 65536:
+            block = range(start, start + count)
+            if taken.isdisjoint(block) and all(port_problem(host, p) is None for p in block):
+                return list(block)
+            start += PORT_BLOCK * -(-count // PORT_BLOCK)
+        raise UsageError(f"no {count} free ports above {FIRST_PORT}", "", "kcluster ls")
+
+    def _free_after(self, port: int, host: str) -> int:
+        taken = self._ports_of_others()
+        for candidate in range(port + 1, 65536):
+            if candidate not in taken and port_problem(host, candidate) is None:
+                return candidate
+        raise UsageError(f"no free port above {port}", "", "kcluster up --any-port")
+
+    def _ports_of_others(self) -> set[int]:
+        ports = set()
+        for name, directory in list_clusters():
+            if name != self.cluster.name:
+                with contextlib.suppress(UsageError):
+                    other = read_cluster(directory)
+                    ports |= {seat.port for seat in other.seats} if other else set()
+        return ports
+
+    # --- places ---------------------------------------------------------------------------
+
+    def data_dir(self, process_id: int) -> Path:
+        return self.directory / (f"broker-{process_id}" if process_id else "coordinator")
+
+    def log_path(self, process_id: int) -> Path:
+        return self.directory / "logs" / f"{process_name(process_id)}.log"
+
+    def control_endpoint(self) -> str:
+        """Always ipc: it takes commands, and the directory's mode says from whom."""
+        return f"ipc://{self.cluster.sockets}/control"
+
+    def endpoint(self, process_id: int, incarnation: int) -> str:
+        """A bus inbox: one for each incarnation, because a second bind to an ipc path steals it
+        silently."""
+        if self.cluster.transport == "tcp":
+            return "tcp://127.0.0.1:*"
+        return f"ipc://{self.cluster.sockets}/{process_id}-{incarnation}"
+
+
+def process_name(process_id: int) -> str:
+    """As people read it: "coordinator", "broker-2", "supervisor"."""
+    if process_id < 0:
+        return "supervisor"
+    return f"broker-{process_id}" if process_id else "coordinator"
+
+
+def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Put a small file in place atomically: readers see the old or the new one, whole."""
+    temporary = path.with_name(path.name + ".tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, data)
+        if durable:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+    temporary.replace(path)
+    if durable:
+        sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def open_log(path: Path) -> int:
+    """A descriptor that appends to a process's log; a large old one is moved aside first."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size > LOG_BYTES_MAX:
+            path.replace(path.with_suffix(".log.1"))
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+
+
+# --- how a data directory survived ----------------------------------------------------------
+
+
+def restart_kind(directory: Path, boot_id: str) -> str:
+    """How the data directory survived: clean, crash or lossy. Called once for each start, under
+    the directory's lock; the core takes the marker away before it writes anything else."""
+    boot_file = directory / BOOT_ID_FILE
+    marker = directory / CLEAN_MARKER
+    try:
+        last_boot = boot_file.read_text()
+    except FileNotFoundError:
+        last_boot = None
+    is_new = last_boot is None and not any(entry.is_dir() for entry in directory.iterdir())
+    is_clean = is_new or marker.exists()
+    if last_boot != boot_id:
+        # Durable before anything is written under this boot: else a power cut could make it
+        # look like a process crash.
+        replace_file(boot_file, boot_id.encode(), durable=True)
+    if is_clean:
+        return "clean"
+    return "crash" if last_boot == boot_id else "lossy"
+
+
+# --- ports --------------------------------------------------------------------------------
+
+
+def port_problem(host: str, port: int) -> str | None:
+    """Why a broker could not listen there, or None."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            # With SO_REUSEADDR two may bind, but only one can listen.
+            probe.listen(1)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return f"is in use{_port_holder(port)}"
+            return f"cannot be used on {host}: {error.strerror}"
+    return None
+
+
+def _port_holder(port: int) -> str:
+    """ " (pid 812, java)" where the system lets us see it."""
+    try:
+        import psutil  # noqa: PLC0415 - 36 ms that only an error costs
+
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == "LISTEN" and connection.laddr.port == port and connection.pid:
+                return f" (pid {connection.pid}, {psutil.Process(connection.pid).name()})"
+    except Exception:  # the name of the holder is a courtesy: any failure leaves it out
+        return ""
+    return ""
+
+
+# --- small parts --------------------------------------------------------------------------
+
+
+def _make_sockets() -> str:
+    """A directory of mode 0700 whose path leaves room for a socket's name."""
+    for base in (os.environ.get("KCLUSTER_SOCKETS"), tempfile.gettempdir(), "/tmp"):
+        if base and len(base) + 10 <= SOCKET_PATH_MAX:
+            with contextlib.suppress(OSError):
+                return tempfile.mkdtemp(prefix="kc-", dir=base)
+    raise UsageError("no place for sockets", "no temporary directory can be written", "TMPDIR=/tmp")
+
+
+def _remove_sockets(path: str) -> None:
+    if path and Path(path).name.startswith("kc-"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _check_usable(directory: Path) -> None:
+    """A new cluster's directory is empty or holds only our leavings."""
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise UsageError(f"{directory} is not a directory", "", "kcluster up --dir PATH")
+    strangers = sorted({entry.name for entry in directory.iterdir()} - {"lock", "logs"})
+    if strangers:
+        raise UsageError(
+            f"{directory} is not empty and not a cluster's",
+            f"it holds {', '.join(strangers[:3])}",
+            "kcluster up --dir PATH",
+        )
+
+
+def _empty(directory: Path) -> None:
+    """Delete what is ours in a cluster directory, all but the lock."""
+    for entry in directory.iterdir():
+        is_ours = entry.name in ("coordinator", "logs") or re.fullmatch(r"broker-\d+", entry.name)
+        if is_ours and entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name in ("cluster.json", "cluster.json.tmp"):
+            entry.unlink()

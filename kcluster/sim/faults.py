@@ -1,0 +1,129 @@
+"""Faults drawn from a seed: what breaks, when, and for how long, within the fault contract.
+
+    fault phase       every so often something of `KINDS`, undone after a while
+    heal              all undone, weather fine, everybody started
+
+Contract C2: unsynced bytes may be lost on at most min ISR - 1 replicas at once. One broker of a
+seed, the victim, is the only one whose power fails; with flush.messages=1 anyone's does. The
+coordinator syncs what it promises, so its power may always fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kcluster.model import COORDINATOR
+from kcluster.sim.cluster import SimCluster
+from kcluster.sim.network import Weather
+from kcluster.sim.scheduler import MS
+
+KINDS = (
+    "kill", "kill", "kill in turn", "kill in turn", "pause", "pause", "cut", "cut", "isolate",
+    "weather", "weather", "power", "coordinator", "stop", "full disk",
+)  # fmt: skip
+
+
+class Faults:
+    def __init__(
+        self,
+        cluster: SimCluster,
+        *,
+        kinds: tuple[str, ...] = KINDS,
+        pause_ms: tuple[int, int] = (100, 1500),
+        anyone_loses_power: bool = False,
+    ) -> None:
+        self.cluster = cluster
+        self.kinds = kinds
+        self.pause_ms = pause_ms
+        self.anyone_loses_power = anyone_loses_power
+        self.random = cluster.random("faults")
+        self.victim = self.random.choice(cluster.broker_ids)
+        self.is_over = False
+
+    def begin(self) -> None:
+        self._later(self.random.randint(*self.pause_ms), self._next)
+
+    def _later(self, delay_ms: int, action: Callable[[], None]) -> None:
+        def act() -> None:
+            if not self.is_over:
+                action()
+
+        self.cluster.scheduler.after(delay_ms * MS, act)
+
+    def _next(self) -> None:
+        self._strike(self.random.choice(self.kinds))
+        self._later(self.random.randint(*self.pause_ms), self._next)
+
+    def _strike(self, kind: str) -> None:
+        cluster, random = self.cluster, self.random
+        id = random.choice(cluster.broker_ids)
+        back_ms = random.choice([random.randint(10, 500), random.randint(100, 5000)])
+        match kind:
+            case "kill":
+                cluster.kill(id)
+                self._later(back_ms, lambda: cluster.start(id))
+            case "kill in turn":
+                id = random.choice([id, COORDINATOR])
+                cluster.kill_at(id, random.randint(1, 12))
+                self._later(back_ms, lambda: cluster.start(id))
+            case "coordinator":
+                lose = random.random() < 0.4
+                (cluster.lose_power if lose else cluster.kill)(COORDINATOR)
+                self._later(back_ms, lambda: cluster.start(COORDINATOR))
+            case "pause":
+                id = random.choice([id, id, COORDINATOR])
+                cluster.pause(id)
+                self._later(back_ms, lambda: cluster.resume(id))
+            case "cut":
+                source, target = random.sample([COORDINATOR, *cluster.broker_ids], 2)
+                cluster.cut(source, target)
+                self._later(back_ms, lambda: cluster.network.cuts.discard((source, target)))
+            case "isolate":
+                cluster.isolate(id)
+                self._later(back_ms, cluster.heal)
+            case "weather":
+                cluster.note("weather")
+                cluster.network.weather = Weather(
+                    delay_us=random.choice([(100, 300), (500, 20_000)]),
+                    drop=random.choice([0.0, 0.02, 0.2]),
+                    duplicate=random.choice([0.0, 0.1]),
+                    reorder=random.choice([0.0, 0.1]),
+                    slow=random.choice([0.0, 0.02]),
+                )
+            case "power":
+                if not self.anyone_loses_power:
+                    id = self.victim
+                cluster.lose_power(id)
+                self._later(back_ms, lambda: cluster.start(id))
+            case "stop":
+                cluster.stop(id)
+                self._later(back_ms + 2000, lambda: self._stopped(id))
+            case "full disk":
+                disk = cluster.processes[id].disk
+                cluster.note(f"full disk {id}")
+                disk.capacity_bytes = disk.used_bytes() + random.randint(0, 400)
+
+                def emptied() -> None:
+                    disk.capacity_bytes = -1
+                    cluster.kill(id)
+                    cluster.start(id)
+
+                self._later(back_ms, emptied)
+
+    def _stopped(self, id: int) -> None:
+        """Whoever did not stop in time is killed, as the supervisor does."""
+        self.cluster.kill(id)
+        self.cluster.start(id)
+
+    def heal(self) -> None:
+        cluster = self.cluster
+        self.is_over = True
+        cluster.heal()
+        for id, process in cluster.processes.items():
+            if process.disk.capacity_bytes >= 0:
+                process.disk.capacity_bytes = -1
+                cluster.kill(id)
+            if process.world is not None:
+                process.world.kill_at = -1
+            cluster.resume(id)
+            cluster.start(id)

@@ -1,0 +1,260 @@
+"""Leaders, ISR and ELR as brokers come and go."""
+
+import pytest
+
+from kcluster.core.traces import Elected, Warned
+from kcluster.errors import ErrorCode
+from kcluster.wire import bus
+
+from .playbook import Playbook, messages, only
+
+MIN_2 = {"min.insync.replicas": "2"}
+
+
+@pytest.fixture
+def p() -> Playbook:
+    """Three brokers; topic t with one partition on all of them, min.insync.replicas 2."""
+    p = Playbook()
+    p.join(1, 2, 3)
+    p.make_topic("t", [1, 2, 3], configs=MIN_2)
+    return p
+
+
+def test_next_of_the_isr_leads_when_the_leader_dies(p: Playbook) -> None:
+    before = p.partition()
+    p.die(1)
+    after = p.partition()
+    assert (after.leader, after.isr) == (2, [2, 3])
+    assert after.leader_epoch == before.leader_epoch + 1
+    assert after.partition_epoch == before.partition_epoch + 1
+    assert p.traced(Elected)[-1].source == "isr"
+
+
+def test_follower_that_dies_leaves_the_isr_and_the_leader_epoch_stays(p: Playbook) -> None:
+    before = p.partition()
+    p.die(3)
+    after = p.partition()
+    assert (after.leader, after.isr, after.leader_epoch) == (1, [1, 2], before.leader_epoch)
+    assert after.partition_epoch == before.partition_epoch + 1
+
+
+def test_isr_at_min_or_above_keeps_no_eligible_replicas(p: Playbook) -> None:
+    p.die(3)
+    assert p.partition().elr == []
+
+
+def test_replica_that_leaves_an_isr_below_min_stays_eligible(p: Playbook) -> None:
+    p.die(3)
+    p.die(2)
+    assert (p.partition().isr, p.partition().elr) == ([1], [2])
+
+
+def test_last_member_of_the_isr_becomes_eligible_and_nobody_leads(p: Playbook) -> None:
+    for id in (3, 2, 1):
+        p.die(id)
+    state = p.partition()
+    assert (state.isr, state.elr, state.leader) == ([], [1, 2], -1)
+    assert state.last_known_leader == 1
+    assert p.traced(Elected)[-1].source == "none"
+
+
+def test_eligible_replica_leads_when_it_comes_back_and_the_isr_is_empty(p: Playbook) -> None:
+    for id in (3, 2, 1):
+        p.die(id)
+    p.join(2)
+    state = p.partition()
+    assert (state.leader, state.isr, state.elr) == (2, [2], [1])
+    assert not state.recovering
+    assert p.traced(Elected)[-1].source == "elr"
+
+
+def test_replica_outside_isr_and_elr_never_leads_without_unclean_election(p: Playbook) -> None:
+    for id in (3, 2, 1):
+        p.die(id)
+    p.join(3)
+    assert p.partition().leader == -1
+
+
+def test_eligible_replicas_are_cleared_when_the_isr_reaches_min_again(p: Playbook) -> None:
+    p.die(3)
+    p.die(2)
+    p.join(3)
+    assert p.alter(1, [1, 3]).error == 0
+    assert (p.partition().isr, p.partition().elr) == ([1, 3], [])
+
+
+def test_unclean_election_happens_only_where_the_topic_allows_it_and_is_told() -> None:
+    p = Playbook()
+    p.join(1, 2, 3)
+    p.make_topic("t", [1, 2, 3], configs={"unclean.leader.election.enable": "true"})
+    p.alter(1, [1])
+    p.die(1)
+    state = p.partition()
+    assert state.leader in (2, 3) and state.recovering
+    assert (state.isr, state.elr) == ([state.leader], [])
+    assert p.traced(Elected)[-1].source == "unclean"
+    assert p.traced(Warned)
+
+
+def test_new_incarnation_of_the_leader_bumps_its_leader_epochs(p: Playbook) -> None:
+    """Rule 6; KIP-380: the successor must not lead in the epoch of its predecessor."""
+    before = p.partition()
+    p.register(1)
+    after = p.partition()
+    assert after.leader == 2
+    assert after.leader_epoch > before.leader_epoch
+    assert after.isr == [2, 3]
+
+
+def test_sole_replica_that_restarts_leads_in_a_new_epoch() -> None:
+    p = Playbook(brokers=1)
+    p.join(1)
+    p.make_topic("t", [1])
+    before = p.partition()
+    p.join(1)
+    after = p.partition()
+    assert after.leader == 1 and after.isr == [1] and not after.recovering
+    assert after.leader_epoch == before.leader_epoch + 2  # nobody, then its successor
+
+
+# --- lossy restarts (invariant 11, KIP-966) -----------------------------------------------
+
+
+def test_lossy_restart_costs_the_place_in_isr_and_elr(p: Playbook) -> None:
+    p.die(3)
+    p.die(2)
+    assert p.partition().elr == [2]
+    p.register(2, restart="lossy")
+    state = p.partition()
+    assert (state.isr, state.elr, state.last_known_elr) == ([1], [], [2])
+
+
+def test_lossy_replica_does_not_lead_while_a_trusted_one_may_come_back(p: Playbook) -> None:
+    for id in (3, 2, 1):
+        p.die(id)
+    p.join(2, restart="lossy")
+    assert p.partition().leader == -1
+    p.join(1)
+    assert p.partition().leader == 1
+    assert not p.partition().recovering
+
+
+def test_crash_with_the_page_cache_kept_costs_no_trust(p: Playbook) -> None:
+    for id in (3, 2, 1):
+        p.die(id)
+    p.join(2, restart="crash")
+    assert p.partition().leader == 2
+
+
+def test_when_all_came_back_lossy_the_one_with_the_longest_log_leads(p: Playbook) -> None:
+    for id in (3, 2, 1):
+        p.die(id)
+    t = p.partition().topic_id
+    p.register(1, restart="lossy", logs=[bus.LogEnd(t, 0, 4, 90)])
+    p.heartbeat(1)
+    assert p.partition().leader == -1, "2 has not reported yet"
+    p.register(2, restart="lossy", logs=[bus.LogEnd(t, 0, 5, 80)])
+    p.heartbeat(2)
+    state = p.partition()
+    assert (state.leader, state.isr, state.recovering) == (2, [2], True)
+    assert p.traced(Elected)[-1].source == "lossy"
+    assert p.traced(Warned)
+
+
+def test_living_replica_is_asked_for_its_log_before_the_last_resort(p: Playbook) -> None:
+    """It was never in danger, only behind: it may hold more than those that lost data."""
+    t = p.partition().topic_id
+    p.alter(1, [1, 2])
+    p.core.partitions.gone(3)  # what it said when it registered is old
+    p.die(2)
+    p.die(1)
+    p.join(1, 2, restart="lossy")
+    assert p.partition().leader == -1
+    assert only(p.heartbeat(3), bus.HeartbeatReply).unknown_epoch
+    epoch = p.epochs[3]
+    p.register(3, p.incarnations[3], logs=[bus.LogEnd(t, 0, 1, 7)])
+    assert p.epochs[3] == epoch
+    assert p.partition().leader == 3
+    assert not only(p.heartbeat(3), bus.HeartbeatReply).unknown_epoch
+
+
+# --- controlled shutdown ------------------------------------------------------------------
+
+
+def test_leaderships_move_before_a_broker_may_shut_down(p: Playbook) -> None:
+    reply = only(p.heartbeat(1, wants_shutdown=True), bus.HeartbeatReply)
+    assert not reply.may_shut_down, "its successors have not heard of it"
+    assert (p.partition().leader, p.partition().isr) == (2, [2, 3])
+    p.heartbeats(2, 3)
+    assert only(p.heartbeat(1, wants_shutdown=True), bus.HeartbeatReply).may_shut_down
+
+
+def test_broker_is_told_that_it_may_shut_down_without_asking_again(p: Playbook) -> None:
+    p.heartbeat(1, nonce=5, wants_shutdown=True)
+    p.heartbeat(2)
+    (reply,) = messages(p.heartbeat(3), 1)
+    assert isinstance(reply, bus.HeartbeatReply)
+    assert reply.may_shut_down and reply.nonce == 5
+
+
+def test_last_candidate_may_shut_down_and_leads_until_it_is_fenced(p: Playbook) -> None:
+    p.die(2)
+    p.die(3)
+    assert only(p.heartbeat(1, wants_shutdown=True), bus.HeartbeatReply).may_shut_down
+    assert p.partition().leader == 1
+    p.die(1)
+    assert p.partition().leader == -1
+    assert p.partition().elr == [1, 3]
+
+
+# --- disks --------------------------------------------------------------------------------
+
+
+def test_partition_moves_away_from_a_failed_log_dir(p: Playbook) -> None:
+    t = p.partition().topic_id
+    p.receive(1, bus.LogDirFailed(p.epochs[1], [(t, 0)]))
+    assert (p.partition().leader, p.partition().isr) == (2, [2, 3])
+    assert p.alter(2, [1, 2, 3]).error == ErrorCode.INELIGIBLE_REPLICA
+    p.join(1)
+    assert p.alter(2, [1, 2, 3]).error == 0
+
+
+# --- preferred leaders --------------------------------------------------------------------
+
+
+def test_preferred_leader_leads_again_once_it_is_in_sync(p: Playbook) -> None:
+    p.die(1)
+    p.join(1)
+    p.pass_time(500)
+    p.heartbeats()
+    assert p.partition().leader == 2, "it is not in the ISR"
+    assert p.alter(2, [1, 2, 3]).error == 0
+    p.pass_time(1900)
+    p.heartbeats()
+    p.pass_time(200)
+    assert p.partition().leader == 1
+    assert p.traced(Elected)[-1].source == "preferred"
+
+
+def test_rebalance_can_be_switched_off() -> None:
+    p = Playbook(auto_leader_rebalance_enable="false")
+    p.join(1, 2, 3)
+    p.make_topic("t", [1, 2, 3])
+    p.die(1)
+    p.join(1)
+    p.alter(2, [1, 2, 3])
+    p.pass_time(2500)
+    assert p.partition().leader == 2
+
+
+# --- freeze -------------------------------------------------------------------------------
+
+
+def test_frozen_cluster_elects_nobody_and_changes_no_isr(p: Playbook) -> None:
+    before = p.partition()
+    p.receive(-1, bus.Freeze())
+    p.die(1)
+    assert p.alter(2, [2, 3]).error == ErrorCode.OPERATION_NOT_ATTEMPTED
+    p.pass_time(60_000)
+    assert p.partition() == before
+    assert only(p.heartbeat(2, wants_shutdown=True), bus.HeartbeatReply).may_shut_down
