@@ -205,8 +205,9 @@ class Turn:
         self.timers: list[tuple[int, Timer]] = []
         self.traces: list[Any] = []
 
-    def append(self, path: str, position: int, owner: Writer, buffer: Buffer) -> None:
-        """Add `buffer` at `position`: to the last append of this file when it goes on there."""
+    def append(self, path: str, position: int, owner: Writer, buffer: Buffer) -> Append:
+        """Add `buffer` at `position`: to the last append of this file when it goes on there.
+        The operation that it is now part of; its owner may still empty it."""
         for operation in reversed(self.disk):
             if type(operation) is not Append:
                 break
@@ -215,8 +216,10 @@ class Turn:
                     break
                 operation.buffers.append(buffer)
                 operation.size += len(buffer)
-                return
-        self.disk.append(Append(path, position, owner, [buffer], len(buffer)))
+                return operation
+        operation = Append(path, position, owner, [buffer], len(buffer))
+        self.disk.append(operation)
+        return operation
 
     def send(self, target: int, message: Message, payload: Sequence[Buffer] = ()) -> None:
         self.sends.append(Send(target, message, payload))
