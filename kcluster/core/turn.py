@@ -165,7 +165,8 @@ Part = Buffer | Span
 
 @dataclass(slots=True)
 class Reply:
-    """A whole response frame with its length prefix, in parts, for one connection."""
+    """A whole response frame with its length prefix, in parts, for one connection. Without parts:
+    the oldest request in flight is done and has no answer (acks=0)."""
 
     connection: int
     parts: list[Part]
@@ -205,8 +206,9 @@ class Turn:
         self.timers: list[tuple[int, Timer]] = []
         self.traces: list[Any] = []
 
-    def append(self, path: str, position: int, owner: Writer, buffer: Buffer) -> None:
-        """Add `buffer` at `position`: to the last append of this file when it goes on there."""
+    def append(self, path: str, position: int, owner: Writer, buffer: Buffer) -> Append:
+        """Add `buffer` at `position`: to the last append of this file when it goes on there.
+        The operation that it is now part of; its owner may still empty it."""
         for operation in reversed(self.disk):
             if type(operation) is not Append:
                 break
@@ -215,8 +217,10 @@ class Turn:
                     break
                 operation.buffers.append(buffer)
                 operation.size += len(buffer)
-                return
-        self.disk.append(Append(path, position, owner, [buffer], len(buffer)))
+                return operation
+        operation = Append(path, position, owner, [buffer], len(buffer))
+        self.disk.append(operation)
+        return operation
 
     def send(self, target: int, message: Message, payload: Sequence[Buffer] = ()) -> None:
         self.sends.append(Send(target, message, payload))
