@@ -190,7 +190,7 @@ class BrokerCore:
             LookAtStreams: lambda _, turn: self.incoming.look(turn),
             HeartbeatDue: lambda _, turn: self.channel.heartbeat_due(turn, self.image.next_offset),
             RegisterDue: lambda _, turn: self.channel.register_due(turn),
-            ShutdownOverdue: lambda event, turn: self.shutdown.overdue(event, turn),
+            ShutdownOverdue: self.shutdown.overdue,
             ProbeDue: self._probe,
             LagDue: self._look_for_laggards,
             RetentionDue: self._retain,
