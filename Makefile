@@ -1,6 +1,62 @@
-SHELL := /bin/bash
-PY ?= /work/venv/bin/python
-check:
-	$(PY) -m ruff format --check . && $(PY) -m ruff check . && PYTHONPATH=. $(PY) -m mypy && PYTHONPATH=. $(dir $(PY))lint-imports --no-logo 2>&1 | tail -20; exit $${PIPESTATUS[0]}
-fix:
-	$(PY) -m ruff format . && $(PY) -m ruff check --fix .
+# make up     set up what kcluster needs, start three brokers
+# make test   set up what the tests need, run everything that ends within ten minutes
+#
+# Set-up goes into .venv and is done again when the lock file changes. PYTHON names the Python to
+# make it with; PY uses an environment of your own instead, and sets nothing up.
+
+VENV ?= .venv
+ifdef PY
+RUN_READY :=
+TEST_READY :=
+else
+PY := $(VENV)/bin/python
+RUN_READY := setup
+TEST_READY := setup-test
+endif
+BIN = $(dir $(PY))
+
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
+
+.PHONY: up setup setup-test test check fix test-pure test-live test-java bench sim lock
+
+up: $(RUN_READY)
+	@$(PY) -m kcluster.cli.main up --brokers 3
+
+setup:
+	@.ci/setup $(VENV) run
+
+setup-test:
+	@.ci/setup $(VENV) test
+
+test: check test-pure test-live
+
+# Never writes.
+check: $(TEST_READY)
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(BIN)lint-imports --no-logo
+
+fix: $(TEST_READY)
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+test-pure: $(TEST_READY)
+	$(PY) -m pytest -n auto -m "not live and not java"
+
+# Real processes share the machine with nobody, or their times would say nothing.
+test-live: $(TEST_READY)
+	$(PY) -m pytest -n 0 -m "live"
+
+test-java: $(TEST_READY)
+	$(PY) -m pytest -n 0 -m "java"
+
+bench: $(TEST_READY)
+	$(PY) -m kcluster.cli.main bench produce
+
+sim: $(TEST_READY)
+	$(PY) -m pytest -n 0 tests/sim
+
+# Writes requirements.lock from pyproject.toml.
+lock:
+	.ci/lock

@@ -338,7 +338,7 @@ class Limits:
     reply_queue_bytes: int = 128 << 20
     """Of one connection; a reader slower than that is cut off."""
     decode_objects: int = 200_000
-    """Array elements that decoding one request may make."""
+    """Array elements and tagged fields that one message may have when it is decoded."""
     follower_credit_bytes: int = 4 << 20
     """Pushed to one follower broker and not yet acknowledged."""
     bus_message_bytes: int = 128 << 20

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from kcluster.errors import ApiError, ErrorCode, RemoteProtocolError, UsageError
 from kcluster.wire.apis import APIS
@@ -25,28 +25,12 @@ SOCKET_BUFFER_BYTES: Final = 4 << 20
 R = TypeVar("R", bound=Message)
 
 
-class Address(NamedTuple):
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+Address = tuple[str, int]
+"""(host, port)"""
 
 
-def parse_bootstrap(text: str) -> list[Address]:
-    """`host:port,host:port`. Raises UsageError on anything else."""
-    addresses = []
-    for item in text.split(","):
-        host, colon, port = item.strip().rpartition(":")
-        if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise UsageError(
-                f"{item.strip()!r} is not an address",
-                "a bootstrap address is host:port, several are separated by commas",
-                "kcluster bench produce --bootstrap 127.0.0.1:19092",
-                2,
-            )
-        addresses.append(Address(host.strip("[]"), int(port)))
-    return addresses
+def address_text(address: Address) -> str:
+    return f"{address[0]}:{address[1]}"
 
 
 class Connection:
@@ -56,12 +40,12 @@ class Connection:
             self.socket = socket.create_connection(address, CONNECT_S)
         except OSError as error:
             raise UsageError(
-                f"nothing answers at {address}",
+                f"nothing answers at {address_text(address)}",
                 error.strerror or str(error),
                 "kcluster status, or kcluster up",
                 3,
             ) from None
-        self.address = address
+        self.name = address_text(address)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
         self.socket.settimeout(ANSWER_S)
@@ -87,7 +71,7 @@ class Connection:
         frame = self._frame()
         correlation, position = parse_response_header(frame, request.KEY, version)
         if correlation != self._correlation:
-            raise RemoteProtocolError(f"{self.address} answered out of order")
+            raise RemoteProtocolError(f"{self.name} answered out of order")
         return decode(response, frame, version, position)
 
     def _highest(self, key: int) -> int:
@@ -104,14 +88,14 @@ class Connection:
         version = min(high, APIS[key].versions[1])
         if version < low:
             raise ApiError(
-                ErrorCode.UNSUPPORTED_VERSION, f"{self.address} does not serve {APIS[key].name}"
+                ErrorCode.UNSUPPORTED_VERSION, f"{self.name} does not serve {APIS[key].name}"
             )
         return version
 
     def _frame(self) -> memoryview:
         size = int.from_bytes(self._exactly(4), "big")
         if not 0 < size <= FRAME_BYTES_MAX:
-            raise RemoteProtocolError(f"{self.address} sent a frame of {size} bytes")
+            raise RemoteProtocolError(f"{self.name} sent a frame of {size} bytes")
         return self._exactly(size)
 
     def _exactly(self, size: int) -> memoryview:
@@ -120,7 +104,7 @@ class Connection:
         while have < size:
             count = self.socket.recv_into(view[have:])
             if count == 0:
-                raise RemoteProtocolError(f"{self.address} closed the connection")
+                raise RemoteProtocolError(f"{self.name} closed the connection")
             have += count
         return view
 

@@ -23,7 +23,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from kcluster.bench.connection import CLIENT_ID, SOCKET_BUFFER_BYTES, Address
+from kcluster.bench.connection import CLIENT_ID, SOCKET_BUFFER_BYTES, Address, address_text
 from kcluster.errors import ApiError, ErrorCode, UsageError
 from kcluster.wire.records import Record, build_batch
 
@@ -246,7 +246,7 @@ def _connect(address: Address) -> socket.socket:
         connection = socket.create_connection(address, 5)
     except OSError as error:
         raise UsageError(
-            f"nothing answers at {address}", str(error), "kcluster status", 3
+            f"nothing answers at {address_text(address)}", str(error), "kcluster status", 3
         ) from None
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)

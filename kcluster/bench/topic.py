@@ -85,7 +85,7 @@ def leaders(connection: Connection, topic: str, partitions: int) -> dict[int, Ad
             ),
             MetadataResponse,
         )
-        brokers = {broker.node_id: Address(broker.host, broker.port) for broker in answer.brokers}
+        brokers = {broker.node_id: (broker.host, broker.port) for broker in answer.brokers}
         found = {
             partition.partition_index: brokers[partition.leader_id]
             for described in answer.topics

@@ -8,7 +8,7 @@ from random import Random
 from kcluster.config import Settings
 from kcluster.core.broker.broker import BrokerCore
 from kcluster.processes.server import Life, ServerArguments, main_of
-from kcluster.processes.workdir import mark_clean, restart_kind
+from kcluster.processes.workdir import restart_kind
 from kcluster.world import platform
 from kcluster.world.kafka_server import KafkaServer
 
@@ -49,8 +49,6 @@ def run(arguments: ServerArguments) -> int:
         stood_still_ms=settings.int("broker.session.timeout.ms"),
     )
     life.close()
-    if life.is_clean:
-        mark_clean(data_dir)
     return code
 
 

@@ -233,7 +233,7 @@ class Commands:
             process.doom = "stopped"
             self._wake(process)
             moments.append(_moment("asked", process))
-            supervisor.stop(process)
+            supervisor.stop(process, controlled=True)
         if not await supervisor.gone(alive, now_ms() + command.timeout_ms):
             for id in alive:
                 supervisor.signal(supervisor.roster[id], signal.SIGKILL)

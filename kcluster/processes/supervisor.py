@@ -155,7 +155,8 @@ class Supervisor:
             deadline = now_ms() + timeout_ms
             brokers = [id for id in self.roster if id != COORDINATOR]
             for group in (brokers, [COORDINATOR]):
-                self.tell(group, Stop(controlled=False))
+                for id in group:
+                    self.stop(self.roster[id], controlled=False)
                 await self.gone(group, deadline)
             self._kill_all()
         await self.gone(self.roster)
@@ -289,10 +290,10 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, number)
 
-    def stop(self, process: ServerProcess) -> None:
-        """Ask for a controlled shutdown: by message, or by signal while its inbox is not bound."""
+    def stop(self, process: ServerProcess, *, controlled: bool) -> None:
+        """Ask it to end: by message, or by signal while its inbox is not bound."""
         if process.endpoint:
-            self.tell([process.id], Stop(controlled=True))
+            self.tell([process.id], Stop(controlled))
         else:
             self.signal(process, signal.SIGTERM)
 

@@ -44,6 +44,8 @@ LOG_BYTES_MAX = 8 << 20
 """A process's log is moved aside at its next start when it is larger."""
 
 CLEAN_MARKER = ".kafka_cleanshutdown"
+"""Written by the broker's core when every byte before it is durable."""
+
 BOOT_ID_FILE = ".kcluster_boot_id"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}")
 
@@ -419,39 +421,23 @@ def open_log(path: Path) -> int:
 
 
 def restart_kind(directory: Path, boot_id: str) -> str:
-    """How the data directory survived: clean, crash or lossy. Takes the marker away, so that
-    it counts once; called under the
-    directory's lock."""
+    """How the data directory survived: clean, crash or lossy. Called once for each start, under
+    the directory's lock; the core takes the marker away before it writes anything else."""
     boot_file = directory / BOOT_ID_FILE
     marker = directory / CLEAN_MARKER
     try:
         last_boot = boot_file.read_text()
     except FileNotFoundError:
         last_boot = None
-    is_clean = marker.exists() or last_boot is None
+    is_new = last_boot is None and not any(entry.is_dir() for entry in directory.iterdir())
+    is_clean = is_new or marker.exists()
     if last_boot != boot_id:
         # Durable before anything is written under this boot: else a power cut could make it
         # look like a process crash.
         replace_file(boot_file, boot_id.encode(), durable=True)
-    marker.unlink(missing_ok=True)
     if is_clean:
         return "clean"
     return "crash" if last_boot == boot_id else "lossy"
-
-
-def mark_clean(directory: Path) -> None:
-    """The last thing a broker does. Its files are made durable first: the marker must not
-    survive a power cut that what it vouches for does not."""
-    for path in directory.rglob("*"):
-        if path.is_file() and path.name != ".lock":
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-        elif path.is_dir():
-            sync_directory(path)
-    replace_file(directory / CLEAN_MARKER, b'{"version":0}', durable=True)
 
 
 # --- ports --------------------------------------------------------------------------------

@@ -63,6 +63,38 @@ def _splice(parts: list[Any], out: list[bytes], records: Any) -> None:
         parts.append(records)
 
 
+def explain(message: Struct, version: int, path: str = "") -> str:
+    """Which field the encoder of this version cannot write: the caller's bug, in words."""
+    path = path or f"{type(message).__name__} v{version}"
+    for field in fields_of(type(message)):
+        value = getattr(message, field.name)
+        where = f"{path}: {field.name}" if ":" not in path else f"{path}.{field.name}"
+        if version not in field.versions or (value is None and version in field.nullable):
+            continue
+        if value is None or field.is_array != isinstance(value, list):
+            if not (isinstance(field.type, WireType) and field.type.name == "records"):
+                return f"{where} = {value!r}"
+            continue
+        for one in value if field.is_array else [value]:
+            if isinstance(one, Struct):
+                found = explain(one, version, where)
+                if " = " in found:
+                    return found
+            elif isinstance(field.type, WireType) and not _fits(field.type, one):
+                return f"{where} = {one!r}"
+    return path
+
+
+def _fits(kind: WireType, value: Any) -> bool:
+    if kind.code:
+        try:
+            struct.pack(">" + kind.code, value)
+        except struct.error:
+            return False
+        return True
+    return kind.name == "records" or isinstance(value, str if kind.name == "string" else bytes)
+
+
 def build_encoder(cls: type[Message], version: int) -> Encoder:
     generator = _Encoding(version, version in flexible_versions(cls))
     source = generator.source

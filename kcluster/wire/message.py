@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from kcluster.config import LIMITS
 from kcluster.errors import RemoteProtocolError
 from kcluster.wire.decoding import Decoder, build_decoder
-from kcluster.wire.encoding import Encoder, build_encoder, size_of
+from kcluster.wire.encoding import Encoder, build_encoder, explain, size_of
 from kcluster.wire.plan import Message, Struct, valid_versions
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "encode_parts",
     "size_of",
     "valid_versions",
+    "warm",
 ]
 
 M = TypeVar("M", bound=Message)
@@ -65,8 +66,8 @@ def decode(
 ) -> M:
     """The message at `position`. `records` in it are views of `buffer`.
 
-    Raises RemoteProtocolError on whatever is not a `cls` of this version, and when its arrays
-    have more than `objects` elements together.
+    Raises RemoteProtocolError on whatever is not a `cls` of this version, and when it has
+    more than `objects` array elements and tagged fields together.
     """
     return decode_from(cls, buffer, version, position, objects=objects)[0]
 
@@ -93,12 +94,17 @@ def decode_from(
 
 def encode_parts(message: Message, version: int) -> list[Any]:
     """Bytes and, between them, the large `records` as the message holds them."""
-    return _encoder(type(message), version)(message)
+    encoder = _encoder(type(message), version)
+    try:
+        return encoder(message)
+    except Exception as error:
+        error.add_note(explain(message, version))
+        raise
 
 
 def encode(message: Message, version: int) -> bytes:
     """All of it, copied. `records` must be buffers, not spans of files."""
-    parts = _encoder(type(message), version)(message)
+    parts = encode_parts(message, version)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

@@ -57,5 +57,4 @@ class Source:
         name = head.removeprefix("def ").partition("(")[0]
         exec(compile(text, filename, "exec"), self.names)
         function: Callable[..., Any] = self.names[name]
-        function.__doc__ = text
         return function

@@ -118,18 +118,25 @@ class Connection:
     # --- in -------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Read, or stop reading, as the state of the connection asks for."""
-        wanted = not (
-            self.is_closing or self.is_paused or self.is_closed or self._out or self._is_full
-        )
-        if wanted != self._is_reading:
-            self._is_reading = wanted
-            if wanted:
-                self._server.loop.add_reader(self._fd, self._readable)
-            else:
-                self._server.loop.remove_reader(self._fd)
+        """Read again if nothing is against it. What is against it is mostly over by the end of
+        the turn, so that reading stops only when bytes come meanwhile (`_readable`)."""
+        if not self._is_reading and self._may_read:
+            self._is_reading = True
+            self._server.loop.add_reader(self._fd, self._readable)
+
+    @property
+    def _may_read(self) -> bool:
+        return not (self.is_closing or self.is_paused or self._out or self._is_full)
+
+    def stop_reading(self) -> None:
+        if self._is_reading:
+            self._is_reading = False
+            self._server.loop.remove_reader(self._fd)
 
     def _readable(self) -> None:
+        if not self._may_read:
+            self.stop_reading()
+            return
         server = self._server
         if server.is_over_budget(self):
             server.pause(self)
@@ -171,7 +178,6 @@ class Connection:
             arenas.end = position
             if position < end and not self.is_closed:
                 self._keep(arenas.view[position:end])
-        self.look()
 
     def resume(self) -> None:
         """A request was answered, or memory became free: go on with what waits."""
@@ -371,8 +377,9 @@ class Connection:
         """Take no more requests; be gone when the replies have left."""
         self.is_closing = True
         if self._out and not self.is_closed:
-            self.look()
+            self.stop_reading()
         else:
+            self._discard()
             self.close()
 
     def _discard(self) -> None:
@@ -391,7 +398,7 @@ class Connection:
         if self.is_closed:
             return
         self.is_closed = self.is_closing = True
-        self.look()
+        self.stop_reading()
         if self._is_writing:
             self._server.loop.remove_writer(self._fd)
         self._drop_buffer()

@@ -110,7 +110,7 @@ class KafkaServer:
     def pause(self, connection: Connection) -> None:
         connection.is_paused = True
         self._paused[connection.id] = connection
-        connection.look()
+        connection.stop_reading()
 
     def closed(self, connection: Connection) -> None:
         del self.connections[connection.id]

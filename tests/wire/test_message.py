@@ -163,7 +163,7 @@ def test_the_budget_of_objects_holds_for_the_whole_message() -> None:
     topics = [MetadataRequestTopic(name="t") for _ in range(100)]
     data = encode(MetadataRequest(topics=topics), 1)
     assert decode(MetadataRequest, data, 1, objects=100).topics == topics
-    with pytest.raises(RemoteProtocolError, match="more array elements"):
+    with pytest.raises(RemoteProtocolError, match="more elements"):
         decode(MetadataRequest, data, 1, objects=99)
 
 
@@ -218,6 +218,17 @@ def test_unknown_tagged_fields_beside_known_ones_are_skipped() -> None:
     assert end == len(data)
 
 
+def test_tagged_fields_count_against_the_budget() -> None:
+    many = b"\x01\x01" + varint.unsigned(1000) + b"\x63\0" * 1000
+    decode(ApiVersionsRequest, many, 3, objects=1000)
+    with pytest.raises(RemoteProtocolError, match="more elements"):
+        decode(ApiVersionsRequest, many, 3, objects=999)
+    many = encode(ApiVersionsResponse(), 3)[:-1] + varint.unsigned(1000) + b"\x63\0" * 1000
+    decode(ApiVersionsResponse, many, 3, objects=1000)
+    with pytest.raises(RemoteProtocolError, match="more elements"):
+        decode(ApiVersionsResponse, many, 3, objects=999)
+
+
 def test_a_known_tagged_field_must_fill_its_size() -> None:
     data = encode(ApiVersionsResponse(finalized_features_epoch=5), 3)
     longer = data[:-9] + b"\x09" + data[-8:] + b"\0"
@@ -245,6 +256,21 @@ def test_a_nullable_struct_is_told_by_one_byte() -> None:
     assert without == b"\x01" + struct.pack(">i", 2000) + b"\xff\0"
     having = encode(DescribeTopicPartitionsRequest(cursor=Cursor("t", 3)), 0)
     assert having == b"\x01" + struct.pack(">i", 2000) + b"\x01\x02t\0\0\0\x03\0" + b"\0"
+
+
+@pytest.mark.parametrize(
+    ("topic", "named"),
+    [
+        (CreatableTopicResult(name=None), "CreateTopicsResponse v7: topics.name = None"),
+        (CreatableTopicResult(error_code=1 << 20), "topics.error_code = 1048576"),
+        (CreatableTopicResult(name=b"t"), "topics.name = b't'"),
+    ],
+)
+def test_what_cannot_be_encoded_is_named(topic: CreatableTopicResult, named: str) -> None:
+    response = CreateTopicsResponse(topics=[CreatableTopicResult(name="fine"), topic])
+    with pytest.raises((AttributeError, struct.error)) as caught:
+        encode(response, 7)
+    assert named in caught.value.__notes__[0]
 
 
 def test_structs_do_not_share_their_default_lists() -> None:

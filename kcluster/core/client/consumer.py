@@ -137,6 +137,11 @@ class ConsumerCore:
             self._partitions[entry.tp].buffered -= 1
         return taken
 
+    @property
+    def has_records(self) -> bool:
+        """Records have come that `take` has not taken."""
+        return bool(self._records)
+
     def positions(self) -> dict[TopicPartition, int]:
         """The next offset to be *fetched*; -1 when that is not known yet."""
         return {tp: state.position for tp, state in self._partitions.items()}

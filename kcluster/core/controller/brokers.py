@@ -188,8 +188,7 @@ class Brokers:
     # --- heartbeat ------------------------------------------------------------------------
 
     def session(self, source: int, source_epoch: int, broker_epoch: int) -> Session | None:
-        """The session that a message speaks for, None when that epoch does not hold (any more).
-        One that this controller has not heard of since it started is taken over."""
+        """The session that a message speaks for, None when that epoch does not hold (any more)."""
         session = self.sessions.get(source)
         if (
             session is None

@@ -11,32 +11,30 @@ Nothing leaves before the records it rests on are durable (rule 7): every answer
 the log is committed up to where it ended when the answer was made. So an answer may also wait
 for records of others, but never speaks of what could be forgotten.
 
-Answers to `Forward` wait further, until every unfenced broker has said that it has applied the
-decision, or FORWARD_WAIT_MS (rule 10): a client that created a topic finds it at any broker.
-
 Here is only who says what to whom. What becomes of it is in `brokers.py`, `partitions.py` and
-`handlers/`.
+`handlers/`; how it leaves, in `telling.py`.
 """
 
 from __future__ import annotations
 
 import base64
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from random import Random
 
-from kcluster.config import LIMITS, Settings
+from kcluster.config import Settings
 from kcluster.core.controller.brokers import Brokers, Session
 from kcluster.core.controller.decision import Decision
 from kcluster.core.controller.handlers.table import answer
 from kcluster.core.controller.partitions import Partitions
+from kcluster.core.controller.telling import ForwardTimer, Telling
 from kcluster.core.controller.topics import Deciding
 from kcluster.core.metadata import records as r
 from kcluster.core.metadata.image import BROKER_RESOURCE, ClusterImage
 from kcluster.core.metadata.metadata_log import MetadataLog
+from kcluster.core.traces import Warned
 from kcluster.core.turn import (
     Buffer,
+    Delete,
     Disconnected,
     DiskOperation,
     Event,
@@ -55,12 +53,6 @@ from kcluster.wire import bus
 START_WAIT_MS = 200
 """How long a start waits for all expected brokers, from the first sign of life of one."""
 
-FORWARD_WAIT_MS = 1000
-"""How long an answer waits for brokers to apply what it says (rule 10)."""
-
-RESEND_AFTER_MS = 100
-"""A broker that is behind is sent the records it lacks again, but not those on their way."""
-
 REBALANCE_SOON_MS = 2000
 """After a preferred leader came back into an ISR; sooner would move a partition back and forth
 while a broker is flapping."""
@@ -77,10 +69,6 @@ class StartTimer(Timer):
     """The start has waited long enough."""
 
 
-class ForwardTimer(Timer):
-    """An answer may have waited long enough for brokers."""
-
-
 class RebalanceTimer(Timer):
     """Look after preferred leaders; again and again when `is_periodic`."""
 
@@ -88,24 +76,6 @@ class RebalanceTimer(Timer):
 
     def __init__(self, is_periodic: bool) -> None:
         self.is_periodic = is_periodic
-
-
-@dataclass(slots=True)
-class Held:
-    """An answer that leaves when the metadata log is committed up to `offset`."""
-
-    offset: int
-    target: int
-    message: bus.Message
-    payload: Sequence[Buffer] = ()
-
-
-@dataclass(slots=True)
-class Spreading:
-    """A committed answer that waits until brokers have applied what it says."""
-
-    held: Held
-    deadline_ms: int
 
 
 class ControllerCore:
@@ -135,9 +105,6 @@ class ControllerCore:
         self._session_timer_ms = -1
         """When the pending session timer is due; -1 for none."""
         self._is_rebalance_due = False
-        self._held: deque[Held] = deque()
-        self._spreading: deque[Spreading] = deque()
-        self._published_offset = 0
 
     @property
     def has_stopped(self) -> bool:
@@ -159,7 +126,7 @@ class ControllerCore:
             case StartTimer():
                 self._end_start(turn)
             case ForwardTimer():
-                pass  # settle looks at the deadlines
+                pass  # telling looks at the deadlines
             case RebalanceTimer():
                 self._rebalance(turn, event.is_periodic)
             case StoodStill():
@@ -170,10 +137,17 @@ class ControllerCore:
     def settle(self, turn: Turn) -> None:
         self._load_once(turn)
         self.log.settle(turn)
-        self._publish(turn)
+        if self.telling.publish(turn):
+            self.log.snapshot_if_due(turn)
+        if not self._is_ready and 0 < self.log.committed_offset == self.log.end_offset:
+            self._is_ready = True
+            turn.send(SUPERVISOR, bus.Ready(COORDINATOR, self.incarnation))
         self._arm_session_timer(turn)
 
     def disk_failed(self, turn: Turn, operation: DiskOperation, errno: int) -> None:
+        if isinstance(operation, Delete):
+            turn.trace(Warned(f"{operation.path} stays: errno {errno}"))
+            return
         raise DiskError(errno, repr(operation)[:200], "metadata log:")
 
     # --- loading ----------------------------------------------------------------------------
@@ -188,7 +162,7 @@ class ControllerCore:
         self.partitions = Partitions(self.image, self.settings)
         self.brokers = Brokers(self.image, self.partitions, self.settings, self.expected_brokers)
         self.brokers.give_sessions(turn.now_ms, self.log.end_offset)
-        self._published_offset = self.log.end_offset
+        self.telling = Telling(self.log, self.image, self.brokers)
         if not self.image.cluster_id:
             decision = self._decide(turn)
             id = base64.urlsafe_b64encode(self.random.randbytes(16)).rstrip(b"=").decode()
@@ -212,7 +186,7 @@ class ControllerCore:
 
     def _answer(self, target: int, message: bus.Message, payload: Sequence[Buffer] = ()) -> None:
         """Once all that is decided so far is committed."""
-        self._held.append(Held(self.log.end_offset, target, message, payload))
+        self.telling.answer(target, message, payload)
 
     # --- messages -----------------------------------------------------------------------------
 
@@ -258,13 +232,8 @@ class ControllerCore:
         self.brokers.register(decision, message)
         self._commit(turn, decision)
         session = self.brokers.sessions[message.broker_id]
-        self._answer_with_image(session)
+        self._answer(event.source, bus.Registered(incarnation, session.broker_epoch, -1))
         self._sign_of_life(turn)
-
-    def _answer_with_image(self, session: Session) -> None:
-        self._answer(
-            session.broker_id, bus.Registered(session.incarnation, session.broker_epoch, -1)
-        )
 
     def _heartbeat(self, event: Received, message: bus.Heartbeat, turn: Turn) -> None:
         session = self.brokers.session(event.source, event.source_epoch, message.broker_epoch)
@@ -275,8 +244,9 @@ class ControllerCore:
             self._answer(event.source, unknown)
             return
         if self.is_frozen:
+            is_fenced = not self.image.is_alive(event.source)
             reply = bus.HeartbeatReply(
-                session.broker_epoch, message.nonce, False, may_shut_down=message.wants_shutdown
+                session.broker_epoch, message.nonce, is_fenced, may_shut_down=message.wants_shutdown
             )
             self._answer(event.source, reply)
             return
@@ -289,7 +259,7 @@ class ControllerCore:
         self._reply_to_heartbeat(session, must_report)
         for waiting in self.brokers.may_newly_shut_down():
             self._reply_to_heartbeat(waiting, must_report=False)
-        self._bring_up_to_date(session, turn)
+        self.telling.bring_up_to_date(session, turn)
         self._sign_of_life(turn)
 
     def _reply_to_heartbeat(self, session: Session, must_report: bool) -> None:
@@ -429,73 +399,3 @@ class ControllerCore:
         decision = self._decide(turn)
         self.partitions.rebalance(decision)
         self._commit(turn, decision)
-
-    # --- telling ----------------------------------------------------------------------------------
-
-    def _publish(self, turn: Turn) -> None:
-        """Tell what is committed: deltas first, then the answers that waited for it."""
-        committed = self.log.committed_offset
-        if committed > self._published_offset:
-            self._published_offset = committed
-            for _, session in sorted(self.brokers.sessions.items()):
-                if 0 <= session.sent < committed and not session.is_silent:
-                    self._send_delta(session, session.sent, turn)
-            self.log.snapshot_if_due(turn)
-        if not self._is_ready and committed and committed == self.log.end_offset:
-            self._is_ready = True
-            turn.send(SUPERVISOR, bus.Ready(COORDINATOR, self.incarnation))
-        while self._held and self._held[0].offset <= committed:
-            self._release(self._held.popleft(), turn)
-        self._release_spread(turn)
-
-    def _release(self, held: Held, turn: Turn) -> None:
-        message = held.message
-        match message:
-            case bus.Registered():
-                session = self.brokers.sessions.get(held.target)
-                if session is not None and session.broker_epoch == message.broker_epoch:
-                    self._send_image(session, turn)
-            case bus.Image():
-                image = bus.Image(message.request, self.log.committed_offset)
-                turn.send(held.target, image, [r.encode_all(self.log.image.records())])
-            case bus.Forwarded() if len(self._spreading) < LIMITS.purgatory_requests:
-                self._spreading.append(Spreading(held, turn.now_ms + FORWARD_WAIT_MS))
-                turn.after(FORWARD_WAIT_MS, ForwardTimer())
-            case _:
-                turn.send(held.target, message, held.payload)
-
-    def _release_spread(self, turn: Turn) -> None:
-        """Answers to Forward that every unfenced broker has applied, in their order."""
-        if not self._spreading:
-            return
-        alive = [id for id in sorted(self.brokers.sessions) if self.image.is_alive(id)]
-        applied = min((self.brokers.sessions[id].applied for id in alive), default=1 << 62)
-        while self._spreading:
-            first = self._spreading[0]
-            if first.held.offset > applied and turn.now_ms < first.deadline_ms:
-                break
-            self._spreading.popleft()
-            turn.send(first.held.target, first.held.message, first.held.payload)
-
-    def _send_image(self, session: Session, turn: Turn) -> None:
-        committed = self.log.committed_offset
-        message = bus.Registered(session.incarnation, session.broker_epoch, committed)
-        turn.send(session.broker_id, message, [r.encode_all(self.log.image.records())])
-        session.sent, session.sent_ms = committed, turn.now_ms
-
-    def _send_delta(self, session: Session, first_offset: int, turn: Turn) -> None:
-        records = self.log.tail(first_offset)
-        if records is None:
-            self._send_image(session, turn)
-            return
-        committed = self.log.committed_offset
-        delta = bus.MetadataDelta(first_offset, committed)
-        turn.send(session.broker_id, delta, [r.encode_all(records)])
-        session.sent, session.sent_ms = committed, turn.now_ms
-
-    def _bring_up_to_date(self, session: Session, turn: Turn) -> None:
-        """Its heartbeat says that something did not arrive, or that it was silent for long."""
-        if session.sent < 0 or session.applied >= self.log.committed_offset:
-            return
-        if turn.now_ms - session.sent_ms >= RESEND_AFTER_MS or session.sent < session.applied:
-            self._send_delta(session, session.applied, turn)

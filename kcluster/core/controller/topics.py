@@ -1,12 +1,11 @@
 """What topics and configs may be: rules shared by the handlers, and the records of new partitions.
 
-Topic names: [a-zA-Z0-9._-], at most 249 characters, not "." or ".."; and because metrics of
-Kafka's turn "." into "_", no two topics may differ only in that.
+Topic names are in `metadata/topic_names.py`; and because metrics of Kafka's turn "." into "_",
+no two topics may differ only in that.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -17,11 +16,10 @@ from kcluster.core.controller.partitions import Partitions
 from kcluster.core.controller.placement import in_sync_at_birth
 from kcluster.core.metadata import records as r
 from kcluster.core.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE, ClusterImage
+from kcluster.core.metadata.topic_names import topic_name_problem
 from kcluster.errors import ApiError, ErrorCode
 from kcluster.model import TopicId
 
-NAME_MAX = 249
-_NAME = re.compile(r"[a-zA-Z0-9._-]+", re.ASCII)
 _METADATA_TOPIC = "__cluster_metadata"
 
 CLUSTER_WIDE_ONLY = ("min.insync.replicas", "unclean.leader.election.enable")
@@ -48,17 +46,9 @@ def check_name(image: ClusterImage, name: str) -> None:
     """Raises INVALID_TOPIC_EXCEPTION or TOPIC_ALREADY_EXISTS."""
     if name == _METADATA_TOPIC:
         raise ApiError(ErrorCode.INVALID_REQUEST, f"{name} is the controller's own log")
-    problem = ""
-    if not name:
-        problem = "the name is empty"
-    elif name in (".", ".."):
-        problem = f"{name!r} is no topic name"
-    elif len(name) > NAME_MAX:
-        problem = f"the name has {len(name)} characters, {NAME_MAX} are allowed"
-    elif not _NAME.fullmatch(name):
-        problem = f"{name!r}: only letters, digits, '.', '_' and '-' are allowed"
-    if problem:
-        raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic name is invalid: {problem}.")
+    problem = topic_name_problem(name)
+    if problem is not None:
+        raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, problem)
     if name in image.topics:
         raise ApiError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
     if "." in name or "_" in name:

@@ -74,7 +74,8 @@ class ClusterImage:
         return self.configs.get((resource, name), {})
 
     def replay(self, record: r.Record) -> None:
-        """Move by one record. Records about what is not there (any more) change nothing."""
+        """Move by one record. Records about what is not there (any more), or there
+        already, change nothing: whatever a log holds, it replays."""
         match record:
             case r.PartitionChanged():
                 topic = self.topic_by_id(record.topic_id)
@@ -98,6 +99,8 @@ class ClusterImage:
                     else:
                         broker.is_fenced = isinstance(record, r.BrokerFenced)
             case r.TopicCreated():
+                if record.topic in self.topics or record.topic_id in self.topic_names:
+                    return
                 self.topics[record.topic] = TopicImage(record.topic, record.topic_id)
                 self.topic_names[record.topic_id] = record.topic
             case r.TopicDeleted():

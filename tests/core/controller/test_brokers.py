@@ -1,5 +1,6 @@
 """A broker's life: register, heartbeat, fence, unfence, shut down."""
 
+from kcluster.config import LIMITS
 from kcluster.core.metadata import records as r
 from kcluster.wire import bus
 
@@ -96,3 +97,13 @@ def test_deltas_reach_every_registered_broker_also_a_fenced_one() -> None:
         (delta,) = messages(sent, id)
         assert isinstance(delta, bus.MetadataDelta)
         assert delta.end_offset == p.core.log.committed_offset
+
+
+def test_answers_that_wait_for_a_hanging_disk_are_bounded() -> None:
+    p = Playbook()
+    p.join(1)
+    p.holds_syncs = True
+    p.make_topic("t", [1])
+    for _ in range(LIMITS.purgatory_requests + 5):
+        p.receive(-7, bus.DescribeImage(1))
+    assert len(p.core.telling.held) == LIMITS.purgatory_requests

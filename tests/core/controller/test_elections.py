@@ -96,23 +96,6 @@ def test_unclean_election_happens_only_where_the_topic_allows_it_and_is_told() -
     assert p.traced(Warned)
 
 
-def test_switching_unclean_election_on_elects_at_once() -> None:
-    p = Playbook()
-    p.join(1, 2, 3)
-    p.make_topic("t", [1, 2, 3])
-    p.alter(1, [1])
-    p.die(1)
-    assert p.partition().leader == -1
-    decision = p.core._decide(p.turn)
-    from kcluster.core.metadata.records import ConfigChanged
-
-    decision.add(ConfigChanged(2, "t", "unclean.leader.election.enable", "true"))
-    p.core.partitions.configs_changed(decision, ["t"])
-    p.core._commit(p.turn, decision)
-    p.run()
-    assert p.partition().leader == 2
-
-
 def test_new_incarnation_of_the_leader_bumps_its_leader_epochs(p: Playbook) -> None:
     """Rule 6; KIP-380: the successor must not lead in the epoch of its predecessor."""
     before = p.partition()

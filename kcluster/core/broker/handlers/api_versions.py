@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 from kcluster.errors import ErrorCode
 from kcluster.wire.apis import API_VERSIONS, APIS
-from kcluster.wire.message import encode_parts
 from kcluster.wire.messages.api_versions import (
     ApiVersion,
     ApiVersionsRequest,
@@ -36,11 +35,8 @@ _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?\Z")
 
 def handle(
     broker: BrokerCore, call: Call, request: ApiVersionsRequest, turn: Turn
-) -> ApiVersionsResponse | None:
+) -> ApiVersionsResponse:
     version = call.header.api_version
-    if not APIS[API_VERSIONS].serves(version):
-        call.answer_parts(turn, encode_parts(_what_is_served(), 0))
-        return None
     if version >= 3 and not (
         _SOFTWARE.match(request.client_software_name)
         and _SOFTWARE.match(request.client_software_version)
@@ -65,8 +61,8 @@ def handle(
     )
 
 
-def _what_is_served() -> ApiVersionsResponse:
-    """For a client that asked in a version of the future."""
+def unknown_version() -> ApiVersionsResponse:
+    """For a client that asked in a version of the future; to be encoded in version 0."""
     low, high = APIS[API_VERSIONS].advertised
     return ApiVersionsResponse(
         error_code=ErrorCode.UNSUPPORTED_VERSION,

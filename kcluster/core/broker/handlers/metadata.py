@@ -216,10 +216,8 @@ def _why_missing(name: str, creation_errors: dict[str, int]) -> int:
 def _awaits_election(broker: BrokerCore, version: int, request: MetadataRequest) -> bool:
     if not broker.has_dead():
         return False
-    return any(
-        broker.is_dead(state.leader)
-        for topic in _asked_topics(broker, version, request)
-        for state in topic.partitions.values()
+    return broker.waits_for_election(
+        topic.name for topic in _asked_topics(broker, version, request)
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +69,13 @@ class FakeBroker:
 
     def has_dead(self) -> bool:
         return bool(self.dead)
+
+    def waits_for_election(self, topics: Iterable[str]) -> bool:
+        return any(
+            state.leader in self.dead
+            for name in topics
+            for state in self.image.topics[name].partitions.values()
+        )
 
     def hold(
         self,

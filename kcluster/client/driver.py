@@ -1,0 +1,124 @@
+"""Runs a client core against a cluster: frames out, answers in, and the clock.
+
+    core.exchange.outgoing --frames--> transport --answers--> core.exchange.arrived
+
+A transport knows how to reach a broker by its id and when a connection is lost; nothing else is
+different between ZeroMQ and TCP. Everything happens in the caller's thread, inside `step`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from kcluster.core.client.exchange import Exchange, Outgoing
+from kcluster.errors import RemoteProtocolError
+from kcluster.wire.frame import parse_response_header, request_frame
+from kcluster.wire.message import decode
+from kcluster.wire.messages.metadata import MetadataResponse
+
+CLIENT_ID = "kcluster"
+
+STEP_MS_MAX = 500
+"""A step waits no longer than this, so that Ctrl-C and deadlines are never far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A response frame, without length prefix."""
+
+    broker_id: int
+    frame: bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The connection to a broker is gone, with all answers that were to come."""
+
+    broker_id: int
+
+
+class Transport(Protocol):
+    def brokers(self) -> list[int]:
+        """Ids to ask first."""
+        ...
+
+    def learn(self, broker_id: int, host: str, port: int) -> None:
+        """Where a broker listens, as Metadata says."""
+        ...
+
+    def send(self, broker_id: int, frame: bytes) -> bool:
+        """A request frame with its length prefix. False: this broker cannot be reached."""
+        ...
+
+    def wait(self, timeout_ms: int) -> list[Arrived | Lost]: ...
+
+    def close(self) -> None: ...
+
+
+class Core(Protocol):
+    exchange: Exchange
+
+    def tick(self, now_ms: int) -> None: ...
+
+    def next_deadline(self) -> int | None: ...
+
+
+class Driver:
+    def __init__(self, core: Core, transport: Transport) -> None:
+        self._core = core
+        self._exchange = core.exchange
+        self._transport = transport
+        self._asked: dict[tuple[int, int], Outgoing] = {}
+        """By (broker id, correlation)."""
+
+    def now_ms(self) -> int:
+        return time.monotonic_ns() // 1_000_000
+
+    def step(self, timeout_ms: int = STEP_MS_MAX) -> None:
+        """Send, wait until something comes or is due, and let the core make of it what it will."""
+        self._flush()
+        deadline = self._core.next_deadline()
+        wait_ms = min(timeout_ms, STEP_MS_MAX)
+        if deadline is not None:
+            wait_ms = min(wait_ms, max(0, deadline - self.now_ms()))
+        for event in self._transport.wait(wait_ms):
+            if isinstance(event, Lost):
+                self._lost(event.broker_id)
+            else:
+                self._arrived(event)
+        self._core.tick(self.now_ms())
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._exchange.outgoing:
+            outgoing, self._exchange.outgoing = self._exchange.outgoing, []
+            unreachable = set()
+            for each in outgoing:
+                parts = request_frame(each.request, each.version, each.correlation, CLIENT_ID)
+                if not self._transport.send(each.broker_id, b"".join(parts)):
+                    unreachable.add(each.broker_id)
+                elif each.response is not None:
+                    self._asked[each.broker_id, each.correlation] = each
+            for broker_id in unreachable:
+                self._lost(broker_id)
+
+    def _lost(self, broker_id: int) -> None:
+        self._asked = {key: each for key, each in self._asked.items() if key[0] != broker_id}
+        self._exchange.lost(broker_id, self.now_ms())
+
+    def _arrived(self, event: Arrived) -> None:
+        frame = memoryview(event.frame)
+        if len(frame) < 4:
+            raise RemoteProtocolError(f"broker {event.broker_id} answered with {len(frame)} bytes")
+        correlation = int.from_bytes(frame[:4], "big", signed=True)
+        asked = self._asked.pop((event.broker_id, correlation), None)
+        if asked is None or asked.response is None:
+            return
+        _, position = parse_response_header(frame, asked.request.KEY, asked.version)
+        response = decode(asked.response, frame, asked.version, position)
+        if isinstance(response, MetadataResponse):
+            for broker in response.brokers:
+                self._transport.learn(broker.node_id, broker.host, broker.port)
+        self._exchange.arrived(correlation, response, self.now_ms())

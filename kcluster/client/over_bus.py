@@ -1,0 +1,134 @@
+"""Kafka's requests to brokers over ZeroMQ, one frame in one message: how our own commands talk.
+
+    DEALER for each incarnation of a broker  ->  its inbox     where it is, the supervisor says
+    monitor of each DEALER                                     that it is gone, the kernel says
+
+Nothing tells a DEALER that its peer died, so its monitor is listened to: after a disconnect the
+supervisor is asked who is where, and what was asked of the dead is reported as lost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from kcluster.client.driver import Arrived, Lost
+from kcluster.config import LIMITS
+from kcluster.wire import bus
+
+LOOK_AGAIN_MS = 50
+"""The supervisor is asked for news of a missing broker no more often than this."""
+
+HEAD_BYTES = 4
+"""The length prefix, which a message on the bus does not have."""
+
+
+@dataclass(slots=True)
+class _Broker:
+    process: bus.ProcessState
+    socket: zmq.Socket[bytes]
+    monitor: zmq.Socket[bytes]
+
+
+class BusTransport:
+    def __init__(self, processes: Callable[[], Sequence[bus.ProcessState]]) -> None:
+        """`processes` asks the supervisor who is where."""
+        self._processes = processes
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._poller = zmq.Poller()
+        self._known: dict[int, bus.ProcessState] = {}
+        self._open: dict[int, _Broker] = {}
+        self._by_socket: dict[zmq.Socket[bytes], _Broker] = {}
+        self._lost: list[Arrived | Lost] = []
+        self._looked_at = 0.0
+        self._look()
+
+    def brokers(self) -> list[int]:
+        return sorted(self._known)
+
+    def learn(self, broker_id: int, host: str, port: int) -> None:
+        """Not needed: the supervisor knows."""
+
+    def send(self, broker_id: int, frame: bytes) -> bool:
+        broker = self._open.get(broker_id) or self._connect(broker_id)
+        if broker is None:
+            return False
+        process = broker.process
+        envelope = bus.Envelope(0, 0, process.id, process.incarnation, bus.KafkaRequest())
+        try:
+            broker.socket.send_multipart(
+                [bus.encode(envelope), memoryview(frame)[HEAD_BYTES:]], zmq.DONTWAIT
+            )
+        except zmq.Again:
+            return False
+        return True
+
+    def wait(self, timeout_ms: int) -> list[Arrived | Lost]:
+        events, self._lost = self._lost, []
+        for socket, _ in self._poller.poll(0 if events else timeout_ms):
+            broker = self._by_socket.get(socket)
+            if broker is None:
+                continue
+            if socket is broker.monitor:
+                recv_monitor_message(socket)
+                self._hang_up(broker)
+                events.append(Lost(broker.process.id))
+                continue
+            while socket.get(zmq.EVENTS) & zmq.POLLIN:
+                _, *payload = socket.recv_multipart()
+                events.append(Arrived(broker.process.id, b"".join(payload)))
+        return events
+
+    def close(self) -> None:
+        for broker in list(self._open.values()):
+            self._hang_up(broker)
+        self._context.destroy(linger=0)
+
+    # --- who is where
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_AGAIN_MS / 1000:
+            return
+        self._known = {
+            process.id: process
+            for process in self._processes()
+            if process.id > 0 and process.endpoint and process.state in ("running", "paused")
+        }
+        self._looked_at = time.monotonic()
+
+    def _connect(self, broker_id: int) -> _Broker | None:
+        process = self._known.get(broker_id)
+        if process is None:
+            self._look()
+            process = self._known.get(broker_id)
+            if process is None:
+                return None
+        socket = self._context.socket(zmq.DEALER)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.MAXMSGSIZE, LIMITS.bus_message_bytes)
+        socket.setsockopt(zmq.SNDHWM, LIMITS.send_queue_max)
+        monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED)
+        socket.connect(process.endpoint)
+        broker = _Broker(process, socket, monitor)
+        self._open[broker_id] = broker
+        for each in (socket, monitor):
+            self._by_socket[each] = broker
+            self._poller.register(each, zmq.POLLIN)
+        return broker
+
+    def _hang_up(self, broker: _Broker) -> None:
+        """The incarnation is gone, or its endpoint is: its successor has another."""
+        self._known.pop(broker.process.id, None)
+        self._open.pop(broker.process.id, None)
+        for each in (broker.socket, broker.monitor):
+            self._by_socket.pop(each, None)
+            self._poller.unregister(each)
+        broker.socket.disable_monitor()
+        broker.monitor.close(linger=0)
+        broker.socket.close(linger=0)

@@ -1,0 +1,487 @@
+"""The log of one partition: the top of the ladder PartitionLog > Segment > OffsetIndex.
+
+    log_start_offset <= high_watermark <= written_end <= log_end_offset
+                          flushed_end <= written_end
+
+An append is *staged*: checked, patched in place, put into the turn, and at once part of what the
+next append follows. It is *written* when `write(2)` has returned (`written`), and only then read,
+pushed or counted. A write that fails (`write_failed`) undoes the whole staged tail: log end,
+segments, epochs, producers; the file is cut back, and the log takes no append ever again
+(invariant 15): who knows what the disk holds now.
+
+The hot path makes no object for a record and one struct call for a batch. Work that is rare
+lives in files of its own, as functions over the log: `recovery`, `reading`, `cutting` (truncate,
+roll, retention, deletion).
+"""
+
+from __future__ import annotations
+
+import errno as errnos
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from kcluster.config import LogConfig
+from kcluster.core.log import cutting, reading, recovery
+from kcluster.core.log import retention as retaining
+from kcluster.core.log.leader_epochs import FILE_NAME as EPOCHS_FILE
+from kcluster.core.log.leader_epochs import LeaderEpochs
+from kcluster.core.log.producers import SEQUENCE_MASK, Producers
+from kcluster.core.log.reading import ReadResult
+from kcluster.core.log.recovery import Restart
+from kcluster.core.log.segment import SNAPSHOT, Header, Segment, file_name
+from kcluster.core.log.segments import Segments
+from kcluster.core.log.validation import validate
+from kcluster.core.turn import Append, Buffer, Files, Replace, Sync, Synced, Turn
+from kcluster.errors import ApiError, CorruptLogError, ErrorCode
+from kcluster.model import TopicPartition
+from kcluster.wire.records import (
+    CONTROL,
+    HEADER,
+    HEADER_BYTES,
+    LENGTH_OVERHEAD,
+    MAGIC,
+    Record,
+    build_batch,
+    check_crc,
+    patch,
+)
+
+__all__ = ["Appended", "PartitionLog", "ReadResult", "Restart"]
+
+
+class Appended(msgspec.Struct, frozen=True, gc=False):
+    base_offset: int
+    last_offset: int
+    """Inclusive."""
+    log_append_time: int
+    """-1 unless message.timestamp.type is LogAppendTime."""
+    log_start_offset: int
+    is_duplicate: bool = False
+    """Nothing was appended: these are the offsets of the batch that this is a copy of."""
+
+
+@dataclass(slots=True)
+class Staged:
+    """An append that the turn holds and where the log is when it has been written."""
+
+    append: Append
+    segment: Segment
+    end_position: int
+    end_offset: int
+
+
+class SyncTarget(NamedTuple):
+    segment: Segment
+    end_offset: int
+
+
+LowerRecoveryPoint = Callable[[Turn, "PartitionLog", int], None]
+
+
+class PartitionLog:
+    """Its files are below `directory`, relative to the root of `files`."""
+
+    def __init__(
+        self,
+        tp: TopicPartition,
+        directory: str,
+        files: Files,
+        config: LogConfig,
+        *,
+        lower_recovery_point: LowerRecoveryPoint | None = None,
+    ) -> None:
+        """`lower_recovery_point(turn, log, offset)` is called before a truncation below the
+        recovery point is put into the turn: it writes the checkpoint file with `offset` for this
+        partition first. Otherwise a crash between the two would look as if durable records had
+        been lost."""
+        self.tp = tp
+        self.directory = directory
+        self.files = files
+        self.config = config
+        self.lower_recovery_point = lower_recovery_point
+        self.log_start_offset = 0
+        self.log_end_offset = 0
+        """Exclusive end of what is staged: the offset of the next record."""
+        self.written_end = 0
+        """Exclusive end of what `write(2)` has taken."""
+        self.flushed_end = 0
+        """Exclusive end of what a returned fsync covers; the recovery point to checkpoint."""
+        self.high_watermark = 0
+        self.last_epoch = -1
+        """Leader epoch of the last batch; -1 when there is none."""
+        self.failure = ""
+        """Why it takes no append any more; empty while it does."""
+        self.failed_errno = 0
+        self.epochs = LeaderEpochs()
+        self.producers = Producers()
+        self.chain = Segments(Segment(files, directory, 0, config, 0))
+        self.snapshots: list[int] = []
+        """Offsets of the producer snapshots on disk, in order."""
+        self._staged: list[Staged] = []
+        """Appends of this turn that have not ended, in their order."""
+        self._syncs: dict[int, SyncTarget] = {}
+        """By token: what it will have made durable."""
+        self._sync_token = 0
+        self._last_flush_ms = 0
+
+    def __repr__(self) -> str:
+        return f"PartitionLog({self.tp}, {self.log_start_offset}..{self.log_end_offset})"
+
+    # --- life -----------------------------------------------------------------------------
+
+    def open(
+        self,
+        turn: Turn,
+        restart: Restart,
+        *,
+        recovery_point: int = 0,
+        log_start_offset: int = 0,
+        repair: bool = False,
+    ) -> None:
+        """Recover what is on disk; repairs are put into the turn. Once, before anything else.
+
+        `recovery_point` (checkpointed `flushed_end`) and `log_start_offset` are those of the
+        checkpoint files. Raises CorruptLogError, with the turn as it was, when something below
+        the recovery point is damaged: then the replica is offline, or is opened with `repair`,
+        which keeps the sound records before the damage, and has to be treated as a lossy one.
+        """
+        recovery.Recovery(self, turn, restart, recovery_point, repair).run(log_start_offset)
+        self._last_flush_ms = turn.now_ms
+
+    def close(self, turn: Turn) -> None:
+        """For a clean shutdown: indexes, producer snapshot, epoch cache, and a flush. When its
+        `Synced` events are in, the recovery point to checkpoint is `flushed_end`."""
+        if self.failure:
+            return
+        self.checkpoint(turn)
+        if self.log_end_offset not in self.snapshots and len(self.producers):
+            self.take_snapshot(turn)
+        self.flush(turn)
+
+    def checkpoint(self, turn: Turn) -> None:
+        """Put the indexes of the active segment on disk, which speeds up nothing but tools."""
+        active = self.chain.active
+        if active.size and not self.failure:
+            active.write_indexes(turn)
+            self._save_epochs_if_dirty(turn)
+
+    @property
+    def size_bytes(self) -> int:
+        return self.chain.size_bytes
+
+    @property
+    def recovery_point(self) -> int:
+        return self.flushed_end
+
+    @property
+    def acknowledgeable_end(self) -> int:
+        """Exclusive end of what this replica may count as its own: what is written, but never
+        `flush.messages` records or more beyond what is durable (fault contract, C2)."""
+        return min(self.written_end, self.flushed_end + self.config.flush_messages - 1)
+
+    def segments(self) -> list[tuple[int, int]]:
+        """(base offset, bytes) of each, oldest first."""
+        return [(segment.base_offset, segment.size) for segment in self.chain]
+
+    def set_high_watermark(self, offset: int) -> None:
+        assert offset <= self.log_end_offset, (self, offset)
+        self.high_watermark = offset
+
+    # --- appending ------------------------------------------------------------------------
+
+    def append_as_leader(self, turn: Turn, batch: memoryview, leader_epoch: int) -> Appended:
+        """Append one produced batch, patched in place. Raises ApiError; then nothing changed."""
+        if self.failure:
+            raise ApiError(ErrorCode.KAFKA_STORAGE_ERROR, self.failure)
+        config = self.config
+        header = validate(batch, config, turn.wall_ms)
+        last_offset_delta, max_timestamp, producer_id = header[6], header[8], header[9]
+        base_offset = self.log_end_offset
+        last_offset = base_offset + last_offset_delta
+        if producer_id >= 0:
+            base_sequence = header[11]
+            last_sequence = (base_sequence + last_offset_delta) & SEQUENCE_MASK
+            known = self.producers.check(producer_id, header[10], base_sequence, last_sequence)
+            if known is not None:
+                return Appended(known[2], known[3], -1, self.log_start_offset, True)
+        log_append_time = -1
+        if config.is_log_append_time:
+            log_append_time = max_timestamp = turn.wall_ms
+            patch(batch, 0, base_offset, leader_epoch, log_append_time)
+        else:
+            patch(batch, 0, base_offset, leader_epoch)
+        self._stage(turn, batch, last_offset, max_timestamp, leader_epoch)
+        if producer_id >= 0:
+            self.producers.update(header, base_offset, max_timestamp)
+        return Appended(base_offset, last_offset, log_append_time, self.log_start_offset)
+
+    def append_records(
+        self, turn: Turn, records: Sequence[Record], leader_epoch: int, *, attributes: int = 0
+    ) -> Appended:
+        """Append one batch of our own, without the checks of a produced one. Raises ApiError."""
+        if self.failure:
+            raise ApiError(ErrorCode.KAFKA_STORAGE_ERROR, self.failure)
+        base_offset = self.log_end_offset
+        plain = [msgspec.structs.replace(record, offset=-1) for record in records]
+        batch = build_batch(
+            plain, base_offset=base_offset, leader_epoch=leader_epoch, attributes=attributes
+        )
+        last_offset = base_offset + len(records) - 1
+        self._stage(turn, batch, last_offset, HEADER.unpack_from(batch)[8], leader_epoch)
+        return Appended(base_offset, last_offset, -1, self.log_start_offset)
+
+    def append_as_follower(self, turn: Turn, buffer: Buffer) -> None:
+        """Append whole batches as the leader has them. Raises CorruptLogError when they are not
+        whole, not sound, or not what comes next here; then nothing changed."""
+        if self.failure:
+            raise ApiError(ErrorCode.KAFKA_STORAGE_ERROR, self.failure)
+        headers = self._check_pushed(buffer)
+        view = memoryview(buffer)
+        position = 0
+        for header in headers:
+            size = header[1] + LENGTH_OVERHEAD
+            last_offset = header[0] + header[6]
+            self._stage(turn, view[position : position + size], last_offset, header[8], header[2])
+            position += size
+            if header[9] >= 0:
+                self.replay_producer(header)
+
+    def _check_pushed(self, buffer: Buffer) -> list[Header]:
+        unpack_from = HEADER.unpack_from
+        expected, epoch = self.log_end_offset, self.last_epoch
+        headers: list[Header] = []
+        position, end = 0, len(buffer)
+        while position < end:
+            if end - position < HEADER_BYTES:
+                raise CorruptLogError(f"{self.tp}: a pushed batch is cut short")
+            header: Header = unpack_from(buffer, position)
+            size = header[1] + LENGTH_OVERHEAD
+            if header[3] != MAGIC or size < HEADER_BYTES or position + size > end:
+                raise CorruptLogError(f"{self.tp}: a pushed batch of length {header[1]}")
+            if not check_crc(buffer, position, size):
+                raise CorruptLogError(f"{self.tp}: CRC of the pushed batch {header[0]}")
+            if header[0] != expected or header[6] < 0:
+                raise CorruptLogError(f"{self.tp}: pushed offset {header[0]}, not {expected}")
+            if header[2] < epoch:
+                raise CorruptLogError(f"{self.tp}: pushed epoch {header[2]} behind {epoch}")
+            epoch = header[2]
+            expected += header[6] + 1
+            headers.append(header)
+            position += size
+        return headers
+
+    def replay_producer(self, header: Header) -> None:
+        """Update the producer state from a batch that is in the log."""
+        if not header[5] & CONTROL:
+            self.producers.update(header, header[0], header[8])
+
+    def _stage(
+        self, turn: Turn, batch: Buffer, last_offset: int, max_timestamp: int, leader_epoch: int
+    ) -> None:
+        """Put one batch, patched and checked, behind the log end."""
+        size = len(batch)
+        segment = self.chain.active
+        if segment.wants_roll(size, last_offset, max_timestamp, turn.wall_ms, self.config):
+            segment = cutting.roll(self, turn)
+        if leader_epoch != self.last_epoch:
+            if self.epochs.assign(leader_epoch, self.log_end_offset):
+                self.save_epochs(turn)
+            self.last_epoch = leader_epoch
+        append = turn.append(segment.path, segment.size, self, batch)
+        segment.add(last_offset, size, max_timestamp)
+        self.log_end_offset = last_offset + 1
+        staged = self._staged
+        if staged and staged[-1].append is append:
+            staged[-1].end_position = segment.size
+            staged[-1].end_offset = last_offset + 1
+        else:
+            staged.append(Staged(append, segment, segment.size, last_offset + 1))
+
+    # --- the end of an append -------------------------------------------------------------
+
+    def written(self, turn: Turn, append: Append) -> None:
+        staged = self._staged
+        if not staged or staged[0].append is not append:
+            # Emptied: it was behind one that failed.
+            return
+        done = staged.pop(0)
+        done.segment.written_size = done.end_position
+        done.segment.bound_known()
+        self.written_end = done.end_offset
+
+    def write_failed(self, turn: Turn, append: Append, errno: int) -> None:
+        staged = self._staged
+        if not staged or staged[0].append is not append:
+            return
+        name = errnos.errorcode.get(errno, str(errno))
+        for later in staged[1:]:
+            # Still in the list that is being carried out: it must not leave a hole.
+            later.append.buffers.clear()
+            later.append.size = later.append.position = 0
+        staged.clear()
+        self.fail(f"write to {append.path}: {name}", errno)
+        cutting.undo_staged(self, turn)
+
+    def fail(self, failure: str, errno: int = 0) -> None:
+        """Take no append any more."""
+        if not self.failure:
+            self.failure = f"{self.tp}: {failure}"
+            self.failed_errno = errno
+        self._syncs.clear()
+
+    def forget_staged(self, segment: Segment, *, is_emptied: bool = False) -> None:
+        """The log was cut in `segment` while appends are on their way: they end there, too."""
+        for staged in self._staged:
+            if staged.end_offset > self.log_end_offset or is_emptied:
+                staged.end_offset = self.log_end_offset
+                if staged.segment is segment:
+                    staged.end_position = segment.size
+        self._syncs.clear()
+
+    def staged_buffers(self) -> Iterator[Buffer]:
+        for staged in self._staged:
+            yield from staged.append.buffers
+
+    # --- leader epochs --------------------------------------------------------------------
+
+    def assign_epoch(self, turn: Turn, leader_epoch: int, start_offset: int) -> None:
+        """A leader's first act: its epoch starts here, with or without records (invariant 8)."""
+        if self.epochs.assign(leader_epoch, start_offset):
+            self.save_epochs(turn)
+
+    def end_offset_for_epoch(self, leader_epoch: int) -> tuple[int, int]:
+        """(largest epoch <= `leader_epoch`, its exclusive end here), or (-1, -1) for none."""
+        return self.epochs.end_offset_for(leader_epoch, self.log_end_offset)
+
+    def save_epochs(self, turn: Turn, *, durable: bool = False) -> None:
+        """Not durable at once: a fail-over of a thousand partitions would wait for as many
+        syncs. What a flush covers is made durable before it (`flush`); the rest is rebuilt from
+        batches that recovery scans anyway."""
+        path = f"{self.directory}/{EPOCHS_FILE}"
+        turn.disk.append(Replace(path, self.epochs.encode(), durable))
+        if durable:
+            self.epochs.is_dirty = False
+
+    def _save_epochs_if_dirty(self, turn: Turn) -> None:
+        if self.epochs.is_dirty:
+            self.save_epochs(turn, durable=True)
+
+    # --- durability -----------------------------------------------------------------------
+
+    def needs_flush(self, now_ms: int) -> bool:
+        """flush.messages or flush.ms (monotonic) says so."""
+        unflushed = self.log_end_offset - self.flushed_end
+        return unflushed > 0 and (
+            unflushed >= self.config.flush_messages
+            or now_ms - self._last_flush_ms >= self.config.flush_ms
+        )
+
+    def flush(self, turn: Turn) -> None:
+        """Ask for the durability of all that is staged by now; `synced` hears of it."""
+        if self.failure:
+            return
+        self._last_flush_ms = turn.now_ms
+        chain = self.chain
+        for segment in chain.items[chain.locate(self.flushed_end) :]:
+            self.sync_segment(turn, segment)
+
+    def sync_segment(self, turn: Turn, segment: Segment) -> None:
+        end_offset = segment.end_offset
+        if segment.synced_end >= end_offset:
+            return
+        for target in self._syncs.values():
+            if target.segment is segment and target.end_offset >= end_offset:
+                return
+        self._save_epochs_if_dirty(turn)
+        self._sync_token += 1
+        self._syncs[self._sync_token] = SyncTarget(segment, end_offset)
+        turn.disk.append(Sync(segment.path, self._sync_token))
+
+    def synced(self, event: Synced) -> bool:
+        """A `Sync` of one of its segments came back; whether `flushed_end` moved. A failed one
+        ends the log: the kernel marks pages clean that never reached the disk (KAFKA-10778)."""
+        target = self._syncs.pop(event.token, None)
+        if target is None:
+            return False
+        if event.errno:
+            name = errnos.errorcode.get(event.errno, str(event.errno))
+            self.fail(f"sync of {event.path}: {name}", event.errno)
+            return False
+        segment = target.segment
+        segment.synced_end = max(segment.synced_end, target.end_offset)
+        before = self.flushed_end
+        chain = self.chain
+        for following in chain.items[chain.locate(before) :]:
+            self.flushed_end = max(self.flushed_end, following.synced_end)
+            if following.synced_end < following.end_offset:
+                break
+        return self.flushed_end > before
+
+    # --- producers ------------------------------------------------------------------------
+
+    def take_snapshot(self, turn: Turn) -> None:
+        """The producer state at the log end, to start from at recovery and truncation."""
+        offset = self.log_end_offset
+        path = f"{self.directory}/{file_name(offset, SNAPSHOT)}"
+        turn.disk.append(Replace(path, self.producers.encode()))
+        if offset not in self.snapshots:
+            self.snapshots.append(offset)
+
+    def expire_producers(self, wall_ms: int) -> int:
+        return self.producers.expire(wall_ms, self.config.producer_id_expiration_ms)
+
+    # --- reading --------------------------------------------------------------------------
+
+    def read(self, offset: int, max_bytes: int, upto: int, at_least_one: bool = True) -> ReadResult:
+        """Whole written batches from the one that holds `offset`, ending at or before `upto`
+        (exclusive), of `max_bytes` at most, or one batch. Raises ApiError OFFSET_OUT_OF_RANGE;
+        CorruptLogError when the file is damaged: then the replica goes offline."""
+        return reading.read(self, offset, max_bytes, upto, at_least_one)
+
+    def read_bytes(self, offset: int, max_bytes: int, upto: int) -> tuple[bytes, int]:
+        """The bytes of `read`, at least one batch, and the offset to go on from."""
+        return reading.read_bytes(self, offset, max_bytes, upto)
+
+    def read_records(self, offset: int, upto: int) -> Iterator[Record]:
+        """Records from `offset` up to `upto` (exclusive), a batch at a time in memory."""
+        return reading.read_records(self, offset, upto)
+
+    def verify_segment(self, base_offset: int) -> None:
+        """Check all of a segment now, and not when it is served. Raises CorruptLogError."""
+        reading.verify_segment(self, base_offset)
+
+    def offset_for_timestamp(self, timestamp: int) -> tuple[int, int, int] | None:
+        """(offset, timestamp, leader epoch) of the first record that is not older."""
+        return reading.offset_for_timestamp(self, timestamp)
+
+    def max_timestamp(self) -> tuple[int, int]:
+        """(offset, timestamp) of the first record with the largest timestamp; (-1, -1)."""
+        return reading.max_timestamp(self)
+
+    # --- cutting --------------------------------------------------------------------------
+
+    def roll(self, turn: Turn) -> None:
+        """Seal the active segment, unless it is empty."""
+        if self.chain.active.size and not self.failure:
+            cutting.roll(self, turn, creates_file=True)
+
+    def truncate_to(self, turn: Turn, offset: int) -> None:
+        """Forget all from the batch that holds `offset` on. The high watermark is left to the
+        caller, who alone knows whether it may fall."""
+        cutting.truncate_to(self, turn, offset)
+
+    def truncate_fully(self, turn: Turn, start_offset: int) -> None:
+        """Forget all; the log starts and ends at `start_offset`."""
+        cutting.truncate_fully(self, turn, start_offset)
+
+    def advance_log_start(self, turn: Turn, offset: int) -> None:
+        """Records below `offset` are gone for readers; whole segments of them go to. Raises
+        ApiError OFFSET_OUT_OF_RANGE above the high watermark; a lower offset changes nothing."""
+        retaining.advance_log_start(self, turn, offset)
+
+    def apply_retention(self, turn: Turn) -> list[int]:
+        """Delete segments that are too old or too many; their base offsets."""
+        return retaining.apply_retention(self, turn)

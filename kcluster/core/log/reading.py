@@ -1,0 +1,184 @@
+"""Reads of a log: where batches are, as spans of files or as bytes, and which record a timestamp
+means.
+
+A read at the tail touches no file: both of its ends are remembered batch starts. Elsewhere an
+index entry and one walk over at most `index.interval.bytes` find an end.
+
+Functions over a PartitionLog, which is their only caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from kcluster.core.log.segment import Header, Segment
+from kcluster.core.turn import Span
+from kcluster.errors import ApiError, CorruptLogError, ErrorCode, RemoteProtocolError
+from kcluster.wire import records as wire_records
+from kcluster.wire.records import LENGTH_OVERHEAD, Record
+
+if TYPE_CHECKING:
+    from kcluster.core.log.partition_log import PartitionLog
+
+REPLAY_BYTES = 1 << 20
+
+
+class ReadResult(NamedTuple):
+    spans: list[Span]
+    """Whole batches, in order."""
+    size: int
+    """Bytes of all spans."""
+    first_offset: int
+    """Base offset of the first batch: at or below the offset that was asked for."""
+    next_offset: int
+    """Exclusive end: where to go on."""
+
+
+def read(
+    log: PartitionLog, offset: int, max_bytes: int, upto: int, at_least_one: bool
+) -> ReadResult:
+    if not log.log_start_offset <= offset <= log.log_end_offset:
+        raise ApiError(
+            ErrorCode.OFFSET_OUT_OF_RANGE,
+            f"{log.tp}: {offset} is not in {log.log_start_offset}..{log.log_end_offset}",
+        )
+    upto = min(upto, log.written_end)
+    if offset >= upto:
+        return ReadResult([], 0, offset, offset)
+    try:
+        return _read(log, offset, max_bytes, upto, at_least_one)
+    except CorruptLogError as error:
+        log.fail(str(error))
+        raise
+
+
+def _read(
+    log: PartitionLog, offset: int, max_bytes: int, upto: int, at_least_one: bool
+) -> ReadResult:
+    chain = log.chain
+    spans: list[Span] = []
+    total = 0
+    first_offset = next_offset = offset
+    for number in range(chain.locate(offset), len(chain)):
+        segment = chain.items[number]
+        if segment.base_offset >= upto:
+            break
+        start, base_offset = segment.find(max(offset, segment.base_offset))
+        end, end_offset = _end_of(segment, upto)
+        if end <= start:
+            break
+        budget = max_bytes - total
+        if end - start > budget:
+            end, end_offset = segment.cut(start, start + max(budget, 0))
+            if end - start > budget and (spans or not at_least_one):
+                break
+        if not segment.is_checked(start, end):
+            segment.check(start, end, base_offset, log.epochs)
+        if not spans:
+            first_offset = base_offset
+        spans.append(Span(segment.path, start, end - start))
+        total += end - start
+        next_offset = end_offset
+        if total >= max_bytes:
+            break
+    return ReadResult(spans, total, first_offset, next_offset)
+
+
+def _end_of(segment: Segment, upto: int) -> tuple[int, int]:
+    """(position, offset) of the last batch end at or before `upto`, which is written."""
+    if upto >= segment.end_offset:
+        return segment.written_size, segment.end_offset
+    position, offset = segment.find(upto)
+    if position == segment.written_size:
+        # The written end: what is staged behind it is not in the file.
+        return position, upto
+    return position, offset
+
+
+def read_bytes(log: PartitionLog, offset: int, max_bytes: int, upto: int) -> tuple[bytes, int]:
+    result = read(log, offset, max_bytes, upto, True)
+    parts = [log.files.read(span.path, span.position, span.size) for span in result.spans]
+    data = parts[0] if len(parts) == 1 else b"".join(parts)
+    if len(data) != result.size:
+        log.fail(f"{result.size} bytes from {offset} on are no longer there")
+        raise CorruptLogError(log.failure)
+    return data, result.next_offset
+
+
+def read_records(log: PartitionLog, offset: int, upto: int) -> Iterator[Record]:
+    while offset < min(upto, log.written_end):
+        data, following = read_bytes(log, offset, REPLAY_BYTES, upto)
+        if following <= offset:
+            return
+        for position, _ in wire_records.batches(data):
+            for record in wire_records.read_records(data, position):
+                if offset <= record.offset < upto:
+                    yield record
+        offset = following
+
+
+def verify_segment(log: PartitionLog, base_offset: int) -> None:
+    for segment in log.chain:
+        if segment.base_offset == base_offset and segment.unchecked_size:
+            end = min(segment.unchecked_size, segment.written_size)
+            try:
+                segment.check(0, end, base_offset, log.epochs)
+            except CorruptLogError as error:
+                log.fail(str(error))
+                raise
+
+
+def offset_for_timestamp(log: PartitionLog, timestamp: int) -> tuple[int, int, int] | None:
+    for segment in log.chain:
+        if segment.end_offset <= log.log_start_offset or not segment.written_size:
+            continue
+        if segment.largest_timestamp()[0] < timestamp:
+            continue
+        relative = segment.time_index.floor(timestamp)
+        start, _ = segment.find(max(segment.base_offset + relative, log.log_start_offset))
+        for position, header in segment.headers(start, segment.written_size):
+            if header[8] < timestamp:
+                continue
+            for record in _records(log, segment, position, header):
+                if record.timestamp >= timestamp and record.offset >= log.log_start_offset:
+                    return record.offset, record.timestamp, header[2]
+    return None
+
+
+def max_timestamp(log: PartitionLog) -> tuple[int, int]:
+    best, where = -1, None
+    for segment in log.chain:
+        if segment.written_size:
+            timestamp, offset = segment.largest_timestamp()
+            if timestamp > best:
+                best, where = timestamp, (segment, offset)
+    if where is None:
+        return -1, -1
+    segment, offset = where
+    position, _ = segment.find(offset)
+    for at, header in segment.headers(position, segment.written_size):
+        for record in _records(log, segment, at, header):
+            if record.timestamp == best:
+                return record.offset, best
+        # A header that lies about its records: the end of the batch stands for them.
+        return offset, best
+    return -1, -1
+
+
+def _records(log: PartitionLog, segment: Segment, position: int, header: Header) -> list[Record]:
+    """The records of one batch; none when they cannot be read, which is their producer's fault
+    and no damage: the CRC of what he sent holds."""
+    size = header[1] + LENGTH_OVERHEAD
+    end = position + size
+    if not segment.is_checked(position, end):
+        try:
+            segment.check(position, end, header[0], log.epochs)
+        except CorruptLogError as error:
+            log.fail(str(error))
+            raise
+    data = log.files.read(segment.path, position, size)
+    try:
+        return wire_records.read_records(data)
+    except RemoteProtocolError:
+        return []

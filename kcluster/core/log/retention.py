@@ -1,0 +1,107 @@
+"""What leaves a log at its start: by age, by size, by DeleteRecords and snapshots.
+
+Whole segments go, oldest first, and never one that reaches above the high watermark: what is not
+committed yet may be all that is left of it. The active segment goes only when it has to with all
+before it, and is rolled first, as Kafka does.
+
+A file that goes is renamed to `*.deleted` at once and deleted after `file.delete.delay.ms`, by
+then no reader should have it; recovery deletes what a crash left of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kcluster.core import traces
+from kcluster.core.log import cutting
+from kcluster.core.log.segment import DELETED, SNAPSHOT, Segment, file_name
+from kcluster.core.turn import Delete, Rename, Timer, Turn
+from kcluster.errors import ApiError, ErrorCode
+
+if TYPE_CHECKING:
+    from kcluster.core.log.partition_log import PartitionLog
+
+
+@dataclass(slots=True)
+class DeletionDue(Timer):
+    """Files that were renamed to `*.deleted` may go. Its receiver calls `carry_out`; files that
+    are gone, with their directory or since, do no harm."""
+
+    paths: tuple[str, ...]
+
+    def carry_out(self, turn: Turn) -> None:
+        turn.disk.extend(Delete(path) for path in self.paths)
+
+
+def advance_log_start(log: PartitionLog, turn: Turn, offset: int) -> None:
+    if offset > log.high_watermark:
+        raise ApiError(
+            ErrorCode.OFFSET_OUT_OF_RANGE,
+            f"{log.tp}: {offset} is above the high watermark {log.high_watermark}",
+        )
+    if offset <= log.log_start_offset:
+        return
+    log.log_start_offset = offset
+    chain = log.chain
+    while len(chain) > 1 and chain.bases[1] <= offset:
+        _delete_first(log, turn, "log start")
+    if log.epochs.truncate_from_start(offset):
+        log.save_epochs(turn)
+
+
+def apply_retention(log: PartitionLog, turn: Turn) -> list[int]:
+    if log.failure:
+        return []
+    deleted: list[int] = []
+    excess = log.size_bytes - log.config.retention_bytes
+    while True:
+        segment = log.chain.items[0]
+        if not segment.size or segment.end_offset > min(log.high_watermark, log.written_end):
+            break
+        cause = ""
+        if _is_expired(log, segment, turn.wall_ms):
+            cause = "retention.ms"
+        elif log.config.retention_bytes >= 0 and excess >= segment.size:
+            cause = "retention.bytes"
+        if not cause:
+            break
+        if len(log.chain) == 1:
+            cutting.roll(log, turn, creates_file=True)
+        excess -= segment.size
+        deleted.append(segment.base_offset)
+        _delete_first(log, turn, cause)
+    if deleted:
+        start_offset = max(log.log_start_offset, log.chain.bases[0])
+        log.log_start_offset = start_offset
+        if log.epochs.truncate_from_start(start_offset):
+            log.save_epochs(turn)
+    return deleted
+
+
+def _is_expired(log: PartitionLog, segment: Segment, wall_ms: int) -> bool:
+    retention_ms = log.config.retention_ms
+    if retention_ms < 0:
+        return False
+    timestamp, _ = segment.largest_timestamp()
+    # Records without timestamps age from when this incarnation first saw their segment.
+    return wall_ms - (timestamp if timestamp >= 0 else segment.created_ms) > retention_ms
+
+
+def _delete_first(log: PartitionLog, turn: Turn, cause: str) -> None:
+    segment = log.chain.drop_first()
+    paths = [segment.path]
+    if segment.has_index_files:
+        paths += [segment.index_path, segment.time_index_path]
+    turn.disk.extend(Rename(path, path + DELETED) for path in paths)
+    due = DeletionDue(tuple(path + DELETED for path in paths))
+    turn.after(log.config.file_delete_delay_ms, due)
+    if log.snapshots and log.snapshots[0] <= segment.base_offset:
+        name = file_name(log.snapshots.pop(0), SNAPSHOT)
+        turn.disk.append(Delete(f"{log.directory}/{name}"))
+    log.flushed_end = max(log.flushed_end, segment.end_offset)
+    turn.trace(
+        traces.SegmentDeleted(
+            log.tp.topic, log.tp.partition, segment.base_offset, segment.size, cause
+        )
+    )
