@@ -53,8 +53,8 @@ class Launch:
     def lines(self) -> Iterator[bytes]:
         """Until it hangs up (a detached one, once it is up) or ends."""
         assert self._process.stdout is not None
-        for line in self._process.stdout:  # `yield from` would close it with the generator
-            yield line  # noqa: UP028
+        while line := self._process.stdout.readline():
+            yield line
 
     def let_go(self) -> None:
         """A detached supervisor goes on; one that was told nothing, or that stays in the

@@ -17,18 +17,17 @@ killed process wrote; across boots it may be lost.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import re
 import shutil
-import socket
 import tempfile
 from pathlib import Path
 
 import msgspec
 
 from kcluster.errors import UsageError
+from kcluster.processes.ports import port_problem
 
 FIRST_PORT = 19092
 PORT_BLOCK = 10
@@ -438,38 +437,6 @@ def restart_kind(directory: Path, boot_id: str) -> str:
     if is_clean:
         return "clean"
     return "crash" if last_boot == boot_id else "lossy"
-
-
-# --- ports --------------------------------------------------------------------------------
-
-
-def port_problem(host: str, port: int) -> str | None:
-    """Why a broker could not listen there, or None."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            # With SO_REUSEADDR two may bind, but only one can listen.
-            probe.listen(1)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return f"is in use{_port_holder(port)}"
-            return f"cannot be used on {host}: {error.strerror}"
-    return None
-
-
-def _port_holder(port: int) -> str:
-    """ " (pid 812, java)" where the system lets us see it."""
-    try:
-        import psutil  # noqa: PLC0415 - 36 ms that only an error costs
-
-        for connection in psutil.net_connections("tcp"):
-            if connection.status == "LISTEN" and connection.laddr.port == port and connection.pid:
-                return f" (pid {connection.pid}, {psutil.Process(connection.pid).name()})"
-    except Exception:  # the name of the holder is a courtesy: any failure leaves it out
-        return ""
-    return ""
 
 
 # --- small parts --------------------------------------------------------------------------
