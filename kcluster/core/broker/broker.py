@@ -48,6 +48,7 @@ from kcluster.core.turn import (
     DiskOperation,
     Event,
     Files,
+    PeerLost,
     Received,
     Rename,
     Replace,
@@ -63,6 +64,8 @@ from kcluster.model import COORDINATOR, SUPERVISOR, TopicPartition
 from kcluster.wire import bus
 
 PROBE_INTERVAL_MS: Final = 500
+DOUBT_MS: Final = 50
+"""How long a broken connection to a broker counts as a sign of its death."""
 HELD_REQUESTS: Final = 1000
 """Requests that wait until this broker may serve; a connection that brings more is closed."""
 EARLY_OPENS: Final = 10_000
@@ -178,6 +181,8 @@ class BrokerCore:
         """Highest that was heard of, by bus address."""
         self._dead: dict[int, int] = {}
         """Highest incarnation that is known to have ended, by broker."""
+        self._doubted: dict[int, tuple[int, int]] = {}
+        """(incarnation, until ms) of brokers whose connection broke: they may have died."""
         self._is_flush_armed = False
         self._events: dict[type[Any], Callable[[Any, Turn], None]] = {
             Request: self._request,
@@ -185,6 +190,7 @@ class BrokerCore:
             Disconnected: self._disconnected,
             Synced: self._synced,
             StoodStill: self._stood_still,
+            PeerLost: self._peer_lost,
             Expired: self.deadlines.expired,
             PushMarks: lambda _, turn: self.outgoing.marks_due(),
             LookAtStreams: lambda _, turn: self.incoming.look(turn),
@@ -268,17 +274,26 @@ class BrokerCore:
         member = self.image.brokers.get(broker_id)
         return member is not None and self._dead.get(broker_id, -1) >= member.incarnation
 
-    def has_dead(self) -> bool:
-        return any(self.is_dead(id) for id in self._dead)
+    def _suspects(self, now_ms: int) -> set[int]:
+        """Brokers in the image that are known to have ended, or that may have: the
+        kernel closes a dead process's sockets before its parent is told of the death, and a
+        client that lost its leader in that moment asks who leads now."""
+        suspects = {id for id in self._dead if self.is_dead(id)}
+        for id, (incarnation, until_ms) in self._doubted.items():
+            member = self.image.brokers.get(id)
+            if now_ms < until_ms and member is not None and member.incarnation == incarnation:
+                suspects.add(id)
+        return suspects
 
-    def waits_for_election(self, topics: Iterable[str]) -> bool:
-        """Rule 9: a broker that is known to be dead still leads one of them in the image."""
-        if not self.has_dead():
+    def waits_for_election(self, topics: Iterable[str], now_ms: int) -> bool:
+        """Rule 9: a broker that is dead, or may be, still leads one of them in the image."""
+        suspects = self._suspects(now_ms)
+        if not suspects:
             return False
         for name in topics:
             topic = self.image.topics.get(name)
             if topic is not None and any(
-                self.is_dead(state.leader) for state in topic.partitions.values()
+                state.leader in suspects for state in topic.partitions.values()
             ):
                 return True
         return False
@@ -509,6 +524,10 @@ class BrokerCore:
                         self.channel.heartbeat(turn, self.image.next_offset)
                     else:
                         self.channel.register(turn)
+
+    def _peer_lost(self, event: PeerLost, turn: Turn) -> None:
+        if event.id != COORDINATOR:
+            self._doubted[event.id] = (event.incarnation, turn.now_ms + DOUBT_MS)
 
     def _died(self, message: bus.Died, received: Received, turn: Turn) -> None:
         """Rule 6: it names an incarnation; a later one is not meant."""

@@ -187,9 +187,9 @@ def test_a_held_answer_waits_for_the_image_and_no_longer_than_its_bound() -> Non
     stage.create([2, 1])
     stage.kill(2)
     core = stage[1].core
-    assert core.waits_for_election(["orders"])
+    assert core.waits_for_election(["orders"], 0)
     told: list[str] = []
-    is_over = lambda: not core.waits_for_election(["orders"])  # noqa: E731
+    is_over = lambda: not core.waits_for_election(["orders"], 0)  # noqa: E731
     core.hold(stage[1].turn, 50, is_over, lambda turn: told.append("first"))
     stage[1].run()
     assert told == []

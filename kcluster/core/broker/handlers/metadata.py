@@ -65,11 +65,12 @@ def handle(
     if missing:
         _create(broker, call, request, missing, turn)
         return None
-    if _awaits_election(broker, version, request):
+    asked_ms = turn.now_ms
+    if _awaits_election(broker, version, request, asked_ms):
         broker.hold(
             turn,
             ELECTION_MS,
-            lambda: not _awaits_election(broker, version, request),
+            lambda: not _awaits_election(broker, version, request, asked_ms),
             lambda later: call.answer(later, respond(broker, version, request)),
         )
         return None
@@ -213,12 +214,11 @@ def _why_missing(name: str, creation_errors: dict[str, int]) -> int:
 # --- what is held -------------------------------------------------------------------------
 
 
-def _awaits_election(broker: BrokerCore, version: int, request: MetadataRequest) -> bool:
-    if not broker.has_dead():
-        return False
-    return broker.waits_for_election(
-        topic.name for topic in _asked_topics(broker, version, request)
-    )
+def _awaits_election(
+    broker: BrokerCore, version: int, request: MetadataRequest, now_ms: int
+) -> bool:
+    names = (topic.name for topic in _asked_topics(broker, version, request))
+    return broker.waits_for_election(names, now_ms)
 
 
 def _asked_topics(

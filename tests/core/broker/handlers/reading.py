@@ -67,10 +67,7 @@ class FakeBroker:
     def is_dead(self, broker_id: int) -> bool:
         return broker_id in self.dead
 
-    def has_dead(self) -> bool:
-        return bool(self.dead)
-
-    def waits_for_election(self, topics: Iterable[str]) -> bool:
+    def waits_for_election(self, topics: Iterable[str], now_ms: int) -> bool:
         return any(
             state.leader in self.dead
             for name in topics
