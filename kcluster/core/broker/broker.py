@@ -58,7 +58,7 @@ from kcluster.core.turn import (
     Truncate,
     Turn,
 )
-from kcluster.errors import ErrorCode
+from kcluster.errors import ApiError, CorruptLogError, ErrorCode
 from kcluster.model import COORDINATOR, SUPERVISOR, TopicPartition
 from kcluster.wire import bus
 
@@ -148,10 +148,10 @@ class BrokerCore:
         self.holds = Holds(self.deadlines)
         self.forwards = Forwards(self.deadlines)
         self.producer_ids = ProducerIds(self.deadlines)
-        self.replica_set = Replicas(broker_id, files, random, self.log_config)
-        self.replicas = self.replica_set.by_partition
         self.checkpoints = Checkpoints(files)
-        self.outgoing = Outgoing(settings.int("replica.fetch.max.bytes"))
+        self.replica_set = Replicas(broker_id, files, random, self.log_config, self.checkpoints)
+        self.replicas = self.replica_set.by_partition
+        self.outgoing = Outgoing(settings.int("replica.fetch.max.bytes"), self.damaged)
         self.incoming = Incoming(
             settings.int("replica.fetch.backoff.ms"), self.mark, self._refused_bytes
         )
@@ -256,6 +256,13 @@ class BrokerCore:
         """Have it look again at the end of this turn."""
         self._woken[waiter] = None
 
+    def damaged(self, replica: Replica, error: CorruptLogError) -> ApiError:
+        """What it was to read is not what was written: nothing of it is served, and nothing is
+        read from this log again (fault contract, C3). What to answer."""
+        replica.log.fail(str(error))
+        self.mark(replica)
+        return ApiError(ErrorCode.KAFKA_STORAGE_ERROR, str(error))
+
     def is_dead(self, broker_id: int) -> bool:
         """Its process, as far as the image names it, is known to have ended."""
         member = self.image.brokers.get(broker_id)
@@ -324,7 +331,10 @@ class BrokerCore:
         # From here on an end is not a clean one.
         turn.disk.append(Delete(CLEAN_SHUTDOWN))
         self.checkpoints.load(turn)
-        self.replica_set.recover(turn, self._restart, self.checkpoints)
+        self.replica_set.recover(turn, self._restart)
+        if self.replica_set.lost_records:
+            # It may miss what it had acknowledged, like after a power loss (invariant 11).
+            self.channel.restart = Restart.LOSSY
         self.channel.begin(turn)
         settings = self.settings
         turn.after(PROBE_INTERVAL_MS, ProbeDue())
