@@ -26,6 +26,7 @@ from kcluster.core.broker.connections import Connections
 from kcluster.core.broker.controller_channel import ControllerChannel, HeartbeatDue, RegisterDue
 from kcluster.core.broker.forwards import Done, Forwards
 from kcluster.core.broker.holds import Condition, Holds, Then
+from kcluster.core.broker.neighbours import Neighbours
 from kcluster.core.broker.producer_ids import Given, ProducerIds
 from kcluster.core.broker.replicas import Replicas
 from kcluster.core.broker.shutdown import Shutdown, ShutdownOverdue
@@ -148,6 +149,7 @@ class BrokerCore:
         self.holds = Holds(self.deadlines)
         self.forwards = Forwards(self.deadlines)
         self.producer_ids = ProducerIds(self.deadlines)
+        self.neighbours = Neighbours()
         self.checkpoints = Checkpoints(files)
         self.replica_set = Replicas(broker_id, files, random, self.log_config, self.checkpoints)
         self.replicas = self.replica_set.by_partition
@@ -213,6 +215,8 @@ class BrokerCore:
             bus.Forwarded: lambda m, r, turn: self.forwards.answered(
                 m, memoryview(r.payload[0]) if r.payload else None, turn
             ),
+            bus.AreYouThere: lambda m, r, turn: turn.send(r.source, bus.HereIAm(m.number)),
+            bus.HereIAm: self._is_here,
             bus.KafkaRequest: self._kafka_request,
             bus.DescribeReplicas: self._describe_replicas,
             bus.DescribeImage: self._describe_image,
@@ -524,6 +528,10 @@ class BrokerCore:
         if self._incarnations.get(id, 0) <= incarnation:
             self.incoming.leader_died(id, turn)
 
+    def _is_here(self, message: bus.HereIAm, received: Received, turn: Turn) -> None:
+        self.neighbours.answered(received.source, message.number)
+        self.holds.image_changed(turn)
+
     def _registered(self, message: bus.Registered, received: Received, turn: Turn) -> None:
         if message.incarnation != self.incarnation or not received.payload:
             return
@@ -628,6 +636,7 @@ class BrokerCore:
         for topic_id, partition in sorted(changes.partitions):
             self._apply_partition(topic_id, partition, turn)
         if changes.brokers:
+            self.neighbours.changed(self.image, changes.brokers, turn.now_ms)
             self._members_changed(changes.brokers)
         if self._early:
             self._open_early(turn)
