@@ -151,6 +151,9 @@ class SimWorld:
     def reply(self, replies: Sequence[Reply], closes: Sequence[int]) -> None:
         for reply in replies:
             self._maybe_die()
+            if not reply.parts:
+                # A request that is done without an answer (acks=0).
+                continue
             frame = b"".join(self._part(part) for part in reply.parts)
             assert int.from_bytes(frame[:4], "big") == len(frame) - 4, "a wrong length prefix"
             self.connections.reply(reply.connection, frame[4:])

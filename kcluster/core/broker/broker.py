@@ -39,11 +39,9 @@ from kcluster.core.metadata.image import (
 )
 from kcluster.core.purgatory import Deadlines, Expired
 from kcluster.core.replication.follower import Incoming, LookAtStreams
-from kcluster.core.replication.leader import FetchWaiter
 from kcluster.core.replication.replica import Replica
 from kcluster.core.replication.streams import Outgoing, PushMarks
 from kcluster.core.turn import (
-    Append,
     Buffer,
     Delete,
     Disconnected,
@@ -154,13 +152,13 @@ class BrokerCore:
         self.replicas = self.replica_set.by_partition
         self.checkpoints = Checkpoints(files)
         self.outgoing = Outgoing(settings.int("replica.fetch.max.bytes"))
-        self.incoming = Incoming(settings.int("replica.fetch.backoff.ms"), self._refused_bytes)
+        self.incoming = Incoming(
+            settings.int("replica.fetch.backoff.ms"), self.mark, self._refused_bytes
+        )
         session_ms = settings.int("broker.session.timeout.ms")
         heartbeat_ms = min(settings.int("broker.heartbeat.interval.ms"), max(session_ms // 3, 1))
         self.channel = ControllerChannel(
-            bus.Register(
-                broker_id, incarnation, host, port, endpoint, restart, [], rack
-            ),
+            bus.Register(broker_id, incarnation, host, port, endpoint, restart, [], rack),
             heartbeat_ms,
             self.replica_set.log_ends,
         )
@@ -203,18 +201,14 @@ class BrokerCore:
         self._messages: dict[type[Any], Callable[[Any, Received, Turn], None]] = {
             bus.Open: self._opened,
             bus.Ack: self._acknowledged,
-            bus.Push: lambda m, r, turn: self.incoming.pushed(
-                r.source, m.entries, r.payload, turn
-            ),
+            bus.Push: lambda m, r, turn: self.incoming.pushed(r.source, m.entries, r.payload, turn),
             bus.Diverge: lambda m, r, turn: self.incoming.diverged(r.source, m.entries, turn),
             bus.Refuse: lambda m, r, turn: self.incoming.refused(r.source, m.entries, turn),
             bus.Registered: self._registered,
             bus.RegisterRefused: self._register_refused,
             bus.MetadataDelta: self._delta,
             bus.HeartbeatReply: self._heartbeat_answered,
-            bus.PartitionAltered: lambda m, r, turn: self._mark_all(
-                self.channel.altered(m, turn)
-            ),
+            bus.PartitionAltered: lambda m, r, turn: self._mark_all(self.channel.altered(m, turn)),
             bus.ProducerIdBlock: lambda m, r, turn: self.producer_ids.answered(m, turn),
             bus.Forwarded: lambda m, r, turn: self.forwards.answered(
                 m, memoryview(r.payload[0]) if r.payload else None, turn
@@ -311,6 +305,7 @@ class BrokerCore:
             or member.incarnation != incarnation
             or member.is_fenced
             or member.is_shutting_down
+            or self._dead.get(broker_id, -1) >= incarnation
         ):
             return -1
         return member.broker_epoch
@@ -377,8 +372,8 @@ class BrokerCore:
     def _settle(self, replica: Replica, turn: Turn) -> None:
         """Count what this turn has written, and tell who waits for it."""
         log = replica.log
-        if log.failed_errno:
-            self._take_offline(replica, turn, f"errno {log.failed_errno}")
+        if log.failure:
+            self._take_offline(replica, turn, log.failure)
             return
         if log.needs_flush(turn.now_ms):
             log.flush(turn)
@@ -399,9 +394,7 @@ class BrokerCore:
                 leader.produces.reach(
                     turn,
                     high_watermark,
-                    ErrorCode.NONE
-                    if is_enough
-                    else ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+                    ErrorCode.NONE if is_enough else ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
                 )
             if leader.fetches:
                 for waiter in leader.fetches:
@@ -426,6 +419,7 @@ class BrokerCore:
             turn.trace(traces.Warned(f"errno {errno} on {path}"))
 
     def _take_offline(self, replica: Replica, turn: Turn, cause: str) -> None:
+        replica.log.fail(cause)
         replica.go_offline(turn, self.incoming, self.outgoing, cause)
         self._proposing.pop(replica, None)
         self.channel.log_failed(replica.topic_id, replica.tp.partition)
@@ -435,9 +429,7 @@ class BrokerCore:
         """Metadata still has this broker lead the partition, or in its ISR."""
         topic = self.image.topic_by_id(topic_id)
         state = topic.partitions.get(partition) if topic is not None else None
-        return state is not None and (
-            state.leader == self.broker_id or self.broker_id in state.isr
-        )
+        return state is not None and (state.leader == self.broker_id or self.broker_id in state.isr)
 
     def _refused_bytes(self, replica: Replica, turn: Turn, cause: str) -> None:
         turn.trace(traces.Warned(f"{replica.tp}: refused what its leader pushed: {cause}"))
@@ -664,9 +656,7 @@ class BrokerCore:
                 turn.trace(traces.Warned(f"{tp} cannot be created: its directory stays in the way"))
 
     def _stand_down(self, replica: Replica, turn: Turn) -> None:
-        replica.stand_down(
-            turn, self.incoming, self.outgoing, ErrorCode.NOT_LEADER_OR_FOLLOWER
-        )
+        replica.stand_down(turn, self.incoming, self.outgoing, ErrorCode.NOT_LEADER_OR_FOLLOWER)
         self._proposing.pop(replica, None)
 
     def _members_changed(self, brokers: set[int]) -> None:
@@ -693,9 +683,7 @@ class BrokerCore:
         if refused:
             turn.send(received.source, bus.Refuse(refused))
 
-    def _open(
-        self, source: int, incarnation: int, entry: bus.OpenEntry, turn: Turn
-    ) -> ErrorCode:
+    def _open(self, source: int, incarnation: int, entry: bus.OpenEntry, turn: Turn) -> ErrorCode:
         """Open one stream, or say why not. Who is ahead of us is kept until we know as much."""
         name = self.image.topic_names.get(entry.topic_id)
         replica = (
@@ -814,12 +802,8 @@ class BrokerCore:
     def _synced(self, event: Synced, turn: Turn) -> None:
         replica = self.replica_set.of_path(event.path)
         if replica is not None:
-            if event.errno:
-                # A failed fsync is final: the kernel has marked the pages clean.
-                self._take_offline(replica, turn, f"fsync: errno {event.errno}")
-            else:
-                replica.log.synced(event)
-                self.mark(replica)
+            replica.log.synced(event)
+            self.mark(replica)
         self.shutdown.synced(event)
 
     def _retain(self, event: RetentionDue, turn: Turn) -> None:
@@ -827,12 +811,11 @@ class BrokerCore:
         for replica in self.replica_set:
             if not replica.offline:
                 replica.log.apply_retention(turn)
+                replica.log.expire_producers(turn.wall_ms)
                 self.mark(replica)
 
     def _checkpoint_marks(self, event: MarksDue, turn: Turn) -> None:
-        turn.after(
-            self.settings.int("replica.high.watermark.checkpoint.interval.ms"), MarksDue()
-        )
+        turn.after(self.settings.int("replica.high.watermark.checkpoint.interval.ms"), MarksDue())
         self.checkpoints.write_high_watermarks(turn, self.replica_set)
 
     def _checkpoint_recovery_points(self, event: RecoveryPointsDue, turn: Turn) -> None:
@@ -848,14 +831,10 @@ class BrokerCore:
     ) -> None:
         turn.send(
             received.source,
-            bus.Replicas(
-                message.request, self.broker_id, self.epoch, self.replica_set.describe()
-            ),
+            bus.Replicas(message.request, self.broker_id, self.epoch, self.replica_set.describe()),
         )
 
-    def _describe_image(
-        self, message: bus.DescribeImage, received: Received, turn: Turn
-    ) -> None:
+    def _describe_image(self, message: bus.DescribeImage, received: Received, turn: Turn) -> None:
         turn.send(
             received.source,
             bus.Image(message.request, self.image.next_offset),

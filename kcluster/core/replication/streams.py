@@ -21,7 +21,7 @@ pushed) makes the gap visible; when the acknowledgement was lost, the probe is a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -363,7 +363,7 @@ class Outgoing:
                 taken += size
             if taken or stream.pushed_end >= leader.position:
                 return taken
-        data, end = stream.replica.read_for_follower(
+        data, end = stream.replica.log.read_bytes(
             stream.pushed_end, min(self._max_read_bytes, credit), leader.position
         )
         if data:

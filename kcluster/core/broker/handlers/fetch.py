@@ -106,9 +106,7 @@ class Reading:
         for name, topic in fetch.targets:
             parts = [self._partition(name, wanted, isolation, moved) for wanted in topic.partitions]
             topics.append(
-                FetchableTopicResponse(
-                    topic=topic.topic, topic_id=topic.topic_id, partitions=parts
-                )
+                FetchableTopicResponse(topic=topic.topic, topic_id=topic.topic_id, partitions=parts)
             )
         self.response = FetchResponse(responses=topics)
         if moved:
@@ -169,7 +167,7 @@ class Reading:
             return
         result = log.read(offset, max(limit, 0), high_watermark, at_least_one=not self.size)
         if result.size:
-            part.records = result.spans  # type: ignore[assignment]
+            part.records = result.spans
             self.size += result.size
 
     def _diverges(self, replica: Replica, wanted: FetchPartition, part: PartitionData) -> bool:

@@ -1,0 +1,77 @@
+"""The broker-wide checkpoint files: read once at start, written by timers and at a clean end.
+
+    recovery-point-offset-checkpoint     every 60 s     below it a log is durable
+    log-start-offset-checkpoint          with it
+    replication-offset-checkpoint        every 5 s      high watermarks
+
+They only save work: a recovery point that is too low costs a longer scan, a high watermark that
+is too low is learnt again from the leader. None is believed beyond its log's end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from kcluster.core import traces
+from kcluster.core.log import checkpoints as files
+from kcluster.core.log.partition_log import PartitionLog, Restart
+from kcluster.core.replication.replica import Replica
+from kcluster.core.turn import Files, Replace, Turn
+from kcluster.errors import CorruptLogError
+from kcluster.model import TopicPartition
+
+CLEAN_SHUTDOWN: Final = ".kafka_cleanshutdown"
+"""Kafka's marker: there while no broker runs on the directory and the last one ended cleanly."""
+
+_FILE_BYTES: Final = 64 << 20
+
+
+class Checkpoints:
+    def __init__(self, disk: Files) -> None:
+        self._disk = disk
+        self._recovery_points: dict[TopicPartition, int] = {}
+        self._high_watermarks: dict[TopicPartition, int] = {}
+        self._log_starts: dict[TopicPartition, int] = {}
+        self._written: dict[str, dict[TopicPartition, int]] = {}
+
+    def load(self, turn: Turn) -> None:
+        self._recovery_points = self._read(turn, files.RECOVERY_POINTS)
+        self._high_watermarks = self._read(turn, files.HIGH_WATERMARKS)
+        self._log_starts = self._read(turn, files.LOG_STARTS)
+
+    def _read(self, turn: Turn, path: str) -> dict[TopicPartition, int]:
+        try:
+            return files.parse_offsets(self._disk.read(path, 0, _FILE_BYTES))
+        except CorruptLogError as error:
+            turn.trace(traces.Warned(f"{path} is not used: {error}"))
+            return {}
+
+    def restore(self, turn: Turn, log: PartitionLog, restart: Restart) -> None:
+        """Open a log with what the checkpoints say of it. Raises CorruptLogError."""
+        tp = log.tp
+        log.open(
+            turn,
+            restart,
+            recovery_point=self._recovery_points.get(tp, 0),
+            log_start_offset=self._log_starts.get(tp, 0),
+        )
+        high_watermark = min(self._high_watermarks.get(tp, 0), log.log_end_offset)
+        log.set_high_watermark(max(high_watermark, log.log_start_offset))
+
+    def write_high_watermarks(self, turn: Turn, replicas: Iterable[Replica]) -> None:
+        self._write(
+            turn,
+            files.HIGH_WATERMARKS,
+            {r.tp: r.log.high_watermark for r in replicas if not r.offline},
+        )
+
+    def write_recovery_points(self, turn: Turn, replicas: Iterable[Replica]) -> None:
+        healthy = [replica for replica in replicas if not replica.offline]
+        self._write(turn, files.RECOVERY_POINTS, {r.tp: r.log.flushed_end for r in healthy})
+        self._write(turn, files.LOG_STARTS, {r.tp: r.log.log_start_offset for r in healthy})
+
+    def _write(self, turn: Turn, path: str, offsets: dict[TopicPartition, int]) -> None:
+        if self._written.get(path) != offsets:
+            self._written[path] = offsets
+            turn.disk.append(Replace(path, files.format_offsets(offsets)))
