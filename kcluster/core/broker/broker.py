@@ -148,9 +148,9 @@ class BrokerCore:
         self.holds = Holds(self.deadlines)
         self.forwards = Forwards(self.deadlines)
         self.producer_ids = ProducerIds(self.deadlines)
-        self.replica_set = Replicas(broker_id, files, random, self.log_config)
-        self.replicas = self.replica_set.by_partition
         self.checkpoints = Checkpoints(files)
+        self.replica_set = Replicas(broker_id, files, random, self.log_config, self.checkpoints)
+        self.replicas = self.replica_set.by_partition
         self.outgoing = Outgoing(settings.int("replica.fetch.max.bytes"))
         self.incoming = Incoming(
             settings.int("replica.fetch.backoff.ms"), self.mark, self._refused_bytes
@@ -324,7 +324,7 @@ class BrokerCore:
         # From here on an end is not a clean one.
         turn.disk.append(Delete(CLEAN_SHUTDOWN))
         self.checkpoints.load(turn)
-        self.replica_set.recover(turn, self._restart, self.checkpoints)
+        self.replica_set.recover(turn, self._restart)
         self.channel.begin(turn)
         settings = self.settings
         turn.after(PROBE_INTERVAL_MS, ProbeDue())

@@ -43,8 +43,10 @@ class Replicas:
         files: Files,
         random: Random,
         config_of: Callable[[str], LogConfig],
+        checkpoints: Checkpoints,
     ) -> None:
         self._me = me
+        self._checkpoints = checkpoints
         self._files = files
         self._random = random
         self._config_of = config_of
@@ -62,7 +64,7 @@ class Replicas:
 
     # --- start ----------------------------------------------------------------------------
 
-    def recover(self, turn: Turn, restart: Restart, checkpoints: Checkpoints) -> None:
+    def recover(self, turn: Turn, restart: Restart) -> None:
         """Open every log on disk, so that registration can tell where each ends."""
         for name in self._files.list(""):
             if name.endswith("-delete"):
@@ -76,14 +78,25 @@ class Replicas:
             if topic_id is None:
                 self._set_aside(turn, name, "its topic id cannot be read")
                 continue
-            log = PartitionLog(tp, name, self._files, self._config_of(tp.topic))
+            log = self._log(tp, name)
             replica = Replica(tp, topic_id, log)
             self._add(replica, name)
             try:
-                checkpoints.restore(turn, log, restart)
+                self._checkpoints.restore(turn, log, restart)
             except CorruptLogError as error:
                 replica.offline = f"recovery failed: {error}"
                 turn.trace(traces.LogOffline(tp.topic, tp.partition, replica.offline))
+
+    def _log(self, tp: TopicPartition, directory: str) -> PartitionLog:
+        return PartitionLog(
+            tp,
+            directory,
+            self._files,
+            self._config_of(tp.topic),
+            lower_recovery_point=lambda turn, log, offset: self._checkpoints.lower_recovery_point(
+                turn, log.tp, offset
+            ),
+        )
 
     def _read_topic_id(self, directory: str) -> bytes | None:
         try:
@@ -133,7 +146,8 @@ class Replicas:
     def create(self, turn: Turn, tp: TopicPartition, topic_id: bytes) -> Replica:
         """A new, empty replica. `can_create` has been asked."""
         directory = str(tp)
-        log = PartitionLog(tp, directory, self._files, self._config_of(tp.topic))
+        log = self._log(tp, directory)
+        self._checkpoints.forget(turn, tp)
         replica = Replica(tp, topic_id, log)
         log.open(turn, Restart.CLEAN)
         turn.disk.append(
