@@ -107,7 +107,7 @@ class Script:
 
     def do_start(self, words: list[str]) -> None:
         if words:
-            self.cluster.start(int(words[0]))
+            self.cluster.start(_id(words[0]))
             return
         self._cluster = SimCluster(
             "script",
