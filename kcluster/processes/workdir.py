@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 
 from kcluster.errors import UsageError
-from kcluster.processes.ports import port_problem
+from kcluster.processes.ports import is_free, port_problem
 from kcluster.processes.small_files import replace_file
 from kcluster.world import platform
 
@@ -352,7 +352,7 @@ class Workdir:
         start = FIRST_PORT
         while start + count <= 65536:
             block = range(start, start + count)
-            if taken.isdisjoint(block) and all(port_problem(host, p) is None for p in block):
+            if taken.isdisjoint(block) and all(is_free(host, p) for p in block):
                 return list(block)
             start += PORT_BLOCK * -(-count // PORT_BLOCK)
         raise UsageError(f"no {count} free ports above {FIRST_PORT}", "", "kcluster ls")
@@ -360,7 +360,7 @@ class Workdir:
     def _free_after(self, port: int, host: str) -> int:
         taken = self._ports_of_others()
         for candidate in range(port + 1, 65536):
-            if candidate not in taken and port_problem(host, candidate) is None:
+            if candidate not in taken and is_free(host, candidate):
                 return candidate
         raise UsageError(f"no free port above {port}", "", "kcluster up --any-port")
 
