@@ -47,7 +47,9 @@ class Checkpoints:
             turn.trace(traces.Warned(f"{path} is not used: {error}"))
             return {}
 
-    def restore(self, turn: Turn, log: PartitionLog, restart: Restart) -> None:
+    def restore(
+        self, turn: Turn, log: PartitionLog, restart: Restart, *, repair: bool = False
+    ) -> None:
         """Open a log with what the checkpoints say of it. Raises CorruptLogError."""
         tp = log.tp
         log.open(
@@ -55,9 +57,19 @@ class Checkpoints:
             restart,
             recovery_point=self._recovery_points.get(tp, 0),
             log_start_offset=self._log_starts.get(tp, 0),
+            repair=repair,
         )
         high_watermark = min(self._high_watermarks.get(tp, 0), log.log_end_offset)
         log.set_high_watermark(max(high_watermark, log.log_start_offset))
+
+    def lower_recovery_point(self, turn: Turn, log: PartitionLog, offset: int) -> None:
+        """A log is about to be cut below its recovery point: said durably before it is."""
+        offsets = dict(self._written.get(files.RECOVERY_POINTS, self._recovery_points))
+        offsets[log.tp] = offset
+        self._written[files.RECOVERY_POINTS] = offsets
+        turn.disk.append(
+            Replace(files.RECOVERY_POINTS, files.format_offsets(offsets), durable=True)
+        )
 
     def write_high_watermarks(self, turn: Turn, replicas: Iterable[Replica]) -> None:
         self._write(

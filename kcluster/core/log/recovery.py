@@ -77,6 +77,9 @@ class Recovery:
 
     def run(self, log_start_offset: int) -> None:
         log = self.log
+        if self.recovery_point <= log_start_offset:
+            # Nothing that counts is durable: an emptied log starts where its file may not be.
+            self.recovery_point = 0
         self._delete_leftovers()
         segments = self._list_segments(log_start_offset)
         self._load_epochs(segments)
@@ -118,6 +121,13 @@ class Recovery:
     def _list_segments(self, log_start_offset: int) -> list[Segment]:
         log, files = self.log, self.log.files
         bases = self._offsets(LOG)
+        while len(bases) > 1 and bases[1] <= log_start_offset:
+            # A power loss may bring back what was deleted.
+            for suffix in (INDEX, TIME_INDEX, LOG):
+                if file_name(bases[0], suffix) in self.names:
+                    self._delete(file_name(bases[0], suffix))
+                    self.names.discard(file_name(bases[0], suffix))
+            del bases[0]
         for suffix in (INDEX, TIME_INDEX):
             for offset in self._offsets(suffix):
                 if offset not in bases:

@@ -444,7 +444,8 @@ class Segment:
             epoch = header[2]
             if epoch < last_epoch:
                 raise CorruptLogError(f"{self.path}: epoch {epoch} behind {last_epoch}")
-            if epochs is not None and epoch != epochs.epoch_of(expected):
+            # The cache starts at the log start, which may lie inside a batch.
+            if epochs is not None and epochs.epoch_of(expected + header[6]) not in (epoch, -1):
                 raise CorruptLogError(f"{self.path}: offset {expected} is not of epoch {epoch}")
             yield position, header
             last_epoch = epoch
