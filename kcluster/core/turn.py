@@ -165,7 +165,8 @@ Part = Buffer | Span
 
 @dataclass(slots=True)
 class Reply:
-    """A whole response frame with its length prefix, in parts, for one connection."""
+    """A whole response frame with its length prefix, in parts, for one connection. Without parts:
+    the oldest request in flight is done and has no answer (acks=0)."""
 
     connection: int
     parts: list[Part]

@@ -151,6 +151,9 @@ class SimWorld:
     def reply(self, replies: Sequence[Reply], closes: Sequence[int]) -> None:
         for reply in replies:
             self._maybe_die()
+            if not reply.parts:
+                # acks=0: nothing is said, the request only ends.
+                continue
             frame = b"".join(self._part(part) for part in reply.parts)
             assert int.from_bytes(frame[:4], "big") == len(frame) - 4, "a wrong length prefix"
             self.connections.reply(reply.connection, frame[4:])

@@ -26,6 +26,7 @@ from kcluster.core.broker.connections import Connections
 from kcluster.core.broker.controller_channel import ControllerChannel, HeartbeatDue, RegisterDue
 from kcluster.core.broker.forwards import Done, Forwards
 from kcluster.core.broker.holds import Condition, Holds, Then
+from kcluster.core.broker.neighbours import Neighbours
 from kcluster.core.broker.producer_ids import Given, ProducerIds
 from kcluster.core.broker.replicas import Replicas
 from kcluster.core.broker.shutdown import Shutdown, ShutdownOverdue
@@ -39,11 +40,9 @@ from kcluster.core.metadata.image import (
 )
 from kcluster.core.purgatory import Deadlines, Expired
 from kcluster.core.replication.follower import Incoming, LookAtStreams
-from kcluster.core.replication.leader import FetchWaiter
 from kcluster.core.replication.replica import Replica
 from kcluster.core.replication.streams import Outgoing, PushMarks
 from kcluster.core.turn import (
-    Append,
     Buffer,
     Delete,
     Disconnected,
@@ -60,7 +59,7 @@ from kcluster.core.turn import (
     Truncate,
     Turn,
 )
-from kcluster.errors import ErrorCode
+from kcluster.errors import ApiError, CorruptLogError, ErrorCode
 from kcluster.model import COORDINATOR, SUPERVISOR, TopicPartition
 from kcluster.wire import bus
 
@@ -150,17 +149,18 @@ class BrokerCore:
         self.holds = Holds(self.deadlines)
         self.forwards = Forwards(self.deadlines)
         self.producer_ids = ProducerIds(self.deadlines)
-        self.replica_set = Replicas(broker_id, files, random, self.log_config)
-        self.replicas = self.replica_set.by_partition
+        self.neighbours = Neighbours()
         self.checkpoints = Checkpoints(files)
-        self.outgoing = Outgoing(settings.int("replica.fetch.max.bytes"))
-        self.incoming = Incoming(settings.int("replica.fetch.backoff.ms"), self._refused_bytes)
+        self.replica_set = Replicas(broker_id, files, random, self.log_config, self.checkpoints)
+        self.replicas = self.replica_set.by_partition
+        self.outgoing = Outgoing(settings.int("replica.fetch.max.bytes"), self.damaged)
+        self.incoming = Incoming(
+            settings.int("replica.fetch.backoff.ms"), self.mark, self._refused_bytes
+        )
         session_ms = settings.int("broker.session.timeout.ms")
         heartbeat_ms = min(settings.int("broker.heartbeat.interval.ms"), max(session_ms // 3, 1))
         self.channel = ControllerChannel(
-            bus.Register(
-                broker_id, incarnation, host, port, endpoint, restart, [], rack
-            ),
+            bus.Register(broker_id, incarnation, host, port, endpoint, restart, [], rack),
             heartbeat_ms,
             self.replica_set.log_ends,
         )
@@ -192,7 +192,7 @@ class BrokerCore:
             LookAtStreams: lambda _, turn: self.incoming.look(turn),
             HeartbeatDue: lambda _, turn: self.channel.heartbeat_due(turn, self.image.next_offset),
             RegisterDue: lambda _, turn: self.channel.register_due(turn),
-            ShutdownOverdue: lambda event, turn: self.shutdown.overdue(event, turn),
+            ShutdownOverdue: self.shutdown.overdue,
             ProbeDue: self._probe,
             LagDue: self._look_for_laggards,
             RetentionDue: self._retain,
@@ -203,22 +203,20 @@ class BrokerCore:
         self._messages: dict[type[Any], Callable[[Any, Received, Turn], None]] = {
             bus.Open: self._opened,
             bus.Ack: self._acknowledged,
-            bus.Push: lambda m, r, turn: self.incoming.pushed(
-                r.source, m.entries, r.payload, turn
-            ),
+            bus.Push: lambda m, r, turn: self.incoming.pushed(r.source, m.entries, r.payload, turn),
             bus.Diverge: lambda m, r, turn: self.incoming.diverged(r.source, m.entries, turn),
             bus.Refuse: lambda m, r, turn: self.incoming.refused(r.source, m.entries, turn),
             bus.Registered: self._registered,
             bus.RegisterRefused: self._register_refused,
             bus.MetadataDelta: self._delta,
             bus.HeartbeatReply: self._heartbeat_answered,
-            bus.PartitionAltered: lambda m, r, turn: self._mark_all(
-                self.channel.altered(m, turn)
-            ),
+            bus.PartitionAltered: lambda m, r, turn: self._mark_all(self.channel.altered(m, turn)),
             bus.ProducerIdBlock: lambda m, r, turn: self.producer_ids.answered(m, turn),
             bus.Forwarded: lambda m, r, turn: self.forwards.answered(
                 m, memoryview(r.payload[0]) if r.payload else None, turn
             ),
+            bus.AreYouThere: lambda m, r, turn: turn.send(r.source, bus.HereIAm(m.number)),
+            bus.HereIAm: self._is_here,
             bus.KafkaRequest: self._kafka_request,
             bus.DescribeReplicas: self._describe_replicas,
             bus.DescribeImage: self._describe_image,
@@ -261,6 +259,13 @@ class BrokerCore:
     def wake(self, waiter: Retried) -> None:
         """Have it look again at the end of this turn."""
         self._woken[waiter] = None
+
+    def damaged(self, replica: Replica, error: CorruptLogError) -> ApiError:
+        """What it was to read is not what was written: nothing of it is served, and nothing is
+        read from this log again (fault contract, C3). What to answer."""
+        replica.log.fail(str(error))
+        self.mark(replica)
+        return ApiError(ErrorCode.KAFKA_STORAGE_ERROR, str(error))
 
     def is_dead(self, broker_id: int) -> bool:
         """Its process, as far as the image names it, is known to have ended."""
@@ -311,6 +316,7 @@ class BrokerCore:
             or member.incarnation != incarnation
             or member.is_fenced
             or member.is_shutting_down
+            or self._dead.get(broker_id, -1) >= incarnation
         ):
             return -1
         return member.broker_epoch
@@ -329,7 +335,10 @@ class BrokerCore:
         # From here on an end is not a clean one.
         turn.disk.append(Delete(CLEAN_SHUTDOWN))
         self.checkpoints.load(turn)
-        self.replica_set.recover(turn, self._restart, self.checkpoints)
+        self.replica_set.recover(turn, self._restart)
+        if self.replica_set.lost_records:
+            # It may miss what it had acknowledged, like after a power loss (invariant 11).
+            self.channel.restart = Restart.LOSSY
         self.channel.begin(turn)
         settings = self.settings
         turn.after(PROBE_INTERVAL_MS, ProbeDue())
@@ -377,8 +386,8 @@ class BrokerCore:
     def _settle(self, replica: Replica, turn: Turn) -> None:
         """Count what this turn has written, and tell who waits for it."""
         log = replica.log
-        if log.failed_errno:
-            self._take_offline(replica, turn, f"errno {log.failed_errno}")
+        if log.failure:
+            self._take_offline(replica, turn, log.failure)
             return
         if log.needs_flush(turn.now_ms):
             log.flush(turn)
@@ -399,9 +408,7 @@ class BrokerCore:
                 leader.produces.reach(
                     turn,
                     high_watermark,
-                    ErrorCode.NONE
-                    if is_enough
-                    else ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+                    ErrorCode.NONE if is_enough else ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
                 )
             if leader.fetches:
                 for waiter in leader.fetches:
@@ -426,6 +433,7 @@ class BrokerCore:
             turn.trace(traces.Warned(f"errno {errno} on {path}"))
 
     def _take_offline(self, replica: Replica, turn: Turn, cause: str) -> None:
+        replica.log.fail(cause)
         replica.go_offline(turn, self.incoming, self.outgoing, cause)
         self._proposing.pop(replica, None)
         self.channel.log_failed(replica.topic_id, replica.tp.partition)
@@ -435,9 +443,7 @@ class BrokerCore:
         """Metadata still has this broker lead the partition, or in its ISR."""
         topic = self.image.topic_by_id(topic_id)
         state = topic.partitions.get(partition) if topic is not None else None
-        return state is not None and (
-            state.leader == self.broker_id or self.broker_id in state.isr
-        )
+        return state is not None and (state.leader == self.broker_id or self.broker_id in state.isr)
 
     def _refused_bytes(self, replica: Replica, turn: Turn, cause: str) -> None:
         turn.trace(traces.Warned(f"{replica.tp}: refused what its leader pushed: {cause}"))
@@ -521,6 +527,10 @@ class BrokerCore:
             self.outgoing.drop_peer(id)
         if self._incarnations.get(id, 0) <= incarnation:
             self.incoming.leader_died(id, turn)
+
+    def _is_here(self, message: bus.HereIAm, received: Received, turn: Turn) -> None:
+        self.neighbours.answered(received.source, message.number)
+        self.holds.image_changed(turn)
 
     def _registered(self, message: bus.Registered, received: Received, turn: Turn) -> None:
         if message.incarnation != self.incarnation or not received.payload:
@@ -626,6 +636,7 @@ class BrokerCore:
         for topic_id, partition in sorted(changes.partitions):
             self._apply_partition(topic_id, partition, turn)
         if changes.brokers:
+            self.neighbours.changed(self.image, changes.brokers, turn.now_ms)
             self._members_changed(changes.brokers)
         if self._early:
             self._open_early(turn)
@@ -664,9 +675,7 @@ class BrokerCore:
                 turn.trace(traces.Warned(f"{tp} cannot be created: its directory stays in the way"))
 
     def _stand_down(self, replica: Replica, turn: Turn) -> None:
-        replica.stand_down(
-            turn, self.incoming, self.outgoing, ErrorCode.NOT_LEADER_OR_FOLLOWER
-        )
+        replica.stand_down(turn, self.incoming, self.outgoing, ErrorCode.NOT_LEADER_OR_FOLLOWER)
         self._proposing.pop(replica, None)
 
     def _members_changed(self, brokers: set[int]) -> None:
@@ -693,9 +702,7 @@ class BrokerCore:
         if refused:
             turn.send(received.source, bus.Refuse(refused))
 
-    def _open(
-        self, source: int, incarnation: int, entry: bus.OpenEntry, turn: Turn
-    ) -> ErrorCode:
+    def _open(self, source: int, incarnation: int, entry: bus.OpenEntry, turn: Turn) -> ErrorCode:
         """Open one stream, or say why not. Who is ahead of us is kept until we know as much."""
         name = self.image.topic_names.get(entry.topic_id)
         replica = (
@@ -814,12 +821,8 @@ class BrokerCore:
     def _synced(self, event: Synced, turn: Turn) -> None:
         replica = self.replica_set.of_path(event.path)
         if replica is not None:
-            if event.errno:
-                # A failed fsync is final: the kernel has marked the pages clean.
-                self._take_offline(replica, turn, f"fsync: errno {event.errno}")
-            else:
-                replica.log.synced(event)
-                self.mark(replica)
+            replica.log.synced(event)
+            self.mark(replica)
         self.shutdown.synced(event)
 
     def _retain(self, event: RetentionDue, turn: Turn) -> None:
@@ -827,12 +830,11 @@ class BrokerCore:
         for replica in self.replica_set:
             if not replica.offline:
                 replica.log.apply_retention(turn)
+                replica.log.expire_producers(turn.wall_ms)
                 self.mark(replica)
 
     def _checkpoint_marks(self, event: MarksDue, turn: Turn) -> None:
-        turn.after(
-            self.settings.int("replica.high.watermark.checkpoint.interval.ms"), MarksDue()
-        )
+        turn.after(self.settings.int("replica.high.watermark.checkpoint.interval.ms"), MarksDue())
         self.checkpoints.write_high_watermarks(turn, self.replica_set)
 
     def _checkpoint_recovery_points(self, event: RecoveryPointsDue, turn: Turn) -> None:
@@ -848,14 +850,10 @@ class BrokerCore:
     ) -> None:
         turn.send(
             received.source,
-            bus.Replicas(
-                message.request, self.broker_id, self.epoch, self.replica_set.describe()
-            ),
+            bus.Replicas(message.request, self.broker_id, self.epoch, self.replica_set.describe()),
         )
 
-    def _describe_image(
-        self, message: bus.DescribeImage, received: Received, turn: Turn
-    ) -> None:
+    def _describe_image(self, message: bus.DescribeImage, received: Received, turn: Turn) -> None:
         turn.send(
             received.source,
             bus.Image(message.request, self.image.next_offset),

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from kcluster.core.broker.handlers import handler_of, unknown_api_versions
+from kcluster.core.broker.handlers import handler_of
 from kcluster.core.turn import Buffer, Files, Part, Span, Turn
 from kcluster.errors import RemoteProtocolError
 from kcluster.wire import bus
@@ -49,14 +49,17 @@ class Call:
 
     def answer(self, turn: Turn, response: Message) -> None:
         """With a message in the version of the request."""
-        self.answer_parts(turn, encode_parts(response, self.header.api_version))
+        header = self.header
+        version = header.api_version
+        if not APIS[header.api_key].serves(version):
+            # Only ApiVersions comes this far in a version that is not served (KIP-511).
+            version = 0
+        self.answer_parts(turn, encode_parts(response, version))
 
     def answer_parts(self, turn: Turn, body: list[Part]) -> None:
         """With a body that is encoded already."""
         header = self.header
-        self.parts = response_frame(
-            header.api_key, header.api_version, header.correlation_id, body
-        )
+        self.parts = response_frame(header.api_key, header.api_version, header.correlation_id, body)
         self._connections.answered(turn, self)
 
     def forget(self, turn: Turn) -> None:
@@ -85,9 +88,11 @@ class Connections:
                 raise RemoteProtocolError(f"api key {header.api_key} is not served")
             call = Call(self, connection, header, frame[position:])
             api = APIS[header.api_key]
-            message = None
             if api.serves(header.api_version):
                 message = decode(api.request, frame, header.api_version, position)
+            else:
+                # ApiVersions: the answer says what is served, whatever the body may hold.
+                message = api.request()
         except RemoteProtocolError:
             self.close(turn, connection)
             return
@@ -95,11 +100,6 @@ class Connections:
         if calls is None:
             calls = self._calls[connection] = deque()
         calls.append(call)
-        if message is None:
-            # Only ApiVersions comes this far in a version that is not served: version 0 of its
-            # answer says which are (KIP-511).
-            call.answer_parts(turn, encode_parts(unknown_api_versions(), 0))
-            return
         response = handler(broker, call, message, turn)
         if response is not None:
             call.answer(turn, response)
@@ -115,11 +115,11 @@ class Connections:
             if parts is None:
                 return
             calls.popleft()
-            if parts:
-                if connection >= 0:
-                    turn.reply(connection, parts)
-                else:
-                    turn.send(connection, bus.KafkaResponse(), [self._joined(parts)])
+            if connection >= 0:
+                # Also without parts: the world counts requests in flight by their replies.
+                turn.reply(connection, parts)
+            elif parts:
+                turn.send(connection, bus.KafkaResponse(), [self._joined(parts)])
 
     def close(self, turn: Turn, connection: int) -> None:
         """What was answered before still leaves; what was not never will."""

@@ -43,13 +43,17 @@ class Replicas:
         files: Files,
         random: Random,
         config_of: Callable[[str], LogConfig],
+        checkpoints: Checkpoints,
     ) -> None:
         self._me = me
         self._files = files
         self._random = random
         self._config_of = config_of
+        self._checkpoints = checkpoints
         self.by_partition: dict[TopicPartition, Replica] = {}
         self._by_directory: dict[str, Replica] = {}
+        self.lost_records = False
+        """Recovery had to cut off records that were durable once."""
         self._moved: set[str] = set()
         """Directories renamed away in this turn: on disk they still have their old content."""
 
@@ -62,7 +66,7 @@ class Replicas:
 
     # --- start ----------------------------------------------------------------------------
 
-    def recover(self, turn: Turn, restart: Restart, checkpoints: Checkpoints) -> None:
+    def recover(self, turn: Turn, restart: Restart) -> None:
         """Open every log on disk, so that registration can tell where each ends."""
         for name in self._files.list(""):
             if name.endswith("-delete"):
@@ -76,14 +80,38 @@ class Replicas:
             if topic_id is None:
                 self._set_aside(turn, name, "its topic id cannot be read")
                 continue
-            log = PartitionLog(tp, name, self._files, self._config_of(tp.topic))
-            replica = Replica(tp, topic_id, log)
-            self._add(replica, name)
+            self._recover_one(turn, restart, name, tp, topic_id)
+
+    def _recover_one(
+        self, turn: Turn, restart: Restart, directory: str, tp: TopicPartition, topic_id: bytes
+    ) -> None:
+        log = self._log(tp, directory)
+        offline = ""
+        try:
+            self._checkpoints.restore(turn, log, restart)
+        except CorruptLogError as error:
+            # Found before it is served or replicated, and repaired from a peer: the sound part
+            # is kept, and this replica is trusted no more than one that lost power (C3).
+            turn.trace(traces.Warned(f"{tp} is damaged and keeps its sound part only: {error}"))
+            self.lost_records = True
+            log = self._log(tp, directory)
             try:
-                checkpoints.restore(turn, log, restart)
-            except CorruptLogError as error:
-                replica.offline = f"recovery failed: {error}"
-                turn.trace(traces.LogOffline(tp.topic, tp.partition, replica.offline))
+                self._checkpoints.restore(turn, log, restart, repair=True)
+            except CorruptLogError as worse:
+                offline = f"recovery failed: {worse}"
+                turn.trace(traces.LogOffline(tp.topic, tp.partition, offline))
+        replica = Replica(tp, topic_id, log)
+        replica.offline = offline
+        self._add(replica, directory)
+
+    def _log(self, tp: TopicPartition, directory: str) -> PartitionLog:
+        return PartitionLog(
+            tp,
+            directory,
+            self._files,
+            self._config_of(tp.topic),
+            lower_recovery_point=self._checkpoints.lower_recovery_point,
+        )
 
     def _read_topic_id(self, directory: str) -> bytes | None:
         try:
@@ -133,7 +161,8 @@ class Replicas:
     def create(self, turn: Turn, tp: TopicPartition, topic_id: bytes) -> Replica:
         """A new, empty replica. `can_create` has been asked."""
         directory = str(tp)
-        log = PartitionLog(tp, directory, self._files, self._config_of(tp.topic))
+        log = self._log(tp, directory)
+        self._checkpoints.forget(turn, tp)
         replica = Replica(tp, topic_id, log)
         log.open(turn, Restart.CLEAN)
         turn.disk.append(

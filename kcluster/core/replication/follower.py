@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from kcluster.core.turn import Buffer, Timer, Turn
-from kcluster.errors import CorruptLogError, ErrorCode
+from kcluster.errors import CorruptLogError
 from kcluster.wire.bus import (
     Ack,
     AckEntry,
@@ -100,10 +100,15 @@ class Incoming:
     """All streams to this broker."""
 
     def __init__(
-        self, backoff_ms: int, failed: Callable[[Replica, Turn, str], None]
+        self,
+        backoff_ms: int,
+        taken: Callable[[Replica], None],
+        failed: Callable[[Replica, Turn, str], None],
     ) -> None:
-        """`failed` is told of a replica whose leader sends bytes that its log refuses."""
+        """`taken` is told of a replica that was pushed to, which is to be settled; `failed` of
+        one whose leader sends bytes that its log refuses."""
         self._backoff_ms = max(1, backoff_ms)
+        self._taken = taken
         self._failed = failed
         self._next_stream = 1
         self._replicas: dict[int, Replica] = {}
@@ -202,16 +207,15 @@ class Incoming:
         if data is not None and entry.base_offset == log.log_end_offset:
             try:
                 log.append_as_follower(turn, data)
+                self._taken(replica)
             except CorruptLogError as error:
                 # Not in the log, so nothing is lost: asked for again, from the leader's file.
                 self._failed(replica, turn, str(error))
                 self._reopen(replica, turn, self._backoff_ms)
                 return
         # Below the log end it is a copy of what we hold: acknowledged again.
-        if entry.high_watermark > state.leader_high_watermark:
-            state.leader_high_watermark = entry.high_watermark
-        if entry.log_start_offset > state.leader_log_start:
-            state.leader_log_start = entry.log_start_offset
+        state.leader_high_watermark = max(state.leader_high_watermark, entry.high_watermark)
+        state.leader_log_start = max(state.leader_log_start, entry.log_start_offset)
         state.owes_ack = True
         self._to_ack[replica] = None
 
@@ -222,7 +226,12 @@ class Incoming:
                 continue
             if replica.offline:
                 continue
-            was_cut = replica.truncate_towards(turn, entry.epoch, entry.end_offset)
+            try:
+                was_cut = replica.truncate_towards(turn, entry.epoch, entry.end_offset)
+            except CorruptLogError as error:
+                replica.log.fail(str(error))
+                self._taken(replica)
+                continue
             # The next Open leaves in `send`, after the disk has truncated.
             self._reopen(replica, turn, 0 if was_cut else self._backoff_ms)
 

@@ -189,7 +189,8 @@ class LeaderState:
                 # One that has caught up and may soon join is waited for, or else it never could
                 # catch up under constant load.
                 or (
-                    follower.is_caught_up(self.position, now_ms, lag_max_ms)
+                    follower.stream is not None
+                    and follower.is_caught_up(self.position, now_ms, lag_max_ms)
                     and members.epoch_of(id, follower.incarnation) >= 0
                 )
             ):

@@ -78,8 +78,7 @@ class Progress:
         elif self.mark == UNKNOWN:
             self.mark, self.mark_ms = leader_end, now_ms
         elif log_end >= self.mark:
-            if self.mark_ms > self.caught_up_ms:
-                self.caught_up_ms = self.mark_ms
+            self.caught_up_ms = max(self.caught_up_ms, self.mark_ms)
             self.mark, self.mark_ms = leader_end, now_ms
 
     def appended_to_full(self, now_ms: int) -> None:

@@ -64,16 +64,11 @@ class Replica:
     # --- the log --------------------------------------------------------------------------
 
     @property
-    def waits_for_flush(self) -> bool:
-        """flush.messages=1: a record counts once fsync has returned (fault contract, C2)."""
-        return self.log.config.flush_messages == 1
-
-    @property
     def position(self) -> int:
         """Exclusive end of what this replica holds as safely as its topic asks for: what it
-        tells its leader, or counts for itself. At most what `write(2)` has taken (rule 1)."""
-        log = self.log
-        return log.flushed_end if self.waits_for_flush else log.written_end
+        tells its leader, or counts for itself. Written at least (rule 1), and with
+        flush.messages=1 flushed, too (fault contract, C2)."""
+        return self.log.acknowledgeable_end
 
     def is_safe_to_its_end(self, turn: Turn) -> bool:
         """Whether all that the log holds counts; asks for a flush when that is what it takes."""
@@ -81,10 +76,6 @@ class Replica:
             return True
         self.log.flush(turn)
         return False
-
-    def read_for_follower(self, offset: int, max_bytes: int, upto: int) -> tuple[bytes, int]:
-        """Whole batches from `offset` up to `upto` (exclusive), at least one, and their end."""
-        return self.log.read_bytes(offset, max_bytes, upto)
 
     # --- roles ----------------------------------------------------------------------------
 
@@ -111,6 +102,11 @@ class Replica:
 
     def _lead(self, turn: Turn, me: int, state: PartitionChanged) -> None:
         log = self.log
+        if log.epochs.latest >= state.leader_epoch:
+            # Invariant 13: one writer for each epoch, and this log has had one of this epoch. An
+            # earlier incarnation of this broker may have told offsets that it lost since.
+            turn.trace(traces.Warned(f"{self.tp}: epoch {state.leader_epoch} was led before"))
+            return
         # The epoch starts here, also when no record is ever written in it (invariant 8).
         log.assign_epoch(turn, state.leader_epoch, log.log_end_offset)
         self.leader = LeaderState(
@@ -173,9 +169,7 @@ class Replica:
             for waiter in leader.resign():
                 waiter.wake()
 
-    def go_offline(
-        self, turn: Turn, incoming: Incoming, outgoing: Outgoing, cause: str
-    ) -> None:
+    def go_offline(self, turn: Turn, incoming: Incoming, outgoing: Outgoing, cause: str) -> None:
         """Its disk failed: nothing is appended, served or claimed any more (invariant 15)."""
         if self.offline:
             return
@@ -204,13 +198,9 @@ class Replica:
         if log.log_end_offset < log.high_watermark:
             # Only an unclean election may ask for this; the leader's log is what counts.
             turn.trace(
-                traces.Warned(
-                    f"{self.tp}: truncated below the high watermark {log.high_watermark}"
-                )
+                traces.Warned(f"{self.tp}: truncated below the high watermark {log.high_watermark}")
             )
-        turn.trace(
-            traces.Truncated(self.tp.topic, self.tp.partition, before, log.log_end_offset)
-        )
+        turn.trace(traces.Truncated(self.tp.topic, self.tp.partition, before, log.log_end_offset))
         if log.high_watermark > log.log_end_offset:
             # Invariant 5: a follower's own may fall.
             log.set_high_watermark(log.log_end_offset)

@@ -48,10 +48,3 @@ def handler_of(api_key: int) -> Handler | None:
         module = importlib.import_module(f"{__name__}.{HANDLERS[api_key]}")
         handler = _found[api_key] = module.handle
     return handler
-
-
-def unknown_api_versions() -> Message:
-    """The answer to a version of ApiVersions that is not served, to be encoded in version 0."""
-    from kcluster.core.broker.handlers import api_versions  # noqa: PLC0415  (needs this table)
-
-    return api_versions.unknown_version()

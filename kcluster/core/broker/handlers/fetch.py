@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from kcluster.core.broker.handlers import leadership
 from kcluster.core.purgatory import Waiter
-from kcluster.errors import ApiError, ErrorCode
+from kcluster.errors import ApiError, CorruptLogError, ErrorCode
 from kcluster.wire.messages.fetch import (
     EpochEndOffset,
     FetchableTopicResponse,
@@ -106,9 +106,7 @@ class Reading:
         for name, topic in fetch.targets:
             parts = [self._partition(name, wanted, isolation, moved) for wanted in topic.partitions]
             topics.append(
-                FetchableTopicResponse(
-                    topic=topic.topic, topic_id=topic.topic_id, partitions=parts
-                )
+                FetchableTopicResponse(topic=topic.topic, topic_id=topic.topic_id, partitions=parts)
             )
         self.response = FetchResponse(responses=topics)
         if moved:
@@ -167,9 +165,12 @@ class Reading:
         limit = min(wanted.partition_max_bytes, self._fetch.max_bytes - self.size)
         if self.size and limit <= 0:
             return
-        result = log.read(offset, max(limit, 0), high_watermark, at_least_one=not self.size)
+        try:
+            result = log.read(offset, max(limit, 0), high_watermark, at_least_one=not self.size)
+        except CorruptLogError as error:
+            raise self._broker.damaged(replica, error) from None
         if result.size:
-            part.records = result.spans  # type: ignore[assignment]
+            part.records = result.spans
             self.size += result.size
 
     def _diverges(self, replica: Replica, wanted: FetchPartition, part: PartitionData) -> bool:

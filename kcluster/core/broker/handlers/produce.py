@@ -59,8 +59,11 @@ class DelayedProduce(Waiter):
         self.is_done = False
 
     def reached(self, turn: Turn, index: int, error: ErrorCode) -> None:
+        if self.is_done:
+            # It gave up; its places in the queues are only now reached.
+            return
         part = self.parts[index]
-        if part is None or self.is_done:
+        if part is None:
             return
         self.parts[index] = None
         self.open -= 1

@@ -1,0 +1,96 @@
+"""The broker-wide checkpoint files: read once at start, written by timers and at a clean end.
+
+    recovery-point-offset-checkpoint     every 60 s     below it a log is durable
+    log-start-offset-checkpoint          with it
+    replication-offset-checkpoint        every 5 s      high watermarks
+
+They only save work: a recovery point that is too low costs a longer scan, a high watermark that
+is too low is learnt again from the leader. None is believed beyond its log's end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from kcluster.core import traces
+from kcluster.core.log import checkpoints as files
+from kcluster.core.log.partition_log import PartitionLog, Restart
+from kcluster.core.replication.replica import Replica
+from kcluster.core.turn import Files, Replace, Turn
+from kcluster.errors import CorruptLogError
+from kcluster.model import TopicPartition
+
+CLEAN_SHUTDOWN: Final = ".kafka_cleanshutdown"
+"""Kafka's marker: there while no broker runs on the directory and the last one ended cleanly."""
+
+_FILE_BYTES: Final = 64 << 20
+
+
+class Checkpoints:
+    def __init__(self, disk: Files) -> None:
+        self._disk = disk
+        self._written: dict[str, dict[TopicPartition, int]] = {}
+        """By file, what it holds: as it was found, or as it was last written."""
+
+    def load(self, turn: Turn) -> None:
+        for path in (files.RECOVERY_POINTS, files.HIGH_WATERMARKS, files.LOG_STARTS):
+            self._written[path] = self._read(turn, path)
+
+    def _told(self, path: str, tp: TopicPartition) -> int:
+        return self._written.get(path, {}).get(tp, 0)
+
+    def _read(self, turn: Turn, path: str) -> dict[TopicPartition, int]:
+        try:
+            return files.parse_offsets(self._disk.read(path, 0, _FILE_BYTES))
+        except CorruptLogError as error:
+            turn.trace(traces.Warned(f"{path} is not used: {error}"))
+            return {}
+
+    def restore(
+        self, turn: Turn, log: PartitionLog, restart: Restart, *, repair: bool = False
+    ) -> None:
+        """Open a log with what the checkpoints say of it. Raises CorruptLogError."""
+        tp = log.tp
+        log.open(
+            turn,
+            restart,
+            recovery_point=self._told(files.RECOVERY_POINTS, tp),
+            log_start_offset=self._told(files.LOG_STARTS, tp),
+            repair=repair,
+        )
+        high_watermark = min(self._told(files.HIGH_WATERMARKS, tp), log.log_end_offset)
+        log.set_high_watermark(max(high_watermark, log.log_start_offset))
+
+    def write_high_watermarks(self, turn: Turn, replicas: Iterable[Replica]) -> None:
+        self._write(
+            turn,
+            files.HIGH_WATERMARKS,
+            {r.tp: r.log.high_watermark for r in replicas if not r.offline},
+        )
+
+    def write_recovery_points(self, turn: Turn, replicas: Iterable[Replica]) -> None:
+        healthy = [replica for replica in replicas if not replica.offline]
+        self._write(turn, files.RECOVERY_POINTS, {r.tp: r.log.flushed_end for r in healthy})
+        self._write(turn, files.LOG_STARTS, {r.tp: r.log.log_start_offset for r in healthy})
+
+    def lower_recovery_point(self, turn: Turn, log: PartitionLog, offset: int) -> None:
+        """Records from `offset` on are about to be cut: a crash in between must not make it look
+        as if durable records had been lost."""
+        self._lower(turn, files.RECOVERY_POINTS, log.tp, offset)
+
+    def forget(self, turn: Turn, tp: TopicPartition) -> None:
+        """A new log of that name begins: what was true of an older one is not of it."""
+        for path in (files.RECOVERY_POINTS, files.HIGH_WATERMARKS, files.LOG_STARTS):
+            self._lower(turn, path, tp, 0)
+
+    def _lower(self, turn: Turn, path: str, tp: TopicPartition, offset: int) -> None:
+        if self._told(path, tp) > offset:
+            offsets = {**self._written[path], tp: offset}
+            self._written[path] = offsets
+            turn.disk.append(Replace(path, files.format_offsets(offsets), durable=True))
+
+    def _write(self, turn: Turn, path: str, offsets: dict[TopicPartition, int]) -> None:
+        if self._written.get(path) != offsets:
+            self._written[path] = offsets
+            turn.disk.append(Replace(path, files.format_offsets(offsets)))

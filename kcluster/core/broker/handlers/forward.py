@@ -1,0 +1,119 @@
+"""CreateTopics, DeleteTopics, CreatePartitions, AlterConfigs, IncrementalAlterConfigs (keys 19,
+20, 37, 33, 44): decided by the controller, whose answer is passed on as it comes (KIP-590).
+
+The request was decoded once here, so that bytes that are none never reach the coordinator, and
+so that a timeout can be answered for everything that was asked.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from kcluster.errors import ErrorCode
+from kcluster.wire.messages import (
+    alter_configs,
+    create_partitions,
+    create_topics,
+    delete_topics,
+    incremental_alter_configs,
+)
+
+if TYPE_CHECKING:
+    from kcluster.core.broker.broker import BrokerCore
+    from kcluster.core.broker.connections import Call
+    from kcluster.core.turn import Turn
+    from kcluster.wire.message import Message
+
+CONFIGS_TIMEOUT_MS: Final = 5000
+"""For requests that bring no timeout of their own."""
+
+LONGEST_MS: Final = 300_000
+
+
+def handle(broker: BrokerCore, call: Call, request: Any, turn: Turn) -> None:
+    timeout_ms = getattr(request, "timeout_ms", CONFIGS_TIMEOUT_MS)
+
+    def done(later: Turn, error: int, body: memoryview | None) -> None:
+        if body is not None:
+            call.answer_parts(later, [bytes(body)])
+        else:
+            call.answer(later, refusal(request, error))
+
+    header = call.header
+    broker.forward(
+        turn,
+        header.api_key,
+        header.api_version,
+        call.body,
+        header.client_id,
+        min(max(timeout_ms, 0), LONGEST_MS),
+        done,
+    )
+
+
+def refusal(request: Any, code: int) -> Message:
+    """The response that gives everything that was asked for this error."""
+    match request:
+        case create_topics.CreateTopicsRequest():
+            return create_topics.CreateTopicsResponse(
+                topics=[
+                    create_topics.CreatableTopicResult(
+                        name=topic.name, error_code=code, error_message=_message(code)
+                    )
+                    for topic in request.topics
+                ]
+            )
+        case delete_topics.DeleteTopicsRequest():
+            return delete_topics.DeleteTopicsResponse(
+                responses=[
+                    delete_topics.DeletableTopicResult(name=name, error_code=code)
+                    for name in request.topic_names
+                ]
+                + [
+                    delete_topics.DeletableTopicResult(
+                        name=topic.name, topic_id=topic.topic_id, error_code=code
+                    )
+                    for topic in request.topics
+                ]
+            )
+        case create_partitions.CreatePartitionsRequest():
+            return create_partitions.CreatePartitionsResponse(
+                results=[
+                    create_partitions.CreatePartitionsTopicResult(
+                        name=topic.name, error_code=code, error_message=_message(code)
+                    )
+                    for topic in request.topics
+                ]
+            )
+        case alter_configs.AlterConfigsRequest():
+            return alter_configs.AlterConfigsResponse(
+                responses=[
+                    alter_configs.AlterConfigsResourceResponse(
+                        error_code=code,
+                        error_message=_message(code),
+                        resource_type=resource.resource_type,
+                        resource_name=resource.resource_name,
+                    )
+                    for resource in request.resources
+                ]
+            )
+        case incremental_alter_configs.IncrementalAlterConfigsRequest():
+            return incremental_alter_configs.IncrementalAlterConfigsResponse(
+                responses=[
+                    incremental_alter_configs.AlterConfigsResourceResponse(
+                        error_code=code,
+                        error_message=_message(code),
+                        resource_type=resource.resource_type,
+                        resource_name=resource.resource_name,
+                    )
+                    for resource in request.resources
+                ]
+            )
+        case _:
+            raise AssertionError(f"{type(request).__name__} is not forwarded")
+
+
+def _message(code: int) -> str:
+    if code == ErrorCode.REQUEST_TIMED_OUT:
+        return "the controller did not answer in time: whether it was done is not known"
+    return ErrorCode(code).name

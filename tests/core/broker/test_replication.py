@@ -1,0 +1,427 @@
+"""Leaders and followers: what is lost, repeated, late, restarted, cut off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kcluster.core import traces
+from kcluster.core.replication import follower
+from kcluster.errors import ErrorCode
+from kcluster.model import SUPERVISOR
+from kcluster.wire import bus
+from kcluster.wire.messages.list_offsets import (
+    ListOffsetsPartition,
+    ListOffsetsRequest,
+    ListOffsetsTopic,
+)
+from tests.core.broker.stage import TOPIC_ID, Stage, fetch, fetched, produce, produced
+
+
+def trio(**settings: str) -> Stage:
+    stage = Stage(3, **settings)
+    stage.create([1, 2, 3], min_insync_replicas="2")
+    stage.deliver()
+    return stage
+
+
+def latest(member: Any) -> Any:
+    request = ListOffsetsRequest(
+        replica_id=-1,
+        topics=[
+            ListOffsetsTopic(
+                name="orders", partitions=[ListOffsetsPartition(partition_index=0, timestamp=-1)]
+            )
+        ],
+    )
+    member.asks(request, 7)
+    return member.answer().topics[0].partitions[0]
+
+
+def write(stage: Stage, leader: int, *values: bytes) -> None:
+    stage[leader].asks(produce(*values), 9)
+
+
+def test_a_lost_push_is_healed_by_the_gap_that_the_next_one_shows() -> None:
+    stage = trio()
+    write(stage, 1, b"a")
+    stage.deliver(lambda source, target, m: isinstance(m, bus.Push) and target == 2)
+    write(stage, 1, b"b")
+    stage.deliver()
+    assert stage[2].records() == [b"a", b"b"]
+    assert [produced(answer).error_code for answer in stage[1].answers()] == [0, 0]
+
+
+def test_a_lost_last_push_is_healed_by_a_probe() -> None:
+    stage = trio()
+    write(stage, 1, b"a")
+    stage.deliver(lambda source, target, m: isinstance(m, bus.Push))
+    assert stage[1].answers() == []
+    stage.wait(2000)
+    assert produced(stage[1].answer()).error_code == 0
+
+
+def test_a_lost_acknowledgement_is_healed_by_a_probe() -> None:
+    stage = trio()
+    write(stage, 1, b"a")
+    stage.deliver(lambda source, target, m: isinstance(m, bus.Ack))
+    stage.wait(2000)
+    assert produced(stage[1].answer()).error_code == 0
+
+
+def test_a_lost_open_is_asked_again() -> None:
+    stage = Stage(2)
+    stage.create([1, 2])
+    stage.deliver(lambda source, target, m: isinstance(m, bus.Open))
+    write(stage, 1, b"a")
+    stage.wait(1500)
+    assert produced(stage[1].answer()).error_code == 0
+
+
+def test_messages_that_come_twice_change_nothing() -> None:
+    stage = trio()
+    for value in (b"a", b"b", b"c"):
+        write(stage, 1, value)
+        while stage.wires:
+            wire = stage.wires.pop(0)
+            stage._pass_on(*wire, None)
+            stage._pass_on(*wire, None)
+    for id in (1, 2, 3):
+        assert stage[id].records() == [b"a", b"b", b"c"]
+    assert len(stage[1].answers()) == 3
+
+
+def test_messages_in_reverse_order_end_in_the_same_log() -> None:
+    stage = trio()
+    for value in (b"a", b"b", b"c", b"d"):
+        write(stage, 1, value)
+    stage.wires.reverse()
+    stage.deliver()
+    stage.wait(2000)
+    for id in (1, 2, 3):
+        assert stage[id].records() == [b"a", b"b", b"c", b"d"]
+
+
+def test_an_idle_cluster_falls_silent() -> None:
+    stage = trio()
+    write(stage, 1, b"a")
+    stage.deliver()
+    stage.wait(1000)
+    count = 0
+
+    def counting(source: int, target: int, message: bus.Message) -> bool:
+        nonlocal count
+        count += 1
+        return False
+
+    for _ in range(4):
+        stage.wait(1000, deliver=False)
+        stage.deliver(counting)
+    # Two followers state their position once in five seconds.
+    assert count <= 4
+
+
+def test_a_follower_behind_is_fed_from_the_file_within_its_credit() -> None:
+    stage = Stage(2)
+    stage.create([1, 2], isr=[1])
+    stage.wires.clear()
+    blob = b"x" * 500_000
+    for _ in range(20):
+        write(stage, 1, blob)
+    unacknowledged = 0
+
+    def watch(source: int, target: int, message: bus.Message) -> bool:
+        nonlocal unacknowledged
+        peer = stage[1].core.outgoing.peers.get(2)
+        if peer is not None:
+            unacknowledged = max(unacknowledged, peer.unacknowledged_bytes)
+        return False
+
+    stage.deliver(watch)
+    stage.wait(1000)
+    stage.deliver(watch)
+    assert stage[2].records() == [blob] * 20
+    assert unacknowledged <= 4 << 20
+    assert stage[1].core.outgoing.peers[2].unacknowledged_bytes == 0
+
+
+def test_a_follower_that_lags_leaves_the_isr_only_when_the_controller_says_so() -> None:
+    stage = trio(replica_lag_time_max_ms="1000")
+    drop = lambda source, target, m: 3 in (source, target)  # noqa: E731
+    stage.deliver(drop)
+    for _ in range(4):
+        write(stage, 1, b"a")
+        stage.deliver(drop)
+        stage.wait(500, deliver=False)
+        stage.deliver(drop)
+    [change, *_] = stage[1].heard(bus.AlterPartition)
+    assert sorted(change.changes[0].isr) == [1, 2]
+    leader = stage[1].replica.leader
+    # Invariant 4: until it is granted, the high watermark waits for broker 3.
+    assert leader.maximal_isr == {1, 2, 3}
+    assert stage[1].log.high_watermark == 0
+    outcome = bus.IsrOutcome(TOPIC_ID, 0, 0, 0, 1, [1, 2])
+    stage[1].hears(0, bus.PartitionAltered(change.request, [outcome]))
+    assert stage[1].log.high_watermark == 4
+    assert leader.maximal_isr == {1, 2}
+
+
+def test_a_refused_change_is_rolled_back() -> None:
+    stage = Stage(2)
+    stage.create([1, 2], isr=[1])
+    stage.deliver()
+    [change] = stage[1].heard(bus.AlterPartition)
+    leader = stage[1].replica.leader
+    assert leader.maximal_isr == {1, 2}
+    refusal = bus.IsrOutcome(TOPIC_ID, 0, ErrorCode.INELIGIBLE_REPLICA)
+    stage[1].hears(0, bus.PartitionAltered(change.request, [refusal]))
+    assert leader.maximal_isr == {1}
+    assert stage[1].traced(traces.IsrRefused)
+
+
+def test_an_unclear_answer_leaves_the_proposal_standing() -> None:
+    stage = Stage(2)
+    stage.create([1, 2], isr=[1])
+    stage.deliver()
+    [change] = stage[1].heard(bus.AlterPartition)
+    refusal = bus.IsrOutcome(TOPIC_ID, 0, ErrorCode.INVALID_UPDATE_VERSION)
+    stage[1].hears(0, bus.PartitionAltered(change.request, [refusal]))
+    # An earlier copy may have been granted: the high watermark goes on waiting for broker 2.
+    assert stage[1].replica.leader.maximal_isr == {1, 2}
+
+
+def test_a_follower_outside_the_isr_joins_with_the_epoch_of_its_own_incarnation() -> None:
+    stage = Stage(2)
+    stage.create([1, 2], isr=[1])
+    stage.deliver()
+    [change] = stage[1].heard(bus.AlterPartition)
+    image = stage[1].core.image
+    assert change.changes[0].isr == [1, 2]
+    assert change.changes[0].isr_broker_epochs == [
+        image.brokers[1].broker_epoch,
+        image.brokers[2].broker_epoch,
+    ]
+    # Without an answer it is asked again, and again the same.
+    stage.wait(1600)
+    again = stage[1].heard(bus.AlterPartition)
+    assert again and again[0].changes == change.changes
+
+
+def test_a_new_leader_truncates_the_old_one_by_epochs() -> None:
+    stage = trio()
+    write(stage, 1, b"a")
+    stage.deliver()
+    # Only the leader has this one.
+    write(stage, 1, b"lost")
+    stage.wires.clear()
+    stage.change(leader=2, isr=[1, 2, 3])
+    stage.deliver()
+    write(stage, 2, b"b")
+    stage.deliver()
+    for id in (1, 2, 3):
+        assert stage[id].records() == [b"a", b"b"]
+    assert stage[1].traced(traces.Truncated)
+
+
+def test_truncation_is_a_dialogue_over_several_epochs() -> None:
+    """KIP-279: two logs that grew apart in several epochs agree on their last common one."""
+    stage = Stage(2)
+    stage.create([1, 2], isr=[1, 2])
+    stage.deliver()
+    write(stage, 1, b"0")
+    stage.deliver()
+    # Epochs 1 and 3 are led by broker 1 alone, 2 and 4 by broker 2 alone.
+    for leader in (1, 2, 1, 2):
+        stage.change(leader=leader, isr=[leader], to=[leader])
+        stage[leader].asks(produce(b"%d" % leader, acks=1), 9)
+        stage.wires.clear()
+    stage.tell(1)
+    stage.wait(2000)
+    assert stage[1].records() == stage[2].records()
+    assert stage[1].log.end_offset_for_epoch(4) == stage[2].log.end_offset_for_epoch(4)
+
+
+def test_a_new_leader_knows_no_latest_offset_before_its_epochs_start_is_committed() -> None:
+    stage = trio()
+    write(stage, 1, b"a")
+    stage.deliver()
+    # Committed at the leader; the followers have not heard of it.
+    stage.kill(1)
+    stage.change(leader=2, isr=[2, 3], to=[2])
+    assert latest(stage[2]).error_code == ErrorCode.OFFSET_NOT_AVAILABLE
+    stage.tell(3)
+    stage.deliver()
+    answer = latest(stage[2])
+    assert (answer.error_code, answer.offset) == (0, 1)
+
+
+def test_a_follower_that_hears_of_its_leader_first_is_kept_waiting_not_refused() -> None:
+    stage = trio()
+    stage.change(leader=2, isr=[2, 3], to=[3])
+    stage.deliver(lambda source, target, m: target == 1)
+    assert not stage.waiting(bus.Refuse)
+    stage.tell(2)
+    stage.deliver(lambda source, target, m: 1 in (source, target))
+    assert stage[3].replica.follower.phase is follower.Phase.STREAMING
+
+
+def test_an_old_leader_cannot_commit() -> None:
+    stage = trio()
+    stage.change(leader=2, isr=[1, 2, 3], to=[2, 3])
+    stage.deliver()
+    write(stage, 1, b"zombie")
+    stage.deliver()
+    assert stage[1].answers() == []
+    assert stage[1].log.high_watermark == 0
+    assert stage[2].records() == stage[3].records() == []
+
+
+def test_the_dead_are_not_believed() -> None:
+    stage = trio()
+    write(stage, 1, b"a")
+    stage.deliver(lambda source, target, m: isinstance(m, bus.Ack) or target == 3)
+    stage[1].hears(SUPERVISOR, bus.Died(2, 1))
+    # Sent before it died, delivered afterwards.
+    stream = 2
+    ack = bus.Ack([bus.AckEntry(stream, 1, 0, 0)])
+    stage[1].hears(2, ack, epoch=1)
+    assert stage[1].log.high_watermark == 0
+
+
+def test_a_broker_that_comes_back_catches_up_and_joins_again() -> None:
+    stage = trio()
+    write(stage, 1, b"a")
+    stage.deliver()
+    disk = stage[3].disk
+    stage.kill(3)
+    stage.change(isr=[1, 2])
+    write(stage, 1, b"b")
+    stage.deliver()
+    assert len(stage[1].answers()) == 2
+    stage[1].heard(bus.AlterPartition)
+    stage.start(3, incarnation=2, disk=disk, restart="crash")
+    stage.deliver()
+    [change] = stage[1].heard(bus.AlterPartition)
+    assert sorted(change.changes[0].isr) == [1, 2, 3]
+    assert stage[3].records() == [b"a", b"b"]
+
+
+def test_a_crashed_follower_opens_where_its_log_ends() -> None:
+    stage = trio()
+    write(stage, 1, b"a")
+    stage.deliver()
+    stage.restart(3)
+    stage.deliver()
+    write(stage, 1, b"b")
+    stage.deliver()
+    assert stage[3].records() == [b"a", b"b"]
+    assert [produced(answer).error_code for answer in stage[1].answers()] == [0, 0]
+
+
+def test_a_follower_below_the_log_start_begins_there() -> None:
+    stage = Stage(2)
+    stage.create([1, 2], isr=[1])
+    stage.wires.clear()
+    for value in (b"a", b"b", b"c"):
+        write(stage, 1, value)
+    member = stage[1]
+    member.log.advance_log_start(member.turn, 2)
+    member.run()
+    stage.wait(1000)
+    assert stage[2].log.log_start_offset == 2
+    assert stage[2].records() == [b"c"]
+
+
+def test_a_failed_write_takes_the_partition_offline_and_no_record_is_pushed() -> None:
+    stage = trio()
+    [path] = [
+        p for p in stage[1].disk.files if p.startswith("orders-0/") and p.endswith(".log")
+    ] or ["orders-0/00000000000000000000.log"]
+    stage[1].disk.fail_next[path] = 5
+    write(stage, 1, b"a")
+    assert produced(stage[1].answer()).error_code == ErrorCode.KAFKA_STORAGE_ERROR
+    assert not [push for push in stage.waiting(bus.Push) if push.entries[0].size]
+    assert stage[1].heard(bus.LogDirFailed)[0].partitions == [(TOPIC_ID, 0)]
+    write(stage, 1, b"b")
+    assert produced(stage[1].answer()).error_code == ErrorCode.KAFKA_STORAGE_ERROR
+
+
+def test_with_flush_messages_1_nothing_counts_before_fsync() -> None:
+    stage = Stage(2)
+    stage.create([1, 2], flush_messages="1")
+    stage.deliver()
+    stage[1].holds_syncs = stage[2].holds_syncs = True
+    write(stage, 1, b"a")
+    stage.deliver()
+    assert stage[2].log.log_end_offset == 0
+    stage[1].end_syncs()
+    stage.deliver()
+    assert stage[2].log.log_end_offset == 1
+    assert stage[1].answers() == []
+    stage[2].end_syncs()
+    stage.deliver()
+    assert produced(stage[1].answer()).error_code == 0
+
+
+def test_a_freeze_stops_isr_changes() -> None:
+    stage = trio(replica_lag_time_max_ms="1000")
+    for id in (1, 2, 3):
+        stage[id].hears(SUPERVISOR, bus.Freeze())
+    write(stage, 1, b"a")
+    stage.wires.clear()
+    stage.wait(3000, deliver=False)
+    assert stage[1].heard(bus.AlterPartition) == []
+
+
+def test_reads_below_the_high_watermark_go_on_without_a_quorum() -> None:
+    stage = trio()
+    write(stage, 1, b"a")
+    stage.deliver()
+    stage.wait(50)
+    stage.change(leader=2, isr=[2])
+    stage[2].asks(fetch(0), 12)
+    assert fetched(stage[2].answer()).high_watermark == 1
+    write(stage, 2, b"b")
+    assert produced(stage[2].answer()).error_code == ErrorCode.NOT_ENOUGH_REPLICAS
+
+
+def test_flipped_bytes_are_neither_served_nor_replicated() -> None:
+    stage = Stage(2)
+    stage.create([1, 2], isr=[1])
+    stage.wires.clear()
+    write(stage, 1, b"precious")
+    stage[1].hears(SUPERVISOR, bus.Stop(False))
+    assert stage[1].core.has_stopped
+    [path] = [path for path in stage[1].disk.files if path.endswith("0.log")]
+    stage[1].disk.files[path].data[-3] ^= 1
+    stage.restart(1, "clean")
+    stage.change(leader=1, isr=[1])
+    stage.deliver()
+    stage[1].asks(fetch(0), 12)
+    assert fetched(stage[1].answer()).error_code == ErrorCode.KAFKA_STORAGE_ERROR
+    stage.wait(600)
+    assert stage[2].log.log_end_offset == 0
+    assert stage[1].heard(bus.LogDirFailed)
+
+
+def test_nobody_leads_an_epoch_twice() -> None:
+    """Invariant 13: what an earlier incarnation told in this epoch may be lost."""
+    stage = Stage(1)
+    stage.create([1])
+    stage.restart(1)
+    assert stage[1].replica.leader is None
+    stage.change(leader=1, isr=[1])
+    assert stage[1].replica.leader is not None
+
+
+def test_a_broker_whose_log_was_cut_below_its_recovery_point_counts_as_lossy() -> None:
+    stage = Stage(1)
+    stage.create([1])
+    for value in (b"a", b"b"):
+        write(stage, 1, value)
+    stage[1].hears(SUPERVISOR, bus.Stop(False))
+    [path] = [path for path in stage[1].disk.files if path.endswith("0.log")]
+    del stage[1].disk.files[path].data[-10:]
+    stage.restart(1, "clean")
+    [register] = stage[1].heard(bus.Register)
+    assert register.restart == "lossy"
+    assert register.logs[0].log_end_offset == 1
