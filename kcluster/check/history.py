@@ -47,11 +47,13 @@ class History:
     polls: list[Polled] = field(default_factory=list)
     logs: dict[TopicPartition, dict[int, list[tuple[int, bytes]]]] = field(default_factory=dict)
     """A full scan of each replica at the end: (offset, value) by broker."""
+    _sequences: dict[tuple[str, TopicPartition], int] = field(default_factory=dict)
 
     def send(
         self, producer: str, tp: TopicPartition, value: bytes, acks: int, *, is_idempotent: bool
     ) -> Sent:
-        sequence = sum(1 for sent in self.sends if (sent.producer, sent.tp) == (producer, tp))
+        sequence = self._sequences.get((producer, tp), 0)
+        self._sequences[producer, tp] = sequence + 1
         sent = Sent(producer, tp, value, acks, sequence, is_idempotent=is_idempotent)
         self.sends.append(sent)
         return sent

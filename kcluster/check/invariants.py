@@ -44,9 +44,10 @@ class InvariantViolated(AssertionError):
         self.number = number
 
 
-def require(claim: bool, number: int, name: str, detail: str) -> None:
+def require(claim: bool, number: int, name: str, detail: str | Callable[[], str]) -> None:
+    """A `detail` that costs something to say is made only when it is needed."""
     if not claim:
-        raise InvariantViolated(number, name, detail)
+        raise InvariantViolated(number, name, detail if isinstance(detail, str) else detail())
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,10 @@ class Ledger:
             known = truth.replicas[now.broker] = _Replica(now)
         where = f"{now.tp} on broker {now.broker}"
         require(
-            now.log_start_offset <= now.log_end_offset, 5, "offsets in order", f"{where}: {now}"
+            now.log_start_offset <= now.log_end_offset,
+            5,
+            "offsets in order",
+            lambda: f"{where}: {now}",
         )
         if before is not None:
             self._truncation(truth, known, before, now, where)
@@ -249,11 +253,11 @@ class Ledger:
             if truth.committed:
                 require(
                     batch.leader_epoch >= truth.committed[-1].leader_epoch, 7,
-                    "epochs in a log never fall", f"{where}: {batch}",
+                    "epochs in a log never fall", lambda batch=batch: f"{where}: {batch}",  # type: ignore[misc]
                 )  # fmt: skip
             require(
                 batch.leader_epoch <= now.leader_epoch, 7,
-                "no batch of an epoch to come", f"{where}: {batch}",
+                "no batch of an epoch to come", lambda batch=batch: f"{where}: {batch}",  # type: ignore[misc]
             )  # fmt: skip
             self._sequence(truth, batch, where)
             truth.committed.append(batch)
@@ -310,9 +314,10 @@ class Ledger:
             committed = truth.at(batch.base_offset)
             if committed is None and batch.base_offset < truth.bases[0]:
                 continue
-            require(
-                committed == batch, 3, "LogMatching", f"{where}: {batch}, committed is {committed}"
-            )
+            if committed != batch:
+                raise InvariantViolated(
+                    3, "LogMatching", f"{where}: {batch}, committed is {committed}"
+                )
             start = batch.last_offset + 1
         require(start >= upto, 3, "LogMatching", f"{where} has nothing from {start}, up to {upto}")
         known.matched_end = start
@@ -388,6 +393,7 @@ class Ledger:
             require(
                 replica.seen.log_end_offset >= truth.committed_end, 2,
                 "LeaderCandidateCompleteness",
+                lambda broker=broker, replica=replica:  # type: ignore[misc]
                 f"{truth.tp}: broker {broker} of ISR {state.isr}, ELR {state.elr} ends at "
                 f"{replica.seen.log_end_offset}, committed is {truth.committed_end}",
             )  # fmt: skip

@@ -75,22 +75,13 @@ class StoodStill:
     gap_ms: int
 
 
-@dataclass(slots=True)
-class PeerLost:
-    """The connection to this incarnation of a peer broke. It may have died, which only its
-    parent knows; until that is heard, doubt what it was said to do."""
-
-    id: int
-    incarnation: int
-
-
 class Timer:
     """Base of events that a core asked for with `Turn.after`."""
 
     __slots__ = ()
 
 
-Event = Request | Disconnected | Received | Synced | StoodStill | PeerLost | Timer
+Event = Request | Disconnected | Received | Synced | StoodStill | Timer
 
 
 # --- what a core wants --------------------------------------------------------------------

@@ -19,13 +19,13 @@ import msgspec
 
 from kcluster.errors import UsageError
 from kcluster.processes.commands import Commands, ControlServer
+from kcluster.processes.small_files import open_log
 from kcluster.processes.supervisor import StartFailed, Supervisor
 from kcluster.processes.workdir import (
     ClusterFile,
     Workdir,
     holder,
     locate,
-    open_log,
     process_name,
     read_cluster,
 )

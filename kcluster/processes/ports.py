@@ -6,8 +6,21 @@ import errno
 import socket
 
 
+def is_free(host: str, port: int) -> bool:
+    return _bind_error(host, port) is None
+
+
 def port_problem(host: str, port: int) -> str | None:
     """Why a broker could not listen there, or None."""
+    error = _bind_error(host, port)
+    if error is None:
+        return None
+    if error.errno == errno.EADDRINUSE:
+        return f"is in use{_port_holder(port)}"
+    return f"cannot be used on {host}: {error.strerror}"
+
+
+def _bind_error(host: str, port: int) -> OSError | None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -16,9 +29,7 @@ def port_problem(host: str, port: int) -> str | None:
             # With SO_REUSEADDR two may bind, but only one can listen.
             probe.listen(1)
         except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return f"is in use{_port_holder(port)}"
-            return f"cannot be used on {host}: {error.strerror}"
+            return error
     return None
 
 

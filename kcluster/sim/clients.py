@@ -43,6 +43,8 @@ class Call:
     request: Message
     version: int
     timeout_ms: int = REQUEST_TIMEOUT_MS
+    is_answered: bool = True
+    """False for Produce with acks=0."""
 
 
 @dataclass(slots=True)
@@ -124,7 +126,10 @@ class SimClient:
             self._connections[call.broker] = connection
         self._correlation += 1
         correlation = self._correlation
-        self._waiting[connection, correlation] = _Waiting(call, done)
+        if call.is_answered:
+            self._waiting[connection, correlation] = _Waiting(call, done)
+        else:
+            self.cluster.scheduler.after(MS, lambda: done(None))
         parts = framing.request_frame(call.request, call.version, correlation, self.name)
         data = b"".join(bytes(part) for part in parts)
         self.cluster.connections.request(connection, data[4:])
@@ -356,7 +361,10 @@ class Producer:
             leader = yield from client.find_leader(self.tp)
             if leader < 0:
                 return
-            calls = [Call(leader, self._request(batch), self.version, 4000) for batch in window]
+            calls = [
+                Call(leader, self._request(batch), self.version, 4000, self.acks != 0)
+                for batch in window
+            ]
             responses = yield calls
             kept: list[_Batch] = []
             for batch, response in zip(window, responses, strict=True):

@@ -115,6 +115,8 @@ class SimCluster:
         """One line for each trace and each operation: what the hash is of."""
         self.steps_max = steps_max
         self._incarnations = 0
+        self.supervisor_us = (200, 2000)
+        """How late what the supervisor says is."""
         self._random_supervisor = self.random("supervisor")
         self._supervisor_last_us: dict[int, int] = {}
 
@@ -292,7 +294,7 @@ class SimCluster:
             SUPERVISOR, SUPERVISOR_INCARNATION, target, process.incarnation, message
         )
         frames = Frames(bus.encode(envelope), ())
-        arrival = self.scheduler.now_us + self._random_supervisor.randint(200, 2000)
+        arrival = self.scheduler.now_us + self._random_supervisor.randint(*self.supervisor_us)
         arrival = max(arrival, self._supervisor_last_us.get(target, 0))
         self._supervisor_last_us[target] = arrival
         self.scheduler.at(arrival, lambda: process.post(frames))

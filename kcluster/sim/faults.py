@@ -10,6 +10,7 @@ coordinator syncs what it promises, so its power may always fail.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 
 from kcluster.model import COORDINATOR
@@ -19,7 +20,7 @@ from kcluster.sim.scheduler import MS
 
 KINDS = (
     "kill", "kill", "kill in turn", "kill in turn", "pause", "pause", "cut", "cut", "isolate",
-    "weather", "weather", "power", "coordinator", "stop", "full disk",
+    "weather", "weather", "power", "coordinator", "stop", "full disk", "torn write",
 )  # fmt: skip
 
 
@@ -29,15 +30,18 @@ class Faults:
         cluster: SimCluster,
         *,
         kinds: tuple[str, ...] = KINDS,
-        pause_ms: tuple[int, int] = (100, 1500),
+        pause_ms: tuple[int, int] | None = None,
         anyone_loses_power: bool = False,
     ) -> None:
         self.cluster = cluster
         self.kinds = kinds
-        self.pause_ms = pause_ms
         self.anyone_loses_power = anyone_loses_power
         self.random = cluster.random("faults")
+        self.pause_ms = pause_ms or self.random.choice([(100, 1500), (100, 1500), (10, 300)])
         self.victim = self.random.choice(cluster.broker_ids)
+        self.stopping: set[int] = set()
+        self.sick: set[int] = set()
+        """Brokers that may have taken a log offline: only a restart brings it back."""
         self.is_over = False
 
     def begin(self) -> None:
@@ -97,7 +101,24 @@ class Faults:
                 self._later(back_ms, lambda: cluster.start(id))
             case "stop":
                 cluster.stop(id)
+                self.stopping.add(id)
                 self._later(back_ms + 2000, lambda: self._stopped(id))
+            case "torn write":
+                disk = cluster.processes[id].disk
+                logs = sorted(path for path in disk.files if path.endswith(".log"))
+                if not logs:
+                    return
+                path = random.choice(logs)
+                cluster.note(f"torn write {id} {path}")
+                self.sick.add(id)
+                disk.short_next[path] = random.choice([0, 10, 70]), errno.EIO
+
+                def replaced() -> None:
+                    disk.short_next.clear()
+                    cluster.kill(id)
+                    cluster.start(id)
+
+                self._later(back_ms + 500, replaced)
             case "full disk":
                 disk = cluster.processes[id].disk
                 cluster.note(f"full disk {id}")
@@ -112,6 +133,7 @@ class Faults:
 
     def _stopped(self, id: int) -> None:
         """Whoever did not stop in time is killed, as the supervisor does."""
+        self.stopping.discard(id)
         self.cluster.kill(id)
         self.cluster.start(id)
 
@@ -119,9 +141,12 @@ class Faults:
         cluster = self.cluster
         self.is_over = True
         cluster.heal()
+        for id in sorted(self.stopping):
+            cluster.kill(id)
         for id, process in cluster.processes.items():
-            if process.disk.capacity_bytes >= 0:
+            if process.disk.capacity_bytes >= 0 or id in self.sick:
                 process.disk.capacity_bytes = -1
+                process.disk.short_next.clear()
                 cluster.kill(id)
             if process.world is not None:
                 process.world.kill_at = -1

@@ -107,7 +107,7 @@ class Script:
 
     def do_start(self, words: list[str]) -> None:
         if words:
-            self.cluster.start(int(words[0]))
+            self.cluster.start(_id(words[0]))
             return
         self._cluster = SimCluster(
             "script",
@@ -118,7 +118,6 @@ class Script:
         )
         self._cluster.network.weather = Weather(delay_us=(200, 200))
         self._cluster.network.drops = self._drops
-        self._cluster.listeners.append(self._traced)
         self._cluster.ended_hooks.append(self._ended)
         self._watch = Watch(self._cluster)
         self._client = self._new_client()
@@ -129,6 +128,8 @@ class Script:
             BOUND_MS,
             "everybody ready",
         )
+        # How a cluster comes up is the same in every story, and told in none.
+        cluster.listeners.append(self._traced)
 
     def _new_client(self) -> SimClient:
         self._names += 1

@@ -162,7 +162,7 @@ def replica_seen(process: Process, tp: TopicPartition, replica: Any) -> ReplicaS
 def batches_of(log: Any, start: int, end: int) -> Iterator[BatchSeen]:
     """Of the log between two offsets, from the file."""
     while start < end:
-        data = log.read_bytes(start, 1 << 20, end)
+        data, _ = log.read_bytes(start, 1 << 20, end)
         require(bool(data), 15, "offsets without holes", f"nothing at {start} in {log.tp}")
         for batch in _seen(memoryview(data)):
             if batch.last_offset >= start:

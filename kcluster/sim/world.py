@@ -152,7 +152,7 @@ class SimWorld:
         for reply in replies:
             self._maybe_die()
             if not reply.parts:
-                # A request that is done without an answer (acks=0).
+                # acks=0: nothing is said, the request only ends.
                 continue
             frame = b"".join(self._part(part) for part in reply.parts)
             assert int.from_bytes(frame[:4], "big") == len(frame) - 4, "a wrong length prefix"

@@ -16,9 +16,6 @@ may swallow its signal, so it is asked for more after every turn. Its sockets ar
 `zmq.backend`, past pyzmq's conveniences (0.9 us a frame against 2). Heartbeats stay off: the
 supervisor sees deaths by pidfd, the controller silence by its own heartbeats, and a paused
 process shall find its connections as they were.
-
-A connection that breaks is posted as `PeerLost`: the kernel closes a dead process's sockets before
-its parent is told, and a client that lost its broker in the same moment asks us at once.
 """
 
 from __future__ import annotations
@@ -34,7 +31,7 @@ import zmq
 from zmq.backend import Socket as Raw
 
 from kcluster.config import LIMITS
-from kcluster.core.turn import Buffer, Event, PeerLost, Received, Send
+from kcluster.core.turn import Buffer, Event, Received, Send
 from kcluster.model import SUPERVISOR
 from kcluster.wire.bus import Announce, Envelope, ProcessState, decode, encode
 
@@ -97,8 +94,6 @@ class _Peer:
     endpoint: str
     dealer: zmq.Socket[bytes] | None
     """None while it is known to be dead."""
-    monitor: zmq.Socket[bytes] | None = None
-    """Tells of the dealer's connection breaking."""
 
 
 class Bus:
@@ -151,8 +146,6 @@ class Bus:
         if not self._context.closed:
             self._loop.remove_reader(self._fd)
             self._post = None
-            for peer in self._peers.values():
-                self._stop_monitor(peer)
             self._peers.clear()
             self._context.destroy(linger=linger_ms)
 
@@ -193,30 +186,10 @@ class Bus:
         dealer.setsockopt(zmq.ROUTING_ID, peer_identity(self.id, self.incarnation))
         dealer.setsockopt(zmq.RECONNECT_IVL, RECONNECT_FIRST_MS)
         dealer.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_LAST_MS)
-        monitor = dealer.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        peer = _Peer(process.incarnation, process.endpoint, dealer, monitor)
-        self._peers[process.id] = peer
-        self._loop.add_reader(int(monitor.getsockopt(zmq.FD)), self._look_at, process.id, peer)
         dealer.connect(process.endpoint)
-
-    def _look_at(self, id: int, peer: _Peer) -> None:
-        """The monitor has something to tell, which can only be one thing."""
-        monitor = peer.monitor
-        is_lost = False
-        while monitor is not None and _get(monitor, _EVENTS) & _POLLIN:
-            monitor.recv_multipart(zmq.NOBLOCK)
-            is_lost = True
-        if is_lost and self._post is not None:
-            self._post(PeerLost(id, peer.incarnation))
-
-    def _stop_monitor(self, peer: _Peer) -> None:
-        if peer.monitor is not None and peer.dealer is not None:
-            self._loop.remove_reader(int(peer.monitor.getsockopt(zmq.FD)))
-            peer.dealer.disable_monitor()
-            peer.monitor = None
+        self._peers[process.id] = _Peer(process.incarnation, process.endpoint, dealer)
 
     def _hang_up(self, peer: _Peer) -> None:
-        self._stop_monitor(peer)
         if peer.dealer is not None:
             peer.dealer.close(linger=0)
             peer.dealer = None

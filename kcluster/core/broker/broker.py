@@ -26,6 +26,7 @@ from kcluster.core.broker.controller_channel import ControllerChannel, Heartbeat
 from kcluster.core.broker.forwards import Done, Forwards
 from kcluster.core.broker.holds import Condition, Holds, Then
 from kcluster.core.broker.members import Members
+from kcluster.core.broker.neighbours import Neighbours
 from kcluster.core.broker.producer_ids import Given, ProducerIds
 from kcluster.core.broker.replicas import Replicas
 from kcluster.core.broker.roles import Roles
@@ -49,7 +50,6 @@ from kcluster.core.turn import (
     DiskOperation,
     Event,
     Files,
-    PeerLost,
     Received,
     Rename,
     Replace,
@@ -107,6 +107,7 @@ class BrokerCore:
         self.holds = Holds(self.deadlines)
         self.forwards = Forwards(self.deadlines)
         self.producer_ids = ProducerIds(self.deadlines)
+        self.neighbours = Neighbours()
         self.checkpoints = Checkpoints(files)
         self.replica_set = Replicas(broker_id, files, random, self.log_config, self.checkpoints)
         self.replicas = self.replica_set.by_partition
@@ -137,7 +138,6 @@ class BrokerCore:
             Disconnected: self._disconnected,
             Synced: self._synced,
             StoodStill: self._stood_still,
-            PeerLost: self.members.peer_lost,
             Expired: self.deadlines.expired,
             PushMarks: lambda _, turn: self.outgoing.marks_due(),
             LookAtStreams: lambda _, turn: self.incoming.look(turn),
@@ -161,6 +161,8 @@ class BrokerCore:
             bus.Forwarded: lambda m, r, turn: self.forwards.answered(
                 m, memoryview(r.payload[0]) if r.payload else None, turn
             ),
+            bus.AreYouThere: lambda m, r, turn: turn.send(r.source, bus.HereIAm(m.number)),
+            bus.HereIAm: self._is_here,
             bus.KafkaRequest: self._kafka_request,
             bus.DescribeReplicas: self._describe_replicas,
             bus.DescribeImage: self._describe_image,
@@ -215,9 +217,9 @@ class BrokerCore:
         """Its process, as far as the image names it, is known to have ended."""
         return self.members.is_dead(broker_id)
 
-    def waits_for_election(self, topics: Iterable[str], now_ms: int) -> bool:
-        """Rule 9: a broker that is dead, or may be, still leads one of them in the image."""
-        return self.members.waits_for_election(topics, now_ms)
+    def has_dead(self) -> bool:
+        """Whether the image names anybody who is known to have ended."""
+        return self.members.has_dead()
 
     def hold(self, turn: Turn, wait_ms: int, is_over: Condition, then: Then) -> None:
         """Call `then` when the image has made `is_over` true, or after `wait_ms`."""
@@ -385,6 +387,10 @@ class BrokerCore:
         if route is None or not self.members.is_of_the_living(event, turn):
             return
         route(event.message, event, turn)
+
+    def _is_here(self, message: bus.HereIAm, received: Received, turn: Turn) -> None:
+        self.neighbours.answered(received.source, message.number)
+        self.holds.image_changed(turn)
 
     def _registered(self, message: bus.Registered, received: Received, turn: Turn) -> None:
         if message.incarnation != self.incarnation or not received.payload:

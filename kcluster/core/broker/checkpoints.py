@@ -30,15 +30,15 @@ _FILE_BYTES: Final = 64 << 20
 class Checkpoints:
     def __init__(self, disk: Files) -> None:
         self._disk = disk
-        self._recovery_points: dict[TopicPartition, int] = {}
-        self._high_watermarks: dict[TopicPartition, int] = {}
-        self._log_starts: dict[TopicPartition, int] = {}
         self._written: dict[str, dict[TopicPartition, int]] = {}
+        """By file, what it holds: as it was found, or as it was last written."""
 
     def load(self, turn: Turn) -> None:
-        self._recovery_points = self._read(turn, files.RECOVERY_POINTS)
-        self._high_watermarks = self._read(turn, files.HIGH_WATERMARKS)
-        self._log_starts = self._read(turn, files.LOG_STARTS)
+        for path in (files.RECOVERY_POINTS, files.HIGH_WATERMARKS, files.LOG_STARTS):
+            self._written[path] = self._read(turn, path)
+
+    def _told(self, path: str, tp: TopicPartition) -> int:
+        return self._written.get(path, {}).get(tp, 0)
 
     def _read(self, turn: Turn, path: str) -> dict[TopicPartition, int]:
         try:
@@ -55,21 +55,12 @@ class Checkpoints:
         log.open(
             turn,
             restart,
-            recovery_point=self._recovery_points.get(tp, 0),
-            log_start_offset=self._log_starts.get(tp, 0),
+            recovery_point=self._told(files.RECOVERY_POINTS, tp),
+            log_start_offset=self._told(files.LOG_STARTS, tp),
             repair=repair,
         )
-        high_watermark = min(self._high_watermarks.get(tp, 0), log.log_end_offset)
+        high_watermark = min(self._told(files.HIGH_WATERMARKS, tp), log.log_end_offset)
         log.set_high_watermark(max(high_watermark, log.log_start_offset))
-
-    def lower_recovery_point(self, turn: Turn, log: PartitionLog, offset: int) -> None:
-        """A log is about to be cut below its recovery point: said durably before it is."""
-        offsets = dict(self._written.get(files.RECOVERY_POINTS, self._recovery_points))
-        offsets[log.tp] = offset
-        self._written[files.RECOVERY_POINTS] = offsets
-        turn.disk.append(
-            Replace(files.RECOVERY_POINTS, files.format_offsets(offsets), durable=True)
-        )
 
     def write_high_watermarks(self, turn: Turn, replicas: Iterable[Replica]) -> None:
         self._write(
@@ -82,6 +73,22 @@ class Checkpoints:
         healthy = [replica for replica in replicas if not replica.offline]
         self._write(turn, files.RECOVERY_POINTS, {r.tp: r.log.flushed_end for r in healthy})
         self._write(turn, files.LOG_STARTS, {r.tp: r.log.log_start_offset for r in healthy})
+
+    def lower_recovery_point(self, turn: Turn, log: PartitionLog, offset: int) -> None:
+        """Records from `offset` on are about to be cut: a crash in between must not make it look
+        as if durable records had been lost."""
+        self._lower(turn, files.RECOVERY_POINTS, log.tp, offset)
+
+    def forget(self, turn: Turn, tp: TopicPartition) -> None:
+        """A new log of that name begins: what was true of an older one is not of it."""
+        for path in (files.RECOVERY_POINTS, files.HIGH_WATERMARKS, files.LOG_STARTS):
+            self._lower(turn, path, tp, 0)
+
+    def _lower(self, turn: Turn, path: str, tp: TopicPartition, offset: int) -> None:
+        if self._told(path, tp) > offset:
+            offsets = {**self._written[path], tp: offset}
+            self._written[path] = offsets
+            turn.disk.append(Replace(path, files.format_offsets(offsets), durable=True))
 
     def _write(self, turn: Turn, path: str, offsets: dict[TopicPartition, int]) -> None:
         if self._written.get(path) != offsets:

@@ -1,24 +1,20 @@
 """Who else is in the cluster, and who of them lives: what this broker has heard by any way.
 
-The image tells who is registered; the supervisor tells of deaths before the controller has
-fenced the dead; a broken connection makes a death likely. Incarnations rise, so that the highest
-one heard of makes everything from a lower one a message of the dead.
+The image tells who is registered, and the supervisor tells of deaths before the controller has
+fenced the dead. Incarnations rise, so that the highest one heard of makes everything from a
+lower one a message of the dead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from kcluster.core.turn import PeerLost, Received, Turn
+from kcluster.core.turn import Received, Turn
 from kcluster.model import COORDINATOR
 from kcluster.wire import bus
 
 if TYPE_CHECKING:
     from kcluster.core.broker.broker import BrokerCore
-
-DOUBT_MS: Final = 50
-"""How long a broken connection to a broker counts as a sign of its death."""
 
 
 class Members:
@@ -30,37 +26,14 @@ class Members:
         """Highest that was heard of, by bus address."""
         self._dead: dict[int, int] = {}
         """Highest incarnation that is known to have ended, by broker."""
-        self._doubted: dict[int, tuple[int, int]] = {}
-        """(incarnation, until ms) of brokers whose connection broke: they may have died."""
 
     def is_dead(self, broker_id: int) -> bool:
         """Its process, as far as the image names it, is known to have ended."""
         member = self._broker.image.brokers.get(broker_id)
         return member is not None and self._dead.get(broker_id, -1) >= member.incarnation
 
-    def suspects(self, now_ms: int) -> set[int]:
-        """Brokers in the image that are known to have ended, or that may have: the
-        kernel closes a dead process's sockets before its parent is told of the death, and a
-        client that lost its leader in that moment asks who leads now."""
-        suspects = {id for id in self._dead if self.is_dead(id)}
-        for id, (incarnation, until_ms) in self._doubted.items():
-            member = self._broker.image.brokers.get(id)
-            if now_ms < until_ms and member is not None and member.incarnation == incarnation:
-                suspects.add(id)
-        return suspects
-
-    def waits_for_election(self, topics: Iterable[str], now_ms: int) -> bool:
-        """Rule 9: a broker that is dead, or may be, still leads one of them in the image."""
-        suspects = self.suspects(now_ms)
-        if not suspects:
-            return False
-        for name in topics:
-            topic = self._broker.image.topics.get(name)
-            if topic is not None and any(
-                state.leader in suspects for state in topic.partitions.values()
-            ):
-                return True
-        return False
+    def has_dead(self) -> bool:
+        return any(self.is_dead(id) for id in self._dead)
 
     # --- as leaders ask -------------------------------------------------------------------
 
@@ -107,10 +80,6 @@ class Members:
                         self._broker.channel.heartbeat(turn, self._broker.image.next_offset)
                     else:
                         self._broker.channel.register(turn)
-
-    def peer_lost(self, event: PeerLost, turn: Turn) -> None:
-        if event.id != COORDINATOR:
-            self._doubted[event.id] = (event.incarnation, turn.now_ms + DOUBT_MS)
 
     def died(self, message: bus.Died, received: Received, turn: Turn) -> None:
         """Rule 6: it names an incarnation; a later one is not meant."""

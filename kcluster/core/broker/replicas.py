@@ -162,6 +162,7 @@ class Replicas:
         """A new, empty replica. `can_create` has been asked."""
         directory = str(tp)
         log = self._log(tp, directory)
+        self._checkpoints.forget(turn, tp)
         replica = Replica(tp, topic_id, log)
         log.open(turn, Restart.CLEAN)
         turn.disk.append(

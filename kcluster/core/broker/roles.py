@@ -73,6 +73,7 @@ class Roles:
         for topic_id, partition in sorted(changes.partitions):
             self._apply_partition(topic_id, partition, turn)
         if changes.brokers:
+            self._broker.neighbours.changed(self._broker.image, changes.brokers, turn.now_ms)
             self._broker.members.changed(changes.brokers)
             for replica in self._broker.replica_set:
                 # Who may join an ISR, and whom the high watermark waits for, may have changed.

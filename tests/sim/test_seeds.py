@@ -1,0 +1,42 @@
+"""Faults drawn from seeds: nothing acknowledged is lost, and a healed cluster converges.
+
+`KCLUSTER_SEEDS=100:200` runs others than the usual ones.
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from kcluster.sim.simulation import Simulation, replay_command
+
+FIRST, LAST = (int(n) for n in os.environ.get("KCLUSTER_SEEDS", "1:40").split(":"))
+
+
+@pytest.mark.parametrize("seed", range(FIRST, LAST + 1))
+def test_a_cluster_survives_the_faults_of_a_seed(seed):
+    try:
+        story = Simulation(seed).run()
+    except BaseException:
+        print(f"\nreplay: {replay_command(seed)}")
+        raise
+    assert story.is_good, f"{story}\nreplay: {replay_command(seed)}"
+
+
+def test_the_same_seed_is_the_same_story_whatever_the_hash_seed():
+    program = (
+        "from kcluster.sim.simulation import Simulation;"
+        "print(Simulation(7, fault_ms=3000).run().digest)"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("0", "1", "12345")
+    }
+    assert len(digests) == 1
