@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -105,9 +104,7 @@ def _claim(up: c.Up) -> Workdir:
         cluster.supervisor_pid = os.getpid()
         workdir.open_sockets()
     except UsageError:
-        is_new = read_cluster(workdir.directory) is None
-        if is_new and cluster.is_ephemeral:
-            shutil.rmtree(workdir.directory, ignore_errors=True)
+        workdir.abandon()
         raise
     return workdir
 

@@ -270,6 +270,14 @@ class Workdir:
             self.save()
         os.close(self._lock_fd)
 
+    def abandon(self) -> None:
+        """Nothing was started: let go, and leave it as it was found."""
+        _remove_sockets(self.cluster.sockets)
+        if self.cluster.is_ephemeral:
+            self._forget()
+            shutil.rmtree(self.directory, ignore_errors=True)
+        os.close(self._lock_fd)
+
     def purge(self) -> None:
         """Delete the cluster with all its data."""
         _remove_sockets(self.cluster.sockets)

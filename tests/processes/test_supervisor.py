@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -223,6 +224,21 @@ def test_up_on_a_running_cluster_tells_what_differs(toys: Toys) -> None:
         "brokers: asked for 3, running with 2",
         "-X num.partitions: asked for 4, running with the default",
     ]
+
+
+def test_a_remembered_port_in_use_is_an_error_and_not_another_port(toys: Toys) -> None:
+    first = toys(brokers=1).wait_up()
+    port = first.control().describe().processes[1].port
+    first.launch.write(b"stop")
+    assert first.launch.wait(20) == 0
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        refused = toys(brokers=1).read()
+        assert isinstance(refused, c.Refused)
+        assert refused.what.startswith(f"port {port} is in use")
+    assert toys(brokers=1).wait_up().states()[1] == "running"
 
 
 def test_a_directory_in_use_is_refused(toys: Toys, tmp_path: Path) -> None:
