@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from kcluster.core.log.segment import Header, Segment
+from kcluster.core.log.scan import Header
+from kcluster.core.log.segment import Segment
 from kcluster.core.turn import Span
 from kcluster.errors import ApiError, CorruptLogError, ErrorCode, RemoteProtocolError
 from kcluster.wire import records as wire_records
@@ -135,8 +136,7 @@ def offset_for_timestamp(log: PartitionLog, timestamp: int) -> tuple[int, int, i
             continue
         if segment.largest_timestamp()[0] < timestamp:
             continue
-        relative = segment.time_index.floor(timestamp)
-        start, _ = segment.find(max(segment.base_offset + relative, log.log_start_offset))
+        start, _ = segment.find(max(segment.older_below(timestamp), log.log_start_offset))
         for position, header in segment.headers(start, segment.written_size):
             if header[8] < timestamp:
                 continue
