@@ -69,7 +69,8 @@ def _read(
         if end <= start:
             break
         budget = max_bytes - total
-        if end - start > budget:
+        is_cut = end - start > budget
+        if is_cut:
             end, end_offset = segment.cut(start, start + max(budget, 0))
             if end - start > budget and (spans or not at_least_one):
                 break
@@ -80,7 +81,8 @@ def _read(
         spans.append(Span(segment.path, start, end - start))
         total += end - start
         next_offset = end_offset
-        if total >= max_bytes:
+        if is_cut or total >= max_bytes:
+            # What the budget left out of this segment comes before anything of the next.
             break
     return ReadResult(spans, total, first_offset, next_offset)
 
