@@ -52,6 +52,9 @@ def up(
     ephemeral: Annotated[
         bool, typer.Option("--ephemeral", help="Data in a temporary directory, deleted at the end.")
     ] = False,
+    transport: Annotated[
+        str | None, typer.Option(help="Between the processes: ipc or tcp, for a new start.")
+    ] = None,
     topic: Annotated[
         list[str] | None,
         typer.Option("--topic", metavar="NAME[:PARTITIONS[:REPLICAS]]", help="Create a topic."),
@@ -75,6 +78,8 @@ def up(
             ) from error
     if restart not in (None, "no", "on-failure", "always"):
         raise UsageError(f"--restart {restart}: unknown", "it is no, on-failure or always", "", 2)
+    if transport not in (None, "ipc", "tcp"):
+        raise UsageError(f"--transport {transport}: unknown", "it is ipc or tcp", "", 2)
     if ephemeral and dir is not None:
         raise UsageError("--ephemeral and --dir exclude each other", "", "kcluster up --help", 2)
     request = c.Up(
@@ -91,6 +96,7 @@ def up(
         fresh,
         detach,
         milliseconds(timeout),
+        transport,
     )
     return _Up(request, topics).run(ahead.take())
 

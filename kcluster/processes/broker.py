@@ -8,7 +8,7 @@ from random import Random
 from kcluster.config import Settings
 from kcluster.core.broker.broker import BrokerCore
 from kcluster.processes.server import Life, ServerArguments, main_of
-from kcluster.processes.workdir import restart_kind
+from kcluster.processes.survival import restart_kind, told
 from kcluster.world import platform
 from kcluster.world.kafka_server import KafkaServer
 
@@ -17,7 +17,8 @@ def run(arguments: ServerArguments) -> int:
     platform.name_process(f"kc-broker-{arguments.id}")
     life = Life(arguments)
     data_dir = Path(arguments.data_dir)
-    restart = restart_kind(data_dir, platform.boot_id(portable=arguments.is_portable))
+    boot_id = platform.boot_id(portable=arguments.is_portable)
+    restart = restart_kind(data_dir, boot_id)
     settings = Settings(arguments.options)
     world = life.world
     world.server = KafkaServer(
@@ -42,9 +43,18 @@ def run(arguments: ServerArguments) -> int:
         restart,
     )
     life.say(f"broker {arguments.id} starts after a {restart} end, on port {world.server.port}")
+    owes_lossy = restart == "lossy"
+
+    def is_done() -> bool:
+        nonlocal owes_lossy
+        if owes_lossy and core.epoch >= 0:
+            owes_lossy = False
+            told(data_dir, boot_id)
+        return core.has_stopped
+
     code = life.run(
         core,
-        lambda: core.has_stopped,
+        is_done,
         begin=core.start,
         stood_still_ms=settings.int("broker.session.timeout.ms"),
     )

@@ -22,7 +22,9 @@ BACKOFF_MAX_MS = 10_000
 HEALTHY_MS = 10_000
 """Who ran for so long starts its back-off anew."""
 
-POLICIES = ("no", "on-failure", "always")
+EXIT_REFUSED = 78
+"""Of a process that cannot run as it was asked to (EX_CONFIG of sysexits.h): it is not started
+again, because that would end the same way."""
 
 
 @dataclass(slots=True)
@@ -87,7 +89,8 @@ class ServerProcess:
             self.enter("stopped", wall_ms)
             return self._backoff(now_ms) if policy == "always" else None
         self.enter("failed", wall_ms)
-        return None if policy == "no" else self._backoff(now_ms)
+        is_hopeless = os.WIFEXITED(status) and os.WEXITSTATUS(status) == EXIT_REFUSED
+        return None if policy == "no" or is_hopeless else self._backoff(now_ms)
 
     def _backoff(self, now_ms: int) -> int:
         if now_ms - self.started_ms >= HEALTHY_MS:

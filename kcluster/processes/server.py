@@ -24,16 +24,13 @@ import msgspec
 from kcluster.core.turn import Core, Event, Received, Send, Turn
 from kcluster.errors import KclusterError, UsageError
 from kcluster.model import SUPERVISOR
+from kcluster.processes.roster import EXIT_REFUSED
 from kcluster.wire.bus import Bound, Failed, ProcessState, Stop
 from kcluster.world import platform
 from kcluster.world.bus import Bus
 from kcluster.world.events import TraceLog
 from kcluster.world.loop import EXIT_BUG, Driver, Sources
 from kcluster.world.world import RealWorld
-
-EXIT_REFUSED = 78
-"""The process cannot run as it was asked to (EX_CONFIG of sysexits.h): starting it again would
-end the same way."""
 
 PARENT_POLL_S = 0.5
 """How often a process looks for its parent where the kernel does not tell."""

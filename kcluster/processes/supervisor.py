@@ -30,7 +30,7 @@ from kcluster.model import COORDINATOR, NO_LEADER, SUPERVISOR
 from kcluster.processes.roster import ServerProcess
 from kcluster.processes.server import ServerArguments
 from kcluster.processes.workdir import Workdir, process_name
-from kcluster.processes.zygote import Spawner
+from kcluster.processes.zygote import ENTRIES, Spawner
 from kcluster.wire.bus import (
     Announce,
     Bound,
@@ -46,9 +46,6 @@ from kcluster.wire.bus import (
 )
 from kcluster.world import platform
 from kcluster.world.bus import Bus
-
-ENTRIES = {"coordinator": "kcluster.processes.coordinator", "broker": "kcluster.processes.broker"}
-"""The modules whose `run` is a server process."""
 
 LED_TIMEOUT_MS = 2_000
 """How long `up` waits for a leader of every partition: some may have lost all replicas."""
@@ -222,7 +219,8 @@ class Supervisor:
         if self.phase != "stopping":
             self.tell((other.id for other in others), Died(process.id, incarnation))
         self.announce()
-        self.say(f"{process_name(process.id)} ended: {process.last_end}")
+        reason = f" ({process.last_words})" if process.last_words else ""
+        self.say(f"{process_name(process.id)} ended: {process.last_end}{reason}")
         if delay_ms is not None and self.phase == "up":
             self.restart_later(process.id, delay_ms)
         self._changed(process.id)

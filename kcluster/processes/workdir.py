@@ -8,27 +8,25 @@
 
 Sockets live elsewhere: a unix socket's path ends at about 107 bytes, so they get a short
 directory of mode 0700 that cluster.json names. It is new for each supervisor.
-
-How a broker's logs survived is told from two small files in its data directory: the marker of a
-clean stop, and the boot id under which it last ran. Within one boot the page cache keeps what a
-killed process wrote; across boots it may be lost.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import re
 import shutil
-import socket
 import tempfile
+import time
 from pathlib import Path
 
 import msgspec
 
 from kcluster.errors import UsageError
+from kcluster.processes.ports import is_free, port_problem
+from kcluster.processes.small_files import replace_file
+from kcluster.world import platform
 
 FIRST_PORT = 19092
 PORT_BLOCK = 10
@@ -40,13 +38,9 @@ INCARNATION_BLOCK = 100
 SOCKET_PATH_MAX = 80
 """Bytes of a socket directory: what follows is short, and the kernel's limit is 107."""
 
-LOG_BYTES_MAX = 8 << 20
-"""A process's log is moved aside at its next start when it is larger."""
+SERVERS_END_S = 5
+"""How long servers may take to be gone after their supervisor was killed."""
 
-CLEAN_MARKER = ".kafka_cleanshutdown"
-"""Written by the broker's core when every byte before it is durable."""
-
-BOOT_ID_FILE = ".kcluster_boot_id"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}")
 
 
@@ -185,7 +179,7 @@ class Workdir:
         it is in use, is another cluster's, or holds something else."""
         check_name(name)
         link = data_home() / name
-        known = locate(name)
+        known = _forget_leavings(name)
         if is_ephemeral and directory is None:
             directory = Path(tempfile.mkdtemp(prefix=f"kcluster-{name}-"))
         directory = directory or known
@@ -237,8 +231,28 @@ class Workdir:
         self = cls(directory, cluster or ClusterFile(name, is_ephemeral=is_ephemeral), lock_fd)
         if self.cluster.sockets:  # of a supervisor that was killed
             _remove_sockets(self.cluster.sockets)
+            self._await_servers()
         (directory / "logs").mkdir(exist_ok=True)
         return self
+
+    def _await_servers(self) -> None:
+        """The kernel kills the servers of a supervisor that was killed, but not in no time: until
+        then they hold their data and their ports."""
+        deadline = time.monotonic() + SERVERS_END_S
+        for id in (0, *(seat.id for seat in self.cluster.seats)):
+            data_dir = self.data_dir(id)
+            while data_dir.is_dir():
+                fd = platform.lock_directory(data_dir)
+                if fd is not None:
+                    os.close(fd)
+                    break
+                if time.monotonic() > deadline:
+                    raise UsageError(
+                        f"{data_dir} is in use",
+                        f"a {process_name(id)} whose supervisor was killed still runs",
+                        "ps ax | grep kc-",
+                    )
+                time.sleep(0.005)
 
     def open_sockets(self) -> None:
         """A new directory for this supervisor's sockets."""
@@ -338,7 +352,7 @@ class Workdir:
         start = FIRST_PORT
         while start + count <= 65536:
             block = range(start, start + count)
-            if taken.isdisjoint(block) and all(port_problem(host, p) is None for p in block):
+            if taken.isdisjoint(block) and all(is_free(host, p) for p in block):
                 return list(block)
             start += PORT_BLOCK * -(-count // PORT_BLOCK)
         raise UsageError(f"no {count} free ports above {FIRST_PORT}", "", "kcluster ls")
@@ -346,7 +360,7 @@ class Workdir:
     def _free_after(self, port: int, host: str) -> int:
         taken = self._ports_of_others()
         for candidate in range(port + 1, 65536):
-            if candidate not in taken and port_problem(host, candidate) is None:
+            if candidate not in taken and is_free(host, candidate):
                 return candidate
         raise UsageError(f"no free port above {port}", "", "kcluster up --any-port")
 
@@ -386,92 +400,6 @@ def process_name(process_id: int) -> str:
     return f"broker-{process_id}" if process_id else "coordinator"
 
 
-def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
-    """Put a small file in place atomically: readers see the old or the new one, whole."""
-    temporary = path.with_name(path.name + ".tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-    try:
-        os.write(fd, data)
-        if durable:
-            os.fsync(fd)
-    finally:
-        os.close(fd)
-    temporary.replace(path)
-    if durable:
-        sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def open_log(path: Path) -> int:
-    """A descriptor that appends to a process's log; a large old one is moved aside first."""
-    with contextlib.suppress(FileNotFoundError):
-        if path.stat().st_size > LOG_BYTES_MAX:
-            path.replace(path.with_suffix(".log.1"))
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-
-
-# --- how a data directory survived ----------------------------------------------------------
-
-
-def restart_kind(directory: Path, boot_id: str) -> str:
-    """How the data directory survived: clean, crash or lossy. Called once for each start, under
-    the directory's lock; the core takes the marker away before it writes anything else."""
-    boot_file = directory / BOOT_ID_FILE
-    marker = directory / CLEAN_MARKER
-    try:
-        last_boot = boot_file.read_text()
-    except FileNotFoundError:
-        last_boot = None
-    is_new = last_boot is None and not any(entry.is_dir() for entry in directory.iterdir())
-    is_clean = is_new or marker.exists()
-    if last_boot != boot_id:
-        # Durable before anything is written under this boot: else a power cut could make it
-        # look like a process crash.
-        replace_file(boot_file, boot_id.encode(), durable=True)
-    if is_clean:
-        return "clean"
-    return "crash" if last_boot == boot_id else "lossy"
-
-
-# --- ports --------------------------------------------------------------------------------
-
-
-def port_problem(host: str, port: int) -> str | None:
-    """Why a broker could not listen there, or None."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            # With SO_REUSEADDR two may bind, but only one can listen.
-            probe.listen(1)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return f"is in use{_port_holder(port)}"
-            return f"cannot be used on {host}: {error.strerror}"
-    return None
-
-
-def _port_holder(port: int) -> str:
-    """ " (pid 812, java)" where the system lets us see it."""
-    try:
-        import psutil  # noqa: PLC0415 - 36 ms that only an error costs
-
-        for connection in psutil.net_connections("tcp"):
-            if connection.status == "LISTEN" and connection.laddr.port == port and connection.pid:
-                return f" (pid {connection.pid}, {psutil.Process(connection.pid).name()})"
-    except Exception:  # the name of the holder is a courtesy: any failure leaves it out
-        return ""
-    return ""
-
-
 # --- small parts --------------------------------------------------------------------------
 
 
@@ -502,6 +430,21 @@ def _check_usable(directory: Path) -> None:
             f"it holds {', '.join(strangers[:3])}",
             "kcluster up --dir PATH",
         )
+
+
+def _forget_leavings(name: str) -> Path:
+    """Where the cluster is, as `locate` says; an ephemeral one whose supervisor was killed
+    before it could clean up is deleted first."""
+    directory = locate(name)
+    cluster = read_cluster(directory)
+    if cluster is not None and cluster.is_ephemeral and holder(directory) is None:
+        _remove_sockets(cluster.sockets)
+        shutil.rmtree(directory, ignore_errors=True)
+        link = data_home() / name
+        if link.is_symlink():
+            link.unlink(missing_ok=True)
+        return link
+    return directory
 
 
 def _empty(directory: Path) -> None:

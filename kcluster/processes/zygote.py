@@ -5,9 +5,10 @@
         '------------- the orphan becomes the subreaper's ------'
 
 It is forked from the supervisor before any ZeroMQ context or thread exists: neither survives a
-fork. Requests come over a socketpair, one datagram each, answered in order with the new pid. A
-server is orphaned on purpose: the supervisor, a subreaper, becomes its parent, so that it reaps
-exit statuses itself and the kernel takes the server along when the supervisor dies.
+fork. It then imports what only servers need, while the supervisor imports the rest. Requests
+come over a socketpair, one datagram each, answered in order with the new pid. A server is
+orphaned on purpose: the supervisor, a subreaper, becomes its parent, so that it reaps exit
+statuses itself and the kernel takes the server along when the supervisor dies.
 
 Where there is no subreaper, or when the zygote has died, `Spawner` starts a new interpreter.
 """
@@ -25,6 +26,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -32,6 +34,9 @@ import msgspec
 from kcluster.processes.launch import server_environment
 from kcluster.processes.server import ServerArguments, leave
 from kcluster.world import platform
+
+ENTRIES = {"coordinator": "kcluster.processes.coordinator", "broker": "kcluster.processes.broker"}
+"""The modules whose `run` is a server process."""
 
 REQUEST_BYTES_MAX = 1 << 16
 
@@ -70,20 +75,17 @@ class Spawner:
         return self._zygote is not None
 
     @classmethod
-    def fork(cls) -> Spawner:
-        """With a zygote, where this system can. Call it with the servers' code imported, and
+    def fork(cls, entries: Sequence[str]) -> Spawner:
+        """With a zygote that imports the modules `entries`, where this system can. Call it
         before anything starts a thread."""
         if not platform.become_subreaper():
             return cls(None, is_portable=True)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        gc.collect()
-        gc.freeze()
         supervisor = os.getpid()
         if os.fork() == 0:
             ours.close()
-            os._exit(_zygote(theirs.detach(), supervisor))
+            os._exit(_zygote(theirs.detach(), supervisor, entries))
         theirs.close()
-        gc.unfreeze()
         return cls(ours)
 
     def start(self, loop: asyncio.AbstractEventLoop, log_path: Path) -> None:
@@ -153,7 +155,7 @@ class Spawner:
 # --- in the zygote ------------------------------------------------------------------------
 
 
-def _zygote(channel: int, supervisor: int) -> int:
+def _zygote(channel: int, supervisor: int, entries: Sequence[str]) -> int:
     """Serve requests until the supervisor is gone."""
     platform.name_process("kc-zygote")
     platform.new_session()
@@ -166,6 +168,11 @@ def _zygote(channel: int, supervisor: int) -> int:
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.close(null)
+    for entry in entries:
+        importlib.import_module(entry)
+    # What is frozen is never looked at by a collector again, and so stays shared memory.
+    gc.collect()
+    gc.freeze()
     while True:
         request = os.read(channel, REQUEST_BYTES_MAX)
         if not request:

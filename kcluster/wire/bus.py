@@ -239,6 +239,17 @@ class Forwarded(msgspec.Struct, frozen=True, tag=True):
     error: int = 0
 
 
+class AreYouThere(msgspec.Struct, frozen=True, tag=True):
+    """Broker to broker, when a client's question makes it doubtful; answered at once."""
+
+    number: int
+
+
+class HereIAm(msgspec.Struct, frozen=True, tag=True):
+    number: int
+    """Of the question."""
+
+
 class LogDirFailed(msgspec.Struct, frozen=True, tag=True):
     """A broker took these partitions offline after an I/O error: elect others."""
 
@@ -374,7 +385,7 @@ Message = (
     Announce | Died | Freeze | Stop | Bound | Ready | Failed
     | Register | Registered | RegisterRefused | MetadataDelta | Heartbeat | HeartbeatReply
     | AlterPartition | PartitionAltered | AllocateProducerIds | ProducerIdBlock
-    | Forward | Forwarded | LogDirFailed
+    | Forward | Forwarded | LogDirFailed | AreYouThere | HereIAm
     | Open | Diverge | Refuse | Push | Ack
     | KafkaRequest | KafkaResponse | DescribeReplicas | Replicas | DescribeImage | Image
 )  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 from kcluster.core.turn import Append, DiskOperation, Files, Turn
 from kcluster.sim.disk import SimDisk
 from kcluster.world.disk import RealDisk
+from tests.conformance.ends import Ends, RealEnds, SimEnds
 
 
 class Disk(Files, Protocol):
@@ -51,3 +52,10 @@ def append(disk: Disk) -> Append_:
         return disk.perform(Append(path, position, NoOwner(), list(buffers), size))
 
     return append
+
+
+@pytest.fixture(params=["real", "sim"])
+def ends(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ends]:
+    ends: Ends = SimEnds() if request.param == "sim" else RealEnds(tmp_path)
+    yield ends
+    ends.close()

@@ -31,6 +31,7 @@ def started(now_ms: int = 0) -> ServerProcess:
         ("on-failure", EXIT_1, "", True, "failed"),
         ("on-failure", 0, "", False, "stopped"),
         ("on-failure", signal.SIGKILL, "killed", False, "killed"),
+        ("on-failure", 78 << 8, "", False, "failed"),
         ("always", 0, "", True, "stopped"),
         ("always", signal.SIGKILL, "killed", True, "killed"),
         ("always", 0, "stopped", False, "stopped"),

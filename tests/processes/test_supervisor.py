@@ -233,6 +233,15 @@ def test_an_ephemeral_cluster_leaves_nothing(toys: Toys, home: Path) -> None:
     assert not (home / "toys").exists()
 
 
+def test_what_a_killed_ephemeral_cluster_left_is_deleted(toys: Toys) -> None:
+    first = toys(brokers=1, is_ephemeral=True).wait_up()
+    left = Path(first.control().describe().directory)
+    first.kill()
+    assert left.exists()
+    toys(brokers=1).wait_up()
+    assert not left.exists()
+
+
 def test_the_portable_fall_backs_run_a_cluster(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KCLUSTER_PORTABLE", "1")
     cluster = toys(brokers=1).wait_up()

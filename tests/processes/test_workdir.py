@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kcluster.errors import UsageError
+from kcluster.processes import survival
 from kcluster.processes import workdir as w
 from kcluster.processes.workdir import Workdir
 
@@ -130,18 +131,21 @@ def test_a_name_that_could_be_a_path_is_refused(name: str) -> None:
 
 
 def test_how_a_data_directory_survived(tmp_path: Path) -> None:
-    assert w.restart_kind(tmp_path, "boot 1") == "clean"  # new
+    assert survival.restart_kind(tmp_path, "boot 1") == "clean"  # new
     (tmp_path / "orders-0").mkdir()
-    assert w.restart_kind(tmp_path, "boot 1") == "crash"
-    assert w.restart_kind(tmp_path, "boot 2") == "lossy"
-    (tmp_path / w.CLEAN_MARKER).touch()
-    assert w.restart_kind(tmp_path, "boot 2") == "clean"
-    assert w.restart_kind(tmp_path, "boot 3") == "clean"
+    assert survival.restart_kind(tmp_path, "boot 1") == "crash"
+    assert survival.restart_kind(tmp_path, "boot 2") == "lossy"
+    assert survival.restart_kind(tmp_path, "boot 2") == "lossy"  # nobody has heard of it yet
+    survival.told(tmp_path, "boot 2")
+    assert survival.restart_kind(tmp_path, "boot 2") == "crash"
+    (tmp_path / survival.CLEAN_MARKER).touch()
+    assert survival.restart_kind(tmp_path, "boot 2") == "clean"
+    assert survival.restart_kind(tmp_path, "boot 3") == "clean"
 
 
 def test_data_of_unknown_origin_is_not_trusted(tmp_path: Path) -> None:
     (tmp_path / "orders-0").mkdir()
-    assert w.restart_kind(tmp_path, "boot 1") == "lossy"
+    assert survival.restart_kind(tmp_path, "boot 1") == "lossy"
 
 
 def test_sockets_get_a_short_private_directory() -> None:

@@ -64,7 +64,8 @@ def run(arguments: ServerArguments) -> int:
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         main_of(run)
-    from kcluster.processes import __main__, supervisor
+    from kcluster.processes import __main__, zygote
 
-    supervisor.ENTRIES = {"coordinator": "tests.processes.toy", "broker": "tests.processes.toy"}
+    for server in zygote.ENTRIES:
+        zygote.ENTRIES[server] = "tests.processes.toy"
     sys.exit(__main__.main())

@@ -166,6 +166,7 @@ def test_frames_before_a_hostile_length_are_still_posted(house: Any) -> None:
     client = house.connect()
     client.send(frame(b"fine") + struct.pack(">i", -5))
     assert house.is_closed(client)
+    house.run_until(lambda: bool(house.core.of(Disconnected)))
     assert house.core.frames() == [b"\x00\x03fine"]
     assert [type(event) for event in house.core.events] == [Request, Disconnected]
 
@@ -250,7 +251,7 @@ def test_a_file_shorter_than_its_span_closes_the_connection(house: Any) -> None:
     client = house.connect()
     client.send(frame(b"fetch"))
     assert house.read(client, 100) == b"headshort"
-    assert house.core.of(Disconnected)
+    house.run_until(lambda: bool(house.core.of(Disconnected)))
 
 
 def test_a_missing_file_closes_the_connection(house: Any) -> None:
@@ -312,6 +313,7 @@ def test_a_close_waits_for_the_replies_before_it(house: Any) -> None:
     house.run_until(lambda: bool(house.core.frames()))
     client.send(frame(b"never"))
     assert house.read(client, len(reply) + 1) == reply
+    house.run_until(lambda: bool(house.core.of(Disconnected)))
     assert len(house.core.of(Disconnected)) == 1
 
 

@@ -26,6 +26,7 @@ from kcluster.core.broker.connections import Connections
 from kcluster.core.broker.controller_channel import ControllerChannel, HeartbeatDue, RegisterDue
 from kcluster.core.broker.forwards import Done, Forwards
 from kcluster.core.broker.holds import Condition, Holds, Then
+from kcluster.core.broker.neighbours import Neighbours
 from kcluster.core.broker.producer_ids import Given, ProducerIds
 from kcluster.core.broker.replicas import Replicas
 from kcluster.core.broker.shutdown import Shutdown, ShutdownOverdue
@@ -58,7 +59,7 @@ from kcluster.core.turn import (
     Truncate,
     Turn,
 )
-from kcluster.errors import ErrorCode
+from kcluster.errors import ApiError, CorruptLogError, ErrorCode
 from kcluster.model import COORDINATOR, SUPERVISOR, TopicPartition
 from kcluster.wire import bus
 
@@ -148,10 +149,11 @@ class BrokerCore:
         self.holds = Holds(self.deadlines)
         self.forwards = Forwards(self.deadlines)
         self.producer_ids = ProducerIds(self.deadlines)
+        self.neighbours = Neighbours()
         self.checkpoints = Checkpoints(files)
         self.replica_set = Replicas(broker_id, files, random, self.log_config, self.checkpoints)
         self.replicas = self.replica_set.by_partition
-        self.outgoing = Outgoing(settings.int("replica.fetch.max.bytes"))
+        self.outgoing = Outgoing(settings.int("replica.fetch.max.bytes"), self.damaged)
         self.incoming = Incoming(
             settings.int("replica.fetch.backoff.ms"), self.mark, self._refused_bytes
         )
@@ -190,7 +192,7 @@ class BrokerCore:
             LookAtStreams: lambda _, turn: self.incoming.look(turn),
             HeartbeatDue: lambda _, turn: self.channel.heartbeat_due(turn, self.image.next_offset),
             RegisterDue: lambda _, turn: self.channel.register_due(turn),
-            ShutdownOverdue: lambda event, turn: self.shutdown.overdue(event, turn),
+            ShutdownOverdue: self.shutdown.overdue,
             ProbeDue: self._probe,
             LagDue: self._look_for_laggards,
             RetentionDue: self._retain,
@@ -213,6 +215,8 @@ class BrokerCore:
             bus.Forwarded: lambda m, r, turn: self.forwards.answered(
                 m, memoryview(r.payload[0]) if r.payload else None, turn
             ),
+            bus.AreYouThere: lambda m, r, turn: turn.send(r.source, bus.HereIAm(m.number)),
+            bus.HereIAm: self._is_here,
             bus.KafkaRequest: self._kafka_request,
             bus.DescribeReplicas: self._describe_replicas,
             bus.DescribeImage: self._describe_image,
@@ -255,6 +259,13 @@ class BrokerCore:
     def wake(self, waiter: Retried) -> None:
         """Have it look again at the end of this turn."""
         self._woken[waiter] = None
+
+    def damaged(self, replica: Replica, error: CorruptLogError) -> ApiError:
+        """What it was to read is not what was written: nothing of it is served, and nothing is
+        read from this log again (fault contract, C3). What to answer."""
+        replica.log.fail(str(error))
+        self.mark(replica)
+        return ApiError(ErrorCode.KAFKA_STORAGE_ERROR, str(error))
 
     def is_dead(self, broker_id: int) -> bool:
         """Its process, as far as the image names it, is known to have ended."""
@@ -325,6 +336,9 @@ class BrokerCore:
         turn.disk.append(Delete(CLEAN_SHUTDOWN))
         self.checkpoints.load(turn)
         self.replica_set.recover(turn, self._restart)
+        if self.replica_set.lost_records:
+            # It may miss what it had acknowledged, like after a power loss (invariant 11).
+            self.channel.restart = Restart.LOSSY
         self.channel.begin(turn)
         settings = self.settings
         turn.after(PROBE_INTERVAL_MS, ProbeDue())
@@ -514,6 +528,10 @@ class BrokerCore:
         if self._incarnations.get(id, 0) <= incarnation:
             self.incoming.leader_died(id, turn)
 
+    def _is_here(self, message: bus.HereIAm, received: Received, turn: Turn) -> None:
+        self.neighbours.answered(received.source, message.number)
+        self.holds.image_changed(turn)
+
     def _registered(self, message: bus.Registered, received: Received, turn: Turn) -> None:
         if message.incarnation != self.incarnation or not received.payload:
             return
@@ -618,6 +636,7 @@ class BrokerCore:
         for topic_id, partition in sorted(changes.partitions):
             self._apply_partition(topic_id, partition, turn)
         if changes.brokers:
+            self.neighbours.changed(self.image, changes.brokers, turn.now_ms)
             self._members_changed(changes.brokers)
         if self._early:
             self._open_early(turn)

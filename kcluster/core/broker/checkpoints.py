@@ -47,7 +47,9 @@ class Checkpoints:
             turn.trace(traces.Warned(f"{path} is not used: {error}"))
             return {}
 
-    def restore(self, turn: Turn, log: PartitionLog, restart: Restart) -> None:
+    def restore(
+        self, turn: Turn, log: PartitionLog, restart: Restart, *, repair: bool = False
+    ) -> None:
         """Open a log with what the checkpoints say of it. Raises CorruptLogError."""
         tp = log.tp
         log.open(
@@ -55,6 +57,7 @@ class Checkpoints:
             restart,
             recovery_point=self._told(files.RECOVERY_POINTS, tp),
             log_start_offset=self._told(files.LOG_STARTS, tp),
+            repair=repair,
         )
         high_watermark = min(self._told(files.HIGH_WATERMARKS, tp), log.log_end_offset)
         log.set_high_watermark(max(high_watermark, log.log_start_offset))
@@ -71,10 +74,10 @@ class Checkpoints:
         self._write(turn, files.RECOVERY_POINTS, {r.tp: r.log.flushed_end for r in healthy})
         self._write(turn, files.LOG_STARTS, {r.tp: r.log.log_start_offset for r in healthy})
 
-    def lower_recovery_point(self, turn: Turn, tp: TopicPartition, offset: int) -> None:
+    def lower_recovery_point(self, turn: Turn, log: PartitionLog, offset: int) -> None:
         """Records from `offset` on are about to be cut: a crash in between must not make it look
         as if durable records had been lost."""
-        self._lower(turn, files.RECOVERY_POINTS, tp, offset)
+        self._lower(turn, files.RECOVERY_POINTS, log.tp, offset)
 
     def forget(self, turn: Turn, tp: TopicPartition) -> None:
         """A new log of that name begins: what was true of an older one is not of it."""

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from kcluster.core import traces
 from kcluster.core.turn import Timer, Turn
 from kcluster.errors import ErrorCode
@@ -63,6 +65,7 @@ class ControllerChannel:
     ) -> None:
         """`identity` is what is registered, but for the log ends, which are asked for anew."""
         self._identity = identity
+        self.restart = identity.restart
         self._heartbeat_ms = heartbeat_ms
         self._log_ends = log_ends
         self.broker_epoch = -1
@@ -89,7 +92,10 @@ class ControllerChannel:
     def register(self, turn: Turn) -> None:
         """Ask to be a member; repeated until answered."""
         self.broker_epoch = -1
-        turn.send(COORDINATOR, _with_logs(self._identity, self._log_ends()))
+        identity = msgspec.structs.replace(
+            self._identity, restart=self.restart, logs=self._log_ends()
+        )
+        turn.send(COORDINATOR, identity)
         if not self._is_registering:
             self._is_registering = True
             turn.after(REGISTER_RETRY_MS, RegisterDue())
@@ -194,19 +200,6 @@ class ControllerChannel:
         self._failed = {key for key in self._failed if still_ours(*key)}
         if self._failed and self.broker_epoch >= 0:
             turn.send(COORDINATOR, LogDirFailed(self.broker_epoch, sorted(self._failed)))
-
-
-def _with_logs(identity: Register, logs: list[LogEnd]) -> Register:
-    return Register(
-        identity.broker_id,
-        identity.incarnation,
-        identity.host,
-        identity.port,
-        identity.endpoint,
-        identity.restart,
-        logs,
-        identity.rack,
-    )
 
 
 def _error_name(code: int) -> str:

@@ -46,12 +46,14 @@ class Replicas:
         checkpoints: Checkpoints,
     ) -> None:
         self._me = me
-        self._checkpoints = checkpoints
         self._files = files
         self._random = random
         self._config_of = config_of
+        self._checkpoints = checkpoints
         self.by_partition: dict[TopicPartition, Replica] = {}
         self._by_directory: dict[str, Replica] = {}
+        self.lost_records = False
+        """Recovery had to cut off records that were durable once."""
         self._moved: set[str] = set()
         """Directories renamed away in this turn: on disk they still have their old content."""
 
@@ -78,14 +80,29 @@ class Replicas:
             if topic_id is None:
                 self._set_aside(turn, name, "its topic id cannot be read")
                 continue
-            log = self._log(tp, name)
-            replica = Replica(tp, topic_id, log)
-            self._add(replica, name)
+            self._recover_one(turn, restart, name, tp, topic_id)
+
+    def _recover_one(
+        self, turn: Turn, restart: Restart, directory: str, tp: TopicPartition, topic_id: bytes
+    ) -> None:
+        log = self._log(tp, directory)
+        offline = ""
+        try:
+            self._checkpoints.restore(turn, log, restart)
+        except CorruptLogError as error:
+            # Found before it is served or replicated, and repaired from a peer: the sound part
+            # is kept, and this replica is trusted no more than one that lost power (C3).
+            turn.trace(traces.Warned(f"{tp} is damaged and keeps its sound part only: {error}"))
+            self.lost_records = True
+            log = self._log(tp, directory)
             try:
-                self._checkpoints.restore(turn, log, restart)
-            except CorruptLogError as error:
-                replica.offline = f"recovery failed: {error}"
-                turn.trace(traces.LogOffline(tp.topic, tp.partition, replica.offline))
+                self._checkpoints.restore(turn, log, restart, repair=True)
+            except CorruptLogError as worse:
+                offline = f"recovery failed: {worse}"
+                turn.trace(traces.LogOffline(tp.topic, tp.partition, offline))
+        replica = Replica(tp, topic_id, log)
+        replica.offline = offline
+        self._add(replica, directory)
 
     def _log(self, tp: TopicPartition, directory: str) -> PartitionLog:
         return PartitionLog(
@@ -93,9 +110,7 @@ class Replicas:
             directory,
             self._files,
             self._config_of(tp.topic),
-            lower_recovery_point=lambda turn, log, offset: self._checkpoints.lower_recovery_point(
-                turn, log.tp, offset
-            ),
+            lower_recovery_point=self._checkpoints.lower_recovery_point,
         )
 
     def _read_topic_id(self, directory: str) -> bytes | None:

@@ -226,7 +226,12 @@ class Incoming:
                 continue
             if replica.offline:
                 continue
-            was_cut = replica.truncate_towards(turn, entry.epoch, entry.end_offset)
+            try:
+                was_cut = replica.truncate_towards(turn, entry.epoch, entry.end_offset)
+            except CorruptLogError as error:
+                replica.log.fail(str(error))
+                self._taken(replica)
+                continue
             # The next Open leaves in `send`, after the disk has truncated.
             self._reopen(replica, turn, 0 if was_cut else self._backoff_ms)
 

@@ -102,6 +102,11 @@ class Replica:
 
     def _lead(self, turn: Turn, me: int, state: PartitionChanged) -> None:
         log = self.log
+        if log.epochs.latest >= state.leader_epoch:
+            # Invariant 13: one writer for each epoch, and this log has had one of this epoch. An
+            # earlier incarnation of this broker may have told offsets that it lost since.
+            turn.trace(traces.Warned(f"{self.tp}: epoch {state.leader_epoch} was led before"))
+            return
         # The epoch starts here, also when no record is ever written in it (invariant 8).
         log.assign_epoch(turn, state.leader_epoch, log.log_end_offset)
         self.leader = LeaderState(

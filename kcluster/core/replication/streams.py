@@ -21,7 +21,7 @@ pushed) makes the gap visible; when the acknowledgement was lost, the probe is a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +29,7 @@ from kcluster.config import LIMITS
 from kcluster.core.replication.leader import JOINED_BYTES, LeaderState
 from kcluster.core.replication.progress import Progress
 from kcluster.core.turn import Buffer, Timer, Turn
-from kcluster.errors import ApiError, ErrorCode
+from kcluster.errors import ApiError, CorruptLogError, ErrorCode
 from kcluster.wire.bus import (
     AckEntry,
     Diverge,
@@ -133,8 +133,12 @@ class Peer:
 class Outgoing:
     """All streams from this broker."""
 
-    def __init__(self, max_read_bytes: int) -> None:
-        """`max_read_bytes`: of one partition in one push, when read from the file."""
+    def __init__(
+        self, max_read_bytes: int, damaged: Callable[[Replica, CorruptLogError], object]
+    ) -> None:
+        """`max_read_bytes`: of one partition in one push, when read from the file. `damaged` is
+        told of a replica whose file is not what was written."""
+        self._damaged = damaged
         self._max_read_bytes = max(1, max_read_bytes)
         self.peers: dict[int, Peer] = {}
         self._news: dict[Stream, None] = {}
@@ -321,6 +325,11 @@ class Outgoing:
             before = len(frames)
             try:
                 size += self._take(stream, credit, entries, frames)
+            except CorruptLogError as error:
+                # Never replicated (fault contract, C3).
+                self.close(stream)
+                self._damaged(stream.replica, error)
+                continue
             except ApiError:
                 # Its position fell below the log start: rule 4, it starts there afresh.
                 self.close(stream)

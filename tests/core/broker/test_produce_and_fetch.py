@@ -123,6 +123,10 @@ def test_produce_waits_no_longer_than_it_asked_for() -> None:
     stage[1].asks(produce(b"a", timeout_ms=1000), 9)
     stage.wait(1200, deliver=False)
     assert produced(stage[1].answer()).error_code == ErrorCode.REQUEST_TIMED_OUT
+    # What it waited for comes about afterwards, and nobody is told twice.
+    stage.deliver()
+    assert stage[1].log.high_watermark == 1
+    assert stage[1].answers() == []
 
 
 def test_too_small_an_isr_is_refused_before_anything_is_appended() -> None:

@@ -382,3 +382,46 @@ def test_reads_below_the_high_watermark_go_on_without_a_quorum() -> None:
     assert fetched(stage[2].answer()).high_watermark == 1
     write(stage, 2, b"b")
     assert produced(stage[2].answer()).error_code == ErrorCode.NOT_ENOUGH_REPLICAS
+
+
+def test_flipped_bytes_are_neither_served_nor_replicated() -> None:
+    stage = Stage(2)
+    stage.create([1, 2], isr=[1])
+    stage.wires.clear()
+    write(stage, 1, b"precious")
+    stage[1].hears(SUPERVISOR, bus.Stop(False))
+    assert stage[1].core.has_stopped
+    [path] = [path for path in stage[1].disk.files if path.endswith("0.log")]
+    stage[1].disk.files[path].data[-3] ^= 1
+    stage.restart(1, "clean")
+    stage.change(leader=1, isr=[1])
+    stage.deliver()
+    stage[1].asks(fetch(0), 12)
+    assert fetched(stage[1].answer()).error_code == ErrorCode.KAFKA_STORAGE_ERROR
+    stage.wait(600)
+    assert stage[2].log.log_end_offset == 0
+    assert stage[1].heard(bus.LogDirFailed)
+
+
+def test_nobody_leads_an_epoch_twice() -> None:
+    """Invariant 13: what an earlier incarnation told in this epoch may be lost."""
+    stage = Stage(1)
+    stage.create([1])
+    stage.restart(1)
+    assert stage[1].replica.leader is None
+    stage.change(leader=1, isr=[1])
+    assert stage[1].replica.leader is not None
+
+
+def test_a_broker_whose_log_was_cut_below_its_recovery_point_counts_as_lossy() -> None:
+    stage = Stage(1)
+    stage.create([1])
+    for value in (b"a", b"b"):
+        write(stage, 1, value)
+    stage[1].hears(SUPERVISOR, bus.Stop(False))
+    [path] = [path for path in stage[1].disk.files if path.endswith("0.log")]
+    del stage[1].disk.files[path].data[-10:]
+    stage.restart(1, "clean")
+    [register] = stage[1].heard(bus.Register)
+    assert register.restart == "lossy"
+    assert register.logs[0].log_end_offset == 1

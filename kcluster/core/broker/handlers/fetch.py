@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from kcluster.core.broker.handlers import leadership
 from kcluster.core.purgatory import Waiter
-from kcluster.errors import ApiError, ErrorCode
+from kcluster.errors import ApiError, CorruptLogError, ErrorCode
 from kcluster.wire.messages.fetch import (
     EpochEndOffset,
     FetchableTopicResponse,
@@ -165,7 +165,10 @@ class Reading:
         limit = min(wanted.partition_max_bytes, self._fetch.max_bytes - self.size)
         if self.size and limit <= 0:
             return
-        result = log.read(offset, max(limit, 0), high_watermark, at_least_one=not self.size)
+        try:
+            result = log.read(offset, max(limit, 0), high_watermark, at_least_one=not self.size)
+        except CorruptLogError as error:
+            raise self._broker.damaged(replica, error) from None
         if result.size:
             part.records = result.spans
             self.size += result.size

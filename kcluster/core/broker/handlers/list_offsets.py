@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kcluster.core.broker.handlers import leadership
-from kcluster.errors import ApiError, ErrorCode
+from kcluster.errors import ApiError, CorruptLogError, ErrorCode
 from kcluster.wire.messages.list_offsets import (
     ListOffsetsPartition,
     ListOffsetsPartitionResponse,
@@ -22,6 +22,8 @@ from kcluster.wire.messages.list_offsets import (
 if TYPE_CHECKING:
     from kcluster.core.broker.broker import BrokerCore
     from kcluster.core.broker.connections import Call
+    from kcluster.core.log.partition_log import PartitionLog
+    from kcluster.core.replication.leader import LeaderState
     from kcluster.core.turn import Turn
 
 LATEST: Final = -1
@@ -81,8 +83,14 @@ def _look_up(broker: BrokerCore, name: str, wanted: ListOffsetsPartition) -> tup
     replica, leader = leadership.lead(
         broker, name, wanted.partition_index, wanted.current_leader_epoch
     )
-    log = replica.log
-    match wanted.timestamp:
+    try:
+        return _find(replica.log, leader, wanted.timestamp)
+    except CorruptLogError as error:
+        raise broker.damaged(replica, error) from None
+
+
+def _find(log: PartitionLog, leader: LeaderState, timestamp: int) -> tuple[int, int, int]:
+    match timestamp:
         case value if value == LATEST:
             if not leader.is_high_watermark_known:
                 raise ApiError(ErrorCode.OFFSET_NOT_AVAILABLE)

@@ -9,8 +9,10 @@ Two answers are held for a short while, because a client that is told "not yet" 
 
 - Topics to be created automatically: the creation is forwarded to the controller, and the answer
   waits until this broker holds the new topics, or `CREATION_MS`.
-- A leader that is known to be dead: the election is due within milliseconds, and no produce
-  reply can carry its outcome when the leader that owed it is gone. At most `ELECTION_MS`.
+- Topics asked for by name or id, led by others: whoever asks may just have lost a leader, and the
+  election is due within milliseconds. No produce reply can carry its outcome when the leader that
+  owed it is gone. So the leaders are asked whether they are there (see `neighbours.py`), and the
+  answer waits for theirs or for their successors, at most `ELECTION_MS`.
 """
 
 from __future__ import annotations
@@ -65,21 +67,18 @@ def handle(
     if missing:
         _create(broker, call, request, missing, turn)
         return None
-    if _awaits_election(broker, version, request):
-        broker.hold(
-            turn,
-            ELECTION_MS,
-            lambda: not _awaits_election(broker, version, request),
-            lambda later: call.answer(later, respond(broker, version, request)),
-        )
+    leaders = _doubtful_leaders(broker, version, request)
+    if leaders:
+        _answer_when_led(broker, call, request, leaders, turn)
         return None
-    return respond(broker, version, request)
+    return respond(broker, version, request, turn)
 
 
 def respond(
     broker: BrokerCore,
     version: int,
     request: MetadataRequest,
+    turn: Turn,
     creation_errors: dict[str, int] | None = None,
 ) -> MetadataResponse:
     """The answer as of now. `creation_errors`: why topics could not be created, by name."""
@@ -108,8 +107,7 @@ def respond(
             MetadataResponseBroker(
                 node_id=member.id, host=member.host, port=member.port, rack=member.rack
             )
-            for member in image.alive()
-            if not broker.is_dead(member.id)
+            for member in broker.neighbours.listed(image, turn.now_ms)
         ],
         cluster_id=image.cluster_id or None,
         controller_id=operations.advertised_controller(broker),
@@ -213,12 +211,41 @@ def _why_missing(name: str, creation_errors: dict[str, int]) -> int:
 # --- what is held -------------------------------------------------------------------------
 
 
-def _awaits_election(broker: BrokerCore, version: int, request: MetadataRequest) -> bool:
-    if not broker.has_dead():
-        return False
-    return broker.waits_for_election(
-        topic.name for topic in _asked_topics(broker, version, request)
-    )
+def _doubtful_leaders(broker: BrokerCore, version: int, request: MetadataRequest) -> set[int]:
+    """Other brokers that lead what is asked for. A request for all topics is no sign of trouble:
+    then only those count that are known to be dead."""
+    if _asks_all(version, request) and not broker.has_dead():
+        return set()
+    leaders = {
+        state.leader
+        for topic in _asked_topics(broker, version, request)
+        for state in topic.partitions.values()
+    } - {broker.broker_id, NO_LEADER}
+    if _asks_all(version, request):
+        return {id for id in leaders if broker.is_dead(id)}
+    return leaders
+
+
+def _answer_when_led(
+    broker: BrokerCore, call: Call, request: MetadataRequest, leaders: set[int], turn: Turn
+) -> None:
+    version = call.header.api_version
+    neighbours = broker.neighbours
+    question = neighbours.ask(turn, leaders)
+
+    def is_led() -> bool:
+        silent = neighbours.silent(question)
+        return not silent or not any(
+            state.leader in silent
+            for topic in _asked_topics(broker, version, request)
+            for state in topic.partitions.values()
+        )
+
+    def answer(later: Turn) -> None:
+        neighbours.forget(question)
+        call.answer(later, respond(broker, version, request, later))
+
+    broker.hold(turn, ELECTION_MS, is_led, answer)
 
 
 def _asked_topics(
@@ -274,7 +301,7 @@ def _create(
             later,
             ELECTION_MS,
             lambda: all(name in broker.image.topics for name in soon),
-            lambda held: call.answer(held, respond(broker, version, request, errors)),
+            lambda held: call.answer(held, respond(broker, version, request, held, errors)),
         )
 
     broker.forward(

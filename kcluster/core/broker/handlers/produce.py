@@ -60,7 +60,7 @@ class DelayedProduce(Waiter):
 
     def reached(self, turn: Turn, index: int, error: ErrorCode) -> None:
         if self.is_done:
-            # Expired or answered: queues may still hold it.
+            # It gave up; its places in the queues are only now reached.
             return
         part = self.parts[index]
         if part is None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from kcluster.config import Settings
+from kcluster.core.broker.neighbours import Neighbours
 from kcluster.core.metadata import records as r
 from kcluster.core.metadata.image import ClusterImage
 from kcluster.core.turn import Turn
@@ -62,6 +63,7 @@ class FakeBroker:
     broker_id: int = 1
     dead: set[int] = field(default_factory=set)
     held: list[Held] = field(default_factory=list)
+    neighbours: Neighbours = field(default_factory=Neighbours)
     forwarded: list[tuple[Any, ...]] = field(default_factory=list)
 
     def is_dead(self, broker_id: int) -> bool:
@@ -69,13 +71,6 @@ class FakeBroker:
 
     def has_dead(self) -> bool:
         return bool(self.dead)
-
-    def waits_for_election(self, topics: Iterable[str]) -> bool:
-        return any(
-            state.leader in self.dead
-            for name in topics
-            for state in self.image.topics[name].partitions.values()
-        )
 
     def hold(
         self,
@@ -105,11 +100,28 @@ class FakeCall:
         self.answers.append(b"".join(parts))
 
 
-def ask(handler: Any, broker: FakeBroker, request: Any, version: int) -> Any:
-    """The answer, sent through the codec and back, or None when it is held."""
+def ask(
+    handler: Any,
+    broker: FakeBroker,
+    request: Any,
+    version: int,
+    *,
+    answers_questions: bool = True,
+) -> Any:
+    """The answer, sent through the codec and back, or the call when it is held. Brokers that are
+    not dead answer when they are asked whether they are there."""
     call = FakeCall(request.KEY, version)
     seen = decode(type(request), encode(request, version), version)
     answer = handler.handle(broker, call, seen, Turn())
+    if answer is None and answers_questions:
+        for number in list(broker.neighbours._silent):
+            for id in {1, 2, 3} - broker.dead:
+                broker.neighbours.answered(id, number)
+        for held in [held for held in broker.held if held.is_ready()]:
+            broker.held.remove(held)
+            held.go_on(Turn())
+        if call.answers:
+            [answer] = call.answers
     if answer is None:
         return call
     return decode(type(answer), encode(answer, version), version)

@@ -126,7 +126,45 @@ def test_an_answer_waits_for_the_successor_of_a_dead_leader() -> None:
     held.go_on(Turn())
     [answer] = call.answers
     assert answer.topics[0].partitions[1].leader_id == 3
-    assert [b.node_id for b in answer.brokers] == [1, 3]
+
+
+def test_a_leader_that_does_not_say_that_it_is_there_is_waited_for_unless_it_is_replaced() -> None:
+    broker = FakeBroker()
+    call = ask(metadata, broker, named("orders"), 9, answers_questions=False)
+    [held] = broker.held
+    assert not held.is_ready()
+    broker.neighbours.answered(3, 1)
+    assert not held.is_ready()
+    broker.image.replay(led(1, 1, leader_epoch=5))
+    assert held.is_ready()
+    held.go_on(Turn())
+    assert call.answers[0].topics[0].partitions[1].leader_id == 1
+    assert broker.neighbours.silent(1) == set()
+
+
+def test_an_answer_goes_out_as_soon_as_the_leaders_are_there() -> None:
+    broker = FakeBroker()
+    ask(metadata, broker, named("orders"), 9, answers_questions=False)
+    [held] = broker.held
+    broker.neighbours.answered(2, 1)
+    assert held.is_ready()
+
+
+def test_what_this_broker_leads_is_answered_at_once() -> None:
+    broker = FakeBroker(image=image(led(1, 1)))
+    answer = ask(metadata, broker, named("orders"), 9, answers_questions=False)
+    assert [p.leader_id for p in answer.topics[0].partitions] == [1, 1]
+
+
+def test_a_broker_that_just_left_is_listed_for_a_moment() -> None:
+    broker = FakeBroker(image=image(r.BrokerFenced(3, 13)))
+    broker.neighbours.changed(broker.image, [3], now_ms=1000)
+    for now_ms, listed in ((1000, [1, 2, 3]), (10_999, [1, 2, 3]), (11_000, [1, 2])):
+        found = broker.neighbours.listed(broker.image, now_ms)
+        assert [member.id for member in found] == listed
+    broker.image.replay(r.BrokerUnfenced(3, 13))
+    broker.neighbours.changed(broker.image, [3], now_ms=20_000)
+    assert [m.id for m in broker.neighbours.listed(broker.image, 99_999)] == [1, 2, 3]
 
 
 def test_when_no_successor_comes_in_time_the_partition_has_no_leader() -> None:

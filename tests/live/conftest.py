@@ -1,0 +1,199 @@
+"""One real cluster for all live tests, and a topic for each.
+
+A test may kill and pause brokers: after each, what does not run is started again, and the next
+test begins with a healthy cluster.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from kcluster.client.control import BusClient, ControlClient
+from kcluster.client.requests import any_broker
+from kcluster.client.status import ClusterStatus, cluster_status
+from kcluster.processes.find import connect
+from kcluster.processes.launch import Launch
+from kcluster.wire import bus
+from kcluster.wire import control as c
+from kcluster.wire.messages import create_topics
+
+HEALTHY_S = 30
+POLL_S = 0.01
+
+
+class LiveCluster:
+    """A real cluster of this test run; its directory is deleted at the end."""
+
+    def __init__(self, name: str, brokers: int = 3, options: dict[str, str] | None = None) -> None:
+        self.name = name
+        self._launch = Launch()
+        up = c.Up(name, brokers=brokers, is_ephemeral=True, options=options)
+        self._launch.write(msgspec.json.encode(up))
+        self.bootstrap = self._read_until_up()
+        self.control: ControlClient = connect(name)
+        self.servers = BusClient()
+        self._topics = itertools.count(1)
+
+    def _read_until_up(self) -> str:
+        decoder = msgspec.json.Decoder(c.Line)
+        for text in self._launch.lines():
+            line = decoder.decode(text)
+            assert isinstance(line, c.Progress), line
+            if line.event == "up":
+                return line.bootstrap
+        raise AssertionError("the supervisor ended before the cluster was up")
+
+    # --- looking --------------------------------------------------------------------------
+
+    def status(self) -> ClusterStatus:
+        return cluster_status(self.control, self.servers)
+
+    @property
+    def directory(self) -> Path:
+        return Path(self.control.describe().directory)
+
+    def states(self) -> list[bus.ProcessState]:
+        return [info.state for info in self.control.describe().processes]
+
+    def leader(self, topic: str, partition: int = 0) -> int:
+        return next(
+            found.leader
+            for found in self.status().partitions
+            if (found.topic, found.partition) == (topic, partition)
+        )
+
+    def wait(
+        self, is_true: Callable[[ClusterStatus], bool], what: str, timeout_s: float = HEALTHY_S
+    ) -> ClusterStatus:
+        """Until the status says so; fails loudly when it does not in time."""
+        deadline = time.monotonic() + timeout_s
+        while not is_true(status := self.status()):
+            assert time.monotonic() < deadline, f"not in time: {what}; {status.problems}"
+            time.sleep(POLL_S)
+        return status
+
+    def wait_healthy(self) -> ClusterStatus:
+        return self.wait(lambda status: status.is_healthy, "healthy")
+
+    # --- doing ----------------------------------------------------------------------------
+
+    def topic(
+        self,
+        name: str = "",
+        *,
+        partitions: int = 1,
+        replicas: int = -1,
+        configs: dict[str, str] | None = None,
+    ) -> str:
+        """A new topic; its name."""
+        name = name or f"topic-{next(self._topics)}"
+        broker = any_broker(self.states(), self.servers, self.name)
+        response = broker.request(
+            create_topics.CreateTopicsRequest(
+                topics=[
+                    create_topics.CreatableTopic(
+                        name=name,
+                        num_partitions=partitions,
+                        replication_factor=replicas,
+                        configs=[
+                            create_topics.CreatableTopicConfig(name=key, value=value)
+                            for key, value in (configs or {}).items()
+                        ],
+                    )
+                ]
+            )
+        )
+        assert response.topics[0].error_code == 0, response.topics[0].error_message
+        return name
+
+    def kill(self, *ids: int) -> list[c.Moment]:
+        """SIGKILL, all at once; they stay dead. 0 is the coordinator."""
+        return self.control.command(c.Kill(list(ids))).moments
+
+    def start(self, *ids: int) -> None:
+        self.control.command(c.Start(list(ids)))
+
+    def stop(self, *ids: int) -> None:
+        self.control.command(c.Stop(list(ids)))
+
+    def pause(self, *ids: int) -> None:
+        self.control.command(c.Pause(list(ids)))
+
+    def resume(self, *ids: int) -> None:
+        self.control.command(c.Resume(list(ids)))
+
+    def heal(self) -> None:
+        """Everything runs again and every replica is in sync."""
+        states = self.states()
+        if paused := [state.id for state in states if state.state == "paused"]:
+            self.resume(*paused)
+        if ended := [state.id for state in states if state.state in ("stopped", "killed")]:
+            self.start(*sorted(ended))
+        self.wait_healthy()
+
+    def close(self) -> None:
+        self.servers.close()
+        self.control.close()
+        self._launch.write(b"stop")
+        self._launch.write(b"kill")
+        for _ in self._launch.lines():
+            pass
+        self._launch.wait(HEALTHY_S)
+        self._launch.let_go()
+
+
+@pytest.fixture(scope="session")
+def live_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the clusters of this test run are recorded, apart from the user's own."""
+    home = tmp_path_factory.mktemp("home")
+    before = os.environ.get("KCLUSTER_HOME")
+    os.environ["KCLUSTER_HOME"] = str(home)
+    yield home
+    if before is None:
+        del os.environ["KCLUSTER_HOME"]
+    else:
+        os.environ["KCLUSTER_HOME"] = before
+
+
+@pytest.fixture(scope="session")
+def shared_cluster(live_home: Path) -> Iterator[LiveCluster]:
+    cluster = LiveCluster("live")
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def cluster(shared_cluster: LiveCluster) -> Iterator[LiveCluster]:
+    """Three brokers, healthy; shared, so use a topic of your own."""
+    yield shared_cluster
+    shared_cluster.heal()
+
+
+@pytest.fixture
+def topic(cluster: LiveCluster, request: pytest.FixtureRequest) -> str:
+    """One partition, three replicas, named after the test."""
+    name = re.sub(r"[^a-zA-Z0-9._-]", "-", request.node.name)[:80]
+    return cluster.topic(f"{name}-{time.time_ns() % 10**9}")
+
+
+@pytest.fixture
+def own_cluster(live_home: Path) -> Iterator[Callable[..., LiveCluster]]:
+    """Start clusters of one's own: `own_cluster("five", brokers=5)`."""
+    started: list[LiveCluster] = []
+
+    def start(name: str, **wanted: object) -> LiveCluster:
+        made = LiveCluster(name, **wanted)  # type: ignore[arg-type]
+        started.append(made)
+        return made
+
+    yield start
+    for made in started:
+        made.close()
