@@ -11,7 +11,7 @@ def test_a_read_with_a_budget_does_not_go_on_in_the_next_segment() -> None:
     """Batches that the budget left out of a segment were skipped when a smaller one at the start
     of the next segment still fitted: a consumer lost them."""
     bench = Bench(LogConfig(segment_bytes=400))
-    for size in (10, 10, 200, 10, 10):
+    for size in (10, 200, 10, 10, 10):
         bench.produce(batch(size=size))
         bench.commit()
     assert len(bench.log.segments()) > 1
