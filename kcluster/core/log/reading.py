@@ -81,7 +81,8 @@ def _read(
         spans.append(Span(segment.path, start, end - start))
         total += end - start
         next_offset = end_offset
-        if total >= max_bytes:
+        if total >= max_bytes or end_offset < segment.end_offset:
+            # Cut short: what follows in the next segment is not what comes next.
             break
     return ReadResult(spans, total, first_offset, next_offset)
 
