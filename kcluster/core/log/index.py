@@ -57,6 +57,11 @@ class OffsetIndex:
         """Number of the last entry whose batch starts at or below `position`; -1 for none."""
         return bisect_right(self.positions, position) - 1
 
+    def from_position(self, position: int) -> list[tuple[int, int]]:
+        """Entries of batches that start at or behind `position`."""
+        first = bisect_left(self.positions, position)
+        return list(zip(self.offsets[first:], self.positions[first:], strict=True))
+
     def truncate(self, size: int) -> None:
         """Keep entries of batches that start below `size` bytes."""
         keep = bisect_left(self.positions, size)
@@ -109,10 +114,9 @@ class TimeIndex:
             self.offsets.append(relative_offset)
 
     def floor(self, timestamp: int) -> int:
-        """Relative offset below which every record is older than `timestamp`: the offset of the
-        last entry below it, or 0."""
-        number = bisect_left(self.timestamps, timestamp) - 1
-        return self.offsets[number] if number >= 0 else 0
+        """Number of the last entry below `timestamp`, -1 for none: every record up to its
+        offset is older."""
+        return bisect_left(self.timestamps, timestamp) - 1
 
     def truncate(self, relative_offset: int) -> None:
         """Keep entries of offsets below `relative_offset`."""

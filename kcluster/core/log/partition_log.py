@@ -31,7 +31,8 @@ from kcluster.core.log.leader_epochs import LeaderEpochs
 from kcluster.core.log.producers import SEQUENCE_MASK, Producers
 from kcluster.core.log.reading import ReadResult
 from kcluster.core.log.recovery import Restart
-from kcluster.core.log.segment import SNAPSHOT, Header, Segment, file_name
+from kcluster.core.log.scan import Header
+from kcluster.core.log.segment import SNAPSHOT, Segment, file_name
 from kcluster.core.log.segments import Segments
 from kcluster.core.log.validation import validate
 from kcluster.core.turn import Append, Buffer, Files, Replace, Sync, Synced, Turn
@@ -162,11 +163,15 @@ class PartitionLog:
         self.flush(turn)
 
     def checkpoint(self, turn: Turn) -> None:
-        """Put the indexes of the active segment on disk, which speeds up nothing but tools."""
+        """Put on disk the indexes of the active segment, for tools, and those that were found
+        damaged."""
+        if self.failure:
+            return
         active = self.chain.active
-        if active.size and not self.failure:
-            active.write_indexes(turn)
-            self._save_epochs_if_dirty(turn)
+        for segment in self.chain:
+            if segment.size and (segment is active or segment.is_index_stale):
+                segment.write_indexes(turn)
+        self._save_epochs_if_dirty(turn)
 
     @property
     def size_bytes(self) -> int:
@@ -196,6 +201,7 @@ class PartitionLog:
         """Append one produced batch, patched in place. Raises ApiError; then nothing changed."""
         if self.failure:
             raise ApiError(ErrorCode.KAFKA_STORAGE_ERROR, self.failure)
+        assert leader_epoch >= self.last_epoch, (self, leader_epoch)
         config = self.config
         header = validate(batch, config, turn.wall_ms)
         last_offset_delta, max_timestamp, producer_id = header[6], header[8], header[9]

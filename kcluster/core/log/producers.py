@@ -27,7 +27,7 @@ from typing import Final
 from fastcrc import crc32
 
 from kcluster.config import LIMITS
-from kcluster.core.log.segment import Header
+from kcluster.core.log.scan import Header
 from kcluster.errors import ApiError, CorruptLogError, ErrorCode
 
 BATCHES_KEPT: Final = 5

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from kcluster.core.log.segment import Header, Segment
+from kcluster.core.log.scan import Header
+from kcluster.core.log.segment import Segment
 from kcluster.core.turn import Span
 from kcluster.errors import ApiError, CorruptLogError, ErrorCode, RemoteProtocolError
 from kcluster.wire import records as wire_records
@@ -69,8 +70,7 @@ def _read(
         if end <= start:
             break
         budget = max_bytes - total
-        is_cut = end - start > budget
-        if is_cut:
+        if end - start > budget:
             end, end_offset = segment.cut(start, start + max(budget, 0))
             if end - start > budget and (spans or not at_least_one):
                 break
@@ -81,8 +81,8 @@ def _read(
         spans.append(Span(segment.path, start, end - start))
         total += end - start
         next_offset = end_offset
-        if is_cut or total >= max_bytes:
-            # What the budget left out of this segment comes before anything of the next.
+        if total >= max_bytes or end_offset < segment.end_offset:
+            # Cut short: what follows in the next segment is not what comes next.
             break
     return ReadResult(spans, total, first_offset, next_offset)
 
@@ -137,8 +137,7 @@ def offset_for_timestamp(log: PartitionLog, timestamp: int) -> tuple[int, int, i
             continue
         if segment.largest_timestamp()[0] < timestamp:
             continue
-        relative = segment.time_index.floor(timestamp)
-        start, _ = segment.find(max(segment.base_offset + relative, log.log_start_offset))
+        start, _ = segment.find(max(segment.older_below(timestamp), log.log_start_offset))
         for position, header in segment.headers(start, segment.written_size):
             if header[8] < timestamp:
                 continue

@@ -25,6 +25,7 @@ from kcluster.core import traces
 from kcluster.core.log import cutting
 from kcluster.core.log.index import OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES, OffsetIndex
 from kcluster.core.log.leader_epochs import FILE_NAME, LeaderEpochs
+from kcluster.core.log.scan import checked_batches
 from kcluster.core.log.segment import (
     DELETED,
     INDEX,
@@ -254,7 +255,7 @@ class Recovery:
         self.epochs.truncate_from_end(segment.base_offset)
         last_epoch = self.epochs.latest
         problem: CorruptLogError | None = None
-        batches = segment.checked_batches(0, size, segment.base_offset, None)
+        batches = checked_batches(self.log.files, segment.path, (0, size), segment.base_offset)
         try:
             for position, header in batches:
                 if header[2] < last_epoch:
@@ -306,6 +307,8 @@ class Recovery:
                 self._delete(file_name(segment.base_offset, INDEX))
                 self._delete(file_name(segment.base_offset, TIME_INDEX))
                 segment.has_index_files = False
+        # Appends go on from its last entry and its first and largest timestamps.
+        chain.active.largest_timestamp()
         log.chain = chain
         end_offset = chain.active.end_offset
         log.log_end_offset = log.written_end = end_offset

@@ -35,20 +35,15 @@ from kcluster.core.log.index import (
     TimeIndex,
 )
 from kcluster.core.log.leader_epochs import LeaderEpochs
+from kcluster.core.log.scan import Header, checked_batches
 from kcluster.core.turn import Files, Replace, Turn
 from kcluster.errors import CorruptLogError
-from kcluster.wire.records import HEADER, HEADER_BYTES, LENGTH_OVERHEAD, MAGIC, check_crc
-
-Header = tuple[int, int, int, int, int, int, int, int, int, int, int, int, int]
-"""As `wire.records.HEADER` unpacks it: base offset 0, length 1, leader epoch 2, magic 3,
-last offset delta 6, max timestamp 8, producer id 9."""
+from kcluster.wire.records import HEADER, HEADER_BYTES, LENGTH_OVERHEAD, MAGIC
 
 KNOWN_POSITIONS: Final = 512
 """Batch starts remembered of one segment."""
 WALK_BYTES: Final = 16 << 10
 """Read at a time while walking small batches; larger ones are stepped over."""
-CHECK_BYTES: Final = 1 << 20
-"""Read at a time while checking CRCs."""
 RELATIVE_OFFSET_MAX: Final = 2**31 - 1
 
 LOG, INDEX, TIME_INDEX, SNAPSHOT, DELETED = ".log", ".index", ".timeindex", ".snapshot", ".deleted"
@@ -70,8 +65,11 @@ class Segment:
         "end_offset",
         "first_timestamp",
         "has_index_files",
+        "index_bytes",
         "index_path",
         "interval_bytes",
+        "is_index_full",
+        "is_index_stale",
         "known",
         "max_timestamp",
         "max_timestamp_offset",
@@ -92,9 +90,12 @@ class Segment:
         self.index_path = f"{directory}/{file_name(base_offset, INDEX)}"
         self.time_index_path = f"{directory}/{file_name(base_offset, TIME_INDEX)}"
         self.interval_bytes = config.index_interval_bytes
+        self.index_bytes = config.segment_index_bytes
         self.created_ms = wall_ms
         """When this incarnation first saw it: its age when its records have no timestamps."""
         self.has_index_files = False
+        self.is_index_stale = False
+        """The files had to be built anew, in memory; a checkpoint puts them right."""
         self._offset_index: OffsetIndex | None = None
         """None until loaded."""
         self._time_index: TimeIndex | None = None
@@ -117,6 +118,7 @@ class Segment:
         self._offset_index = OffsetIndex()
         self._time_index = TimeIndex()
         self.bytes_since_entry = 0
+        self.is_index_full = False
         self.max_timestamp = NO_TIMESTAMP
         self.max_timestamp_offset = self.base_offset
         """Last offset of the batch that has it."""
@@ -150,6 +152,14 @@ class Segment:
         self.offset_index.append(last_offset - base_offset, position)
         self.time_index.append_if_later(self.max_timestamp, self.max_timestamp_offset - base_offset)
         self.bytes_since_entry = 0
+        self._look_for_room()
+
+    def _look_for_room(self) -> None:
+        """Room is left in the time index for the entry that sealing adds."""
+        self.is_index_full = (
+            len(self.offset_index) >= self.index_bytes // OFFSET_ENTRY_BYTES
+            or len(self.time_index) >= self.index_bytes // TIME_ENTRY_BYTES - 1
+        )
 
     def wants_roll(
         self, size: int, last_offset: int, max_timestamp: int, wall_ms: int, config: LogConfig
@@ -160,18 +170,16 @@ class Segment:
         if (
             self.size + size > config.segment_bytes
             or last_offset - self.base_offset > RELATIVE_OFFSET_MAX
+            or self.is_index_full
         ):
             return True
-        entries = len(self.offset_index)
-        if (
-            entries >= config.segment_index_bytes // OFFSET_ENTRY_BYTES
-            or len(self.time_index) >= config.segment_index_bytes // TIME_ENTRY_BYTES - 1
-        ) and entries:
-            return True
-        if self.first_timestamp >= 0 and max_timestamp >= 0:
-            waited_ms = max_timestamp - self.first_timestamp
+        first = self.first_timestamp
+        if first >= 0 and max_timestamp >= 0:
+            waited_ms = max_timestamp - first
         else:
             waited_ms = wall_ms - self.created_ms
+        if waited_ms <= config.segment_ms - config.segment_jitter_ms:
+            return False
         return waited_ms > config.segment_ms - self.jitter_ms(config)
 
     def jitter_ms(self, config: LogConfig) -> int:
@@ -243,32 +251,75 @@ class Segment:
             return
         self._offset_index = offsets
         self._time_index = times
+        if times and not self._confirms_time(len(times) - 1):
+            return
         self._load_tail(self.written_size)
 
+    def older_below(self, timestamp: int) -> int:
+        """An offset below which every record is older than `timestamp`: a place to walk from."""
+        number = self.time_index.floor(timestamp)
+        if number < 0:
+            return self.base_offset
+        if not self._confirms_time(number):
+            return self.older_below(timestamp)
+        return self.base_offset + self.time_index.offsets[number]
+
+    def _confirms_time(self, number: int) -> bool:
+        """Whether the log agrees with an entry of the time index; if not, the indexes have been
+        built anew. Retention deletes by these: a flipped bit must not (NATS #7556)."""
+        index = self.time_index
+        timestamp, offset = index.timestamps[number], self.base_offset + index.offsets[number]
+        position, _ = self.find(offset)
+        if position >= self.unchecked_size:
+            # Ours, of this incarnation; it may only be staged.
+            return True
+        _, header = next(self.headers(position, self.written_size))
+        if header[8] == timestamp and header[0] + header[6] == offset:
+            return True
+        if self.is_index_stale:
+            raise CorruptLogError(f"{self.path}: no batch of {timestamp} ends at {offset}")
+        self.rebuild_indexes()
+        return False
+
     def rebuild_indexes(self) -> None:
-        """By walking all headers of the file. Raises CorruptLogError."""
+        """By walking all headers of the file; entries of what is only staged are kept. Raises
+        CorruptLogError."""
+        old, written = self._offset_index, self.written_size
+        staged = old.from_position(written) if old is not None else ()
+        latest = self.max_timestamp, self.max_timestamp_offset
+        size, end_offset, known = self.size, self.end_offset, self.known
         self._offset_index = OffsetIndex()
         self._time_index = TimeIndex()
         self.bytes_since_entry = 0
         self.max_timestamp = self.first_timestamp = NO_TIMESTAMP
         self.max_timestamp_offset = self.base_offset
-        self.has_index_files = False
-        size, self.size = self.size, 0
-        end_offset = self.end_offset
-        known = self.known
-        self.known = {}
-        for _, header in self.headers(0, size):
-            self.add(header[0] + header[6], header[1] + LENGTH_OVERHEAD, header[8])
-            self.known.clear()
-        self.size, self.end_offset, self.known = size, end_offset, known
+        self.is_index_stale = True
+        self.size, self.known = 0, {}
+        try:
+            for _, header in self.headers(0, written):
+                self.add(header[0] + header[6], header[1] + LENGTH_OVERHEAD, header[8])
+                self.known.clear()
+            if latest[1] >= self.end_offset and latest[0] > self.max_timestamp:
+                self.max_timestamp, self.max_timestamp_offset = latest
+        finally:
+            self.size, self.end_offset, self.known = size, end_offset, known
+        for relative_offset, position in staged:
+            self._offset_index.append(relative_offset, position)
+            self.bytes_since_entry = size - position
 
     def _load_tail(self, from_end: int) -> None:
         """What `add` goes on from: bytes since the last entry, largest timestamp, first one."""
+        self._look_for_room()
         offsets, times = self.offset_index, self.time_index
         self.max_timestamp = times.timestamps[-1] if times else NO_TIMESTAMP
         self.max_timestamp_offset = self.base_offset + (times.offsets[-1] if times else 0)
         start = offsets.positions[-1] if offsets else 0
         self.bytes_since_entry = self.size - start
+        if times and self.max_timestamp_offset < self.end_offset:
+            # A time index that lost its end would make the segment look older than it is.
+            start = min(start, self.find(self.max_timestamp_offset)[0])
+        elif not times:
+            start = 0
         for _, header in self.headers(start, from_end):
             if header[8] > self.max_timestamp:
                 self.max_timestamp = header[8]
@@ -284,6 +335,7 @@ class Segment:
         turn.disk.append(Replace(self.index_path, self.offset_index.encode()))
         turn.disk.append(Replace(self.time_index_path, data))
         self.has_index_files = True
+        self.is_index_stale = False
 
     def _read_all(self, path: str) -> bytes:
         return self._files.read(path, 0, max(self._files.size(path), 0))
@@ -361,7 +413,11 @@ class Segment:
             self.known = {offset: at for offset, at in self.known.items() if at >= written}
 
     def _entry_below(self, offset: int) -> int:
-        number = self.offset_index.floor(offset - self.base_offset)
+        index = self.offset_index
+        # Entries of staged batches are there before their bytes are.
+        number = min(
+            index.floor(offset - self.base_offset), index.floor_position(self.written_size - 1)
+        )
         if number < 0:
             return 0
         if not self._confirms(number):
@@ -395,7 +451,7 @@ class Segment:
     def check(self, start: int, end: int, base_offset: int, epochs: LeaderEpochs) -> None:
         """Check the batches in [start, end), of which the first has `base_offset`, and remember
         that. Raises CorruptLogError."""
-        for _ in self.checked_batches(start, end, base_offset, epochs):
+        for _ in checked_batches(self._files, self.path, (start, end), base_offset, epochs):
             pass
         ranges = self._checked
         insort(ranges, (start, end))
@@ -406,48 +462,3 @@ class Segment:
             else:
                 merged.append((low, high))
         self._checked = merged
-
-    def checked_batches(
-        self, position: int, end: int, base_offset: int, epochs: LeaderEpochs | None
-    ) -> Iterator[tuple[int, Header]]:
-        """(position, header) of batches that are whole, pass their CRC, follow each other
-        without a gap and, given the epoch cache, lie in their epochs. Raises CorruptLogError at
-        the first that does not."""
-        read = self._files.read
-        unpack_from = HEADER.unpack_from
-        expected = base_offset
-        last_epoch = -1
-        chunk, chunk_start = b"", position
-        while position < end:
-            at = position - chunk_start
-            size = HEADER_BYTES
-            if at + HEADER_BYTES <= len(chunk):
-                size = unpack_from(chunk, at)[1] + LENGTH_OVERHEAD
-            if at + size > len(chunk):
-                # A length that lies asks for no more than the file has.
-                want = min(max(CHECK_BYTES, size), end - position)
-                chunk, chunk_start, at = read(self.path, position, want), position, 0
-                if len(chunk) < HEADER_BYTES:
-                    raise CorruptLogError(f"{self.path}: a batch is cut short at {position}")
-                size = unpack_from(chunk)[1] + LENGTH_OVERHEAD
-                if size > len(chunk) and size <= end - position:
-                    chunk = read(self.path, position, size)
-            header: Header = unpack_from(chunk, at)
-            if header[3] != MAGIC or size < HEADER_BYTES or at + size > len(chunk):
-                raise CorruptLogError(f"{self.path}: there is no whole batch at {position}")
-            if not check_crc(chunk, at, size):
-                raise CorruptLogError(f"{self.path}: CRC of the batch at {position}")
-            if header[0] != expected or header[6] < 0:
-                raise CorruptLogError(
-                    f"{self.path}: offset {header[0]} at {position}, not {expected}"
-                )
-            epoch = header[2]
-            if epoch < last_epoch:
-                raise CorruptLogError(f"{self.path}: epoch {epoch} behind {last_epoch}")
-            # The cache starts at the log start, which may lie inside a batch.
-            if epochs is not None and epochs.epoch_of(expected + header[6]) not in (epoch, -1):
-                raise CorruptLogError(f"{self.path}: offset {expected} is not of epoch {epoch}")
-            yield position, header
-            last_epoch = epoch
-            expected += header[6] + 1
-            position += size

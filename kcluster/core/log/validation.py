@@ -16,7 +16,7 @@ from typing import Final
 from fastcrc import crc32
 
 from kcluster.config import LONG_MAX, LogConfig
-from kcluster.core.log.segment import Header
+from kcluster.core.log.scan import Header
 from kcluster.errors import ApiError, ErrorCode
 from kcluster.wire.records import (
     COMPRESSION_MASK,

@@ -18,7 +18,7 @@ from kcluster.wire.messages.create_topics import (
     CreateTopicsResponse,
 )
 from kcluster.wire.messages.init_producer_id import InitProducerIdRequest
-from tests.core.broker.stage import TOPIC_ID, Member, Stage, produce, produced
+from tests.core.broker.stage import TOPIC_ID, TP, Member, Stage, produce, produced
 
 
 def test_registration_is_repeated_until_it_is_answered() -> None:
@@ -187,9 +187,10 @@ def test_a_held_answer_waits_for_the_image_and_no_longer_than_its_bound() -> Non
     stage.create([2, 1])
     stage.kill(2)
     core = stage[1].core
-    assert core.waits_for_election(["orders"])
+    assert core.has_dead()
+    assert core.is_dead(2)
     told: list[str] = []
-    is_over = lambda: not core.waits_for_election(["orders"])  # noqa: E731
+    is_over = lambda: core.image.partition(TP).leader == 1  # noqa: E731
     core.hold(stage[1].turn, 50, is_over, lambda turn: told.append("first"))
     stage[1].run()
     assert told == []

@@ -235,6 +235,19 @@ def test_fetch_gives_at_least_one_batch_and_never_half_of_one() -> None:
     assert len(values_of(fetched(stage[1].answer()).records)) == 2
 
 
+def test_a_read_that_ends_within_a_segment_does_not_go_on_in_the_next() -> None:
+    stage = Stage(1)
+    stage.create([1], segment_bytes="300")
+    for size in (10, 100, 10, 10, 100, 10):
+        stage[1].asks(produce(b"x" * size, acks=1), 9)
+    assert len(stage[1].log.segments()) > 1
+    stage[1].answers()
+    for max_bytes in range(1, 800, 7):
+        stage[1].asks(fetch(0, max_bytes=max_bytes), 12)
+        offsets = [record.offset for record in values_of(fetched(stage[1].answer()).records)]
+        assert offsets == list(range(len(offsets)))
+
+
 def test_epochs_fence_clients_old_and_new() -> None:
     stage = pair()
     stage.change(leader=1, isr=[1, 2])

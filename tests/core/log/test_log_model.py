@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 from hypothesis import settings
@@ -11,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from kcluster.config import LogConfig
 from kcluster.core.log import cutting
 from kcluster.core.log.partition_log import Restart
+from kcluster.core.turn import Append
 from kcluster.wire.records import HEADER, batches, patch, read_records
 from tests.core.log.bench import WALL_MS, Bench, batch
 
@@ -164,7 +166,32 @@ class LogMachine(RuleBasedStateMachine):
         assert log.log_end_offset >= flushed, "nothing that was flushed is lost"
         kept = [entry for entry in self.entries if entry.end <= flushed]
         # Above that anything may be left, also what had been cut off: but batches, whole.
-        content = self.bench.content()
+        self._adopt(kept)
+
+    @rule(count=st.integers(1, 6), size=st.integers(0, 200), which=st.integers(0, 5))
+    def fail_a_write(self, count: int, size: int, which: int) -> None:
+        self.commit(True)
+        bench = self.bench
+        before = bench.log.producers.view()
+        for n in range(count):
+            bench.produce(batch(1, size=size, timestamp=WALL_MS + self.end + n), self.epoch)
+        paths = [op.path for op in bench.turn.disk if isinstance(op, Append)]
+        bench.disk.fail_next[paths[which % len(paths)]] = errno.ENOSPC
+        bench.commit()
+        log = bench.log
+        assert log.failure
+        assert log.log_end_offset == log.written_end
+        assert not bench.failed
+        assert log.producers.view() == before
+        bench.log_start_offset = self.start
+        bench.recovery_point = min(bench.recovery_point, log.flushed_end)
+        bench.disk.fail_next.clear()
+        assert bench.reopen(Restart.CRASH).log_end_offset == log.log_end_offset
+        self._adopt(self.entries)
+
+    def _adopt(self, kept: list[Entry]) -> None:
+        """Take over what the log holds, which begins with `kept`."""
+        log, content = self.bench.log, self.bench.content()
         self.start, self.end = log.log_start_offset, log.log_end_offset
         self.entries = [
             Entry(
