@@ -30,6 +30,8 @@ class Mutant:
     attribute: str
     change: Callable[[Any], Any]
     """What the attribute becomes, from what it was."""
+    seeds_max: int = 10
+    """Within so many seeds, from 1 up, it must be caught; 0: none is known to."""
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -88,11 +90,11 @@ MUTANTS = {
         Mutant("a lossy restart keeps its trust (KIP-966)", "11", Partitions, "lost_data",
                lambda was: lambda self, decision, broker_id: None),
         Mutant("a stale broker epoch joins the ISR (KIP-903)", "10", Partitions,
-               "_may_be_in_sync", _believes_any_broker_epoch),
+               "_may_be_in_sync", _believes_any_broker_epoch, 0),
         Mutant("a follower does not know producers (KAFKA-9892)", "14", PartitionLog,
                "replay_producer", lambda was: lambda self, header: None),
         Mutant("who stood still serves at once (etcd #20418)", "19", ControllerChannel,
-               "stood_still", lambda was: lambda self, turn, offset: None),
+               "stood_still", lambda was: lambda self, turn, offset: None, 30),
         Mutant("a checkpoint outlives a truncation", "liveness", Replicas, "_log",
                lambda was: lambda self, tp, directory: PartitionLog(
                    tp, directory, self._files, self._config_of(tp.topic))),
