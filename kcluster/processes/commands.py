@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 import time
+import traceback
 
 import msgspec
 import zmq
@@ -67,7 +68,16 @@ class ControlServer:
             task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, identity: bytes, asked: c.Asked) -> None:
-        answer = await self._commands.carry_out(asked.command)
+        try:
+            answer = await self._commands.carry_out(asked.command)
+        except Exception as error:
+            # Who asked waits for an answer, and the cluster goes on.
+            traceback.print_exc()
+            answer = c.Refused(
+                f"the supervisor failed at {type(asked.command).__name__}",
+                f"{type(error).__name__}: {error}",
+                "kcluster logs supervisor",
+            )
         self._socket.send_multipart(
             [identity, self._encoder.encode(c.Answered(asked.number, answer))]
         )

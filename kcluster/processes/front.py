@@ -11,7 +11,6 @@ import contextlib
 import os
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from kcluster.processes.zygote import Spawner
 from kcluster.wire import control as c
 
 DEFAULT_BROKERS = 3
+REQUEST_READ_BYTES = 1 << 16
 STOP_TIMEOUT_MS = 30_000
 
 LOG_LINES_SHOWN = 8
@@ -63,9 +63,14 @@ class Starter:
 
 def serve(spawner: Spawner) -> int:
     """Do what the starter asks for, until it is over; the exit code."""
-    request = sys.stdin.buffer.readline()
-    if not request:
-        return 0  # it was started ahead, and is not needed after all
+    request = b""
+    while b"\n" not in request:
+        data = os.read(0, REQUEST_READ_BYTES)
+        if not data:
+            return 0  # it was started ahead, and is not needed after all
+        request += data
+    # What its starter said in the same breath ("stop") is for later.
+    request, _, more = request.partition(b"\n")
     up = msgspec.json.decode(request, type=c.Up)
     starter = Starter()
     try:
@@ -73,7 +78,7 @@ def serve(spawner: Spawner) -> int:
     except UsageError as error:
         starter.tell(_already_running(up) or c.Refused(*_said(error)))
         return error.exit_code
-    return asyncio.run(_supervise(up, workdir, spawner, starter))
+    return asyncio.run(_supervise(up, workdir, spawner, starter, more))
 
 
 def _said(error: UsageError) -> tuple[str, str, str, int]:
@@ -142,7 +147,9 @@ def _shown(value: object) -> str:
     return "the default" if value is None else str(value)
 
 
-async def _supervise(up: c.Up, workdir: Workdir, spawner: Spawner, starter: Starter) -> int:
+async def _supervise(
+    up: c.Up, workdir: Workdir, spawner: Spawner, starter: Starter, more: bytes
+) -> int:
     loop = asyncio.get_running_loop()
     log = open_log(workdir.log_path(-1))
     os.dup2(log, 2)
@@ -163,6 +170,7 @@ async def _supervise(up: c.Up, workdir: Workdir, spawner: Spawner, starter: Star
     exit_code = 0
     starting = asyncio.ensure_future(supervisor.up(up.timeout_ms))
     stops.starting = starting
+    stops.hear(more)
     try:
         await starting
         starter.progress("up", text=str(workdir.directory), bootstrap=cluster.bootstrap)
@@ -220,6 +228,9 @@ class _Stops:
             self._loop.remove_reader(0)
             self._stop()
             return
+        self.hear(data)
+
+    def hear(self, data: bytes) -> None:
         *lines, self._unread = (self._unread + data).split(b"\n")
         for line in lines:
             if line == b"kill":

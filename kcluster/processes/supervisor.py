@@ -21,6 +21,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Coroutine, Iterable
 
 from kcluster.core.metadata import records
@@ -46,6 +47,7 @@ from kcluster.wire.bus import (
 )
 from kcluster.world import platform
 from kcluster.world.bus import Bus
+from kcluster.world.loop import EXIT_BUG
 
 LED_TIMEOUT_MS = 2_000
 """How long `up` waits for a leader of every partition: some may have lost all replicas."""
@@ -69,7 +71,10 @@ class Supervisor:
         self.workdir = workdir
         self.phase = "starting"
         """starting, up, stopping."""
-        self.roster: dict[int, ServerProcess] = {}
+        self.roster = {
+            id: ServerProcess(id)
+            for id in (COORDINATOR, *(seat.id for seat in workdir.cluster.seats))
+        }
         self.started_ms = wall_ms()
         self.on_ready: Callable[[ServerProcess], None] = lambda process: None
         self._spawner = spawner
@@ -92,10 +97,10 @@ class Supervisor:
 
     async def up(self, timeout_ms: int) -> None:
         """Start everything; returns when writes are taken. Raises StartFailed."""
-        for id in (COORDINATOR, *(seat.id for seat in self.workdir.cluster.seats)):
-            self.roster[id] = ServerProcess(id)
         deadline = now_ms() + timeout_ms
-        await asyncio.gather(*(self.launch(process) for process in self.roster.values()))
+        launches = asyncio.gather(*(self.launch(process) for process in self.roster.values()))
+        # Who cancels the start must not leave a process behind whose pid nobody has noted.
+        await asyncio.shield(launches)
         await asyncio.gather(*(self.ready(process, deadline) for process in self.roster.values()))
         await self._all_led(deadline)
         self.phase = "up"
@@ -359,7 +364,15 @@ class Supervisor:
     def spawn(self, work: Coroutine[object, object, None]) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Nobody awaits these tasks: what went wrong in one is told here, and ends it all."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            traceback.print_exception(error, file=sys.stderr)
+            sys.stderr.flush()
+            os._exit(EXIT_BUG)
 
 
 def now_ms() -> int:

@@ -69,6 +69,15 @@ def test_stop_and_then_kill_on_its_input_end_even_the_deaf(toys: Toys, home: Pat
     assert cluster.launch.wait(20) == 0
 
 
+def test_a_stop_in_the_same_breath_as_the_start_ends_it(toys: Toys, home: Path) -> None:
+    cluster = toys(brokers=2)
+    cluster.launch.write(b"stop")
+    assert isinstance(cluster.read(until="stopped"), c.Progress)
+    assert cluster.launch.wait(20) == 0
+    assert not [line for line in cluster.lines if getattr(line, "event", "") == "up"]
+    assert holder(home / "toys") is None
+
+
 def test_a_deaf_broker_is_killed_when_the_time_is_over(toys: Toys, home: Path) -> None:
     misbehave(home, 1, "deaf")
     cluster = toys(brokers=2).wait_up()
