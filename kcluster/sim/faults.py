@@ -95,10 +95,13 @@ class Faults:
                     slow=random.choice([0.0, 0.02]),
                 )
             case "power":
-                if not self.anyone_loses_power:
-                    id = self.victim
-                cluster.lose_power(id)
-                self._later(back_ms, lambda: cluster.start(id))
+                dark = [id if self.anyone_loses_power else self.victim]
+                if self.anyone_loses_power and random.random() < 0.5:
+                    # The whole machine, as with flush.messages=1 it may.
+                    dark = [COORDINATOR, *cluster.broker_ids]
+                for id in dark:
+                    cluster.lose_power(id)
+                    self._later(back_ms, lambda dead=id: cluster.start(dead))  # type: ignore[misc]
             case "stop":
                 cluster.stop(id)
                 self.stopping.add(id)

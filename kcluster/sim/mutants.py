@@ -15,7 +15,6 @@ from typing import Any
 
 from kcluster.core.broker.controller_channel import ControllerChannel
 from kcluster.core.broker.handlers import produce
-from kcluster.core.broker.replicas import Replicas
 from kcluster.core.controller.partitions import Partitions
 from kcluster.core.log.partition_log import PartitionLog
 from kcluster.core.replication.leader import LeaderState
@@ -30,8 +29,10 @@ class Mutant:
     attribute: str
     change: Callable[[Any], Any]
     """What the attribute becomes, from what it was."""
-    seeds_max: int = 10
-    """Within so many seeds, from 1 up, it must be caught; 0: none is known to."""
+    is_quick: bool = True
+    """A few seeds are enough."""
+    is_known_to_escape: bool = False
+    """No seed is known to catch it: what the simulation is too kind for."""
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -90,15 +91,12 @@ MUTANTS = {
         Mutant("a lossy restart keeps its trust (KIP-966)", "11", Partitions, "lost_data",
                lambda was: lambda self, decision, broker_id: None),
         Mutant("a stale broker epoch joins the ISR (KIP-903)", "10", Partitions,
-               "_may_be_in_sync", _believes_any_broker_epoch, 0),
+               "_may_be_in_sync", _believes_any_broker_epoch, False, True),
         Mutant("a follower does not know producers (KAFKA-9892)", "14", PartitionLog,
                "replay_producer", lambda was: lambda self, header: None),
         Mutant("who stood still serves at once (etcd #20418)", "19", ControllerChannel,
-               "stood_still", lambda was: lambda self, turn, offset: None, 30),
-        Mutant("a checkpoint outlives a truncation", "liveness", Replicas, "_log",
-               lambda was: lambda self, tp, directory: PartitionLog(
-                   tp, directory, self._files, self._config_of(tp.topic))),
+               "stood_still", lambda was: lambda self, turn, offset: None, False),
         Mutant("the log's end counts before it is flushed", "18", Replica, "position",
-               lambda was: property(lambda self: self.log.written_end)),
+               lambda was: property(lambda self: self.log.written_end), False),
     )
 }  # fmt: skip

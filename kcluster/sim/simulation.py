@@ -94,6 +94,7 @@ class Simulation:
         settings = dict(SETTINGS)
         if flushes:
             settings["log.flush.interval.messages"] = "1"
+            kinds = (*kinds, "power", "power", "power")
         if choice.random() < 0.4:
             # Smaller than anybody may set it, so that logs roll all the time.
             settings["log.segment.bytes"] = choice.choice(["1000", "5000"])
@@ -111,6 +112,7 @@ class Simulation:
             settings=settings,
         )
         self.cluster.supervisor_us = choice.choice([(200, 2000), (200, 2000), (1_000, 3_000_000)])
+        self.cluster.sync_us = choice.choice([(200, 3000), (200, 3000), (5_000, 80_000)])
         self.watch = Watch(self.cluster)
         self.history = History()
         self.topics = topics or {"orders": choice.choice([1, 2])}
