@@ -13,7 +13,7 @@ from kcluster.sim.mutants import MUTANTS, Mutant
 from kcluster.sim.simulation import Simulation
 
 IS_THOROUGH = bool(os.environ.get("KCLUSTER_MUTANTS"))
-QUICK_SEEDS = 12
+QUICK_SEEDS = 30
 THOROUGH_SEEDS = 60
 
 
