@@ -9,6 +9,7 @@ has an `app`: a Typer whose commands become kcluster's, or, when it has a name, 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import importlib.util
 import os
@@ -41,6 +42,7 @@ EXIT_INTERRUPTED = 130
 def main() -> None:
     """Leaves without taking the interpreter apart: nothing is open any more but the standard
     streams, and that takes longer than most commands."""
+    gc.disable()  # nothing that is imported is garbage
     code = run(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
@@ -82,6 +84,8 @@ def _dispatch(command: str, arguments: list[str]) -> int:
 
     refusal = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
     app = make_app(command)
+    gc.freeze()
+    gc.enable()
     try:
         result = typer.main.get_command(app)(
             args=arguments, prog_name="kcluster", standalone_mode=False

@@ -1,21 +1,23 @@
-"""`kcluster up`: start a cluster, or attach to the one that runs."""
+"""`kcluster up`: start a cluster, or attach to the one that runs.
+
+The lines to and from the supervisor are those of `wire/control.py`, read and written here as plain
+JSON: importing the structs would take time from the supervisor, which is starting meanwhile.
+"""
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from kcluster.cli import ahead, output
 from kcluster.cli.options import DEFAULT_CLUSTER, ClusterName, Quiet, milliseconds, settings
-from kcluster.config import check_broker_config
 from kcluster.errors import ApiError, UsageError
 from kcluster.processes.launch import Launch
-from kcluster.wire import control as c
 
 app = typer.Typer()
 
@@ -69,36 +71,46 @@ def up(
         output.be_quiet()
     topics = [_topic(text) for text in topic or []]
     options = settings(config) if config else None
-    for key, value in (options or {}).items():
-        try:
-            check_broker_config(key, value, at_start=True)
-        except ApiError as error:
-            raise UsageError(
-                f"-X {key}={value}: {error.message}", "", "kcluster up --help", 2
-            ) from error
+    _check(options or {})
     if restart not in (None, "no", "on-failure", "always"):
         raise UsageError(f"--restart {restart}: unknown", "it is no, on-failure or always", "", 2)
     if transport not in (None, "ipc", "tcp"):
         raise UsageError(f"--transport {transport}: unknown", "it is ipc or tcp", "", 2)
     if ephemeral and dir is not None:
         raise UsageError("--ephemeral and --dir exclude each other", "", "kcluster up --help", 2)
-    request = c.Up(
-        cluster,
-        str(dir.expanduser().resolve()) if dir is not None else None,
-        brokers,
-        port,
-        any_port,
-        host,
-        advertise,
-        restart,
-        options,
-        ephemeral,
-        fresh,
-        detach,
-        milliseconds(timeout),
-        transport,
-    )
+    request = {
+        "type": "Up",
+        "name": cluster,
+        "directory": str(dir.expanduser().resolve()) if dir is not None else None,
+        "brokers": brokers,
+        "port": port,
+        "is_any_port": any_port,
+        "host": host,
+        "advertise": advertise,
+        "restart": restart,
+        "options": options,
+        "is_ephemeral": ephemeral,
+        "is_fresh": fresh,
+        "is_detached": detach,
+        "timeout_ms": milliseconds(timeout),
+        "transport": transport,
+    }
     return _Up(request, topics).run(ahead.take())
+
+
+def _check(options: dict[str, str]) -> None:
+    """UsageError when one is not a broker config, or its value cannot be."""
+    if not options:
+        return
+    from kcluster.config import check_broker_config
+
+    for key, value in options.items():
+        try:
+            check_broker_config(key, value, at_start=True)
+        except ApiError as error:
+            raise UsageError(
+                f"-X {key}={value}: {error.message}", "", "kcluster up --help", 2
+            ) from error
 
 
 def _topic(text: str) -> tuple[str, int, int]:
@@ -115,8 +127,9 @@ def _topic(text: str) -> tuple[str, int, int]:
 class _Up:
     """One start, told line by line."""
 
-    def __init__(self, request: c.Up, topics: list[tuple[str, int, int]]) -> None:
+    def __init__(self, request: dict[str, Any], topics: list[tuple[str, int, int]]) -> None:
         self._request = request
+        self._name: str = request["name"]
         self._topics = topics
         self._interrupts = 0
         self._is_up = False
@@ -126,19 +139,19 @@ class _Up:
         self._launch = launch
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._interrupted)
-        launch.write(msgspec.json.encode(self._request))
-        decoder = msgspec.json.Decoder(c.Line)
-        for line in launch.lines():
-            match decoder.decode(line):
-                case c.Progress() as progress:
-                    self._progress(progress)
-                case c.Refused() as refused:
+        launch.write(json.dumps(self._request).encode())
+        for text in launch.lines():
+            line = json.loads(text)
+            match line["type"]:
+                case "Progress":
+                    self._progress(line)
+                case "Refused":
                     launch.wait()
-                    raise UsageError(refused.what, refused.why, refused.hint, refused.exit_code)
-                case c.Running() as running:
+                    raise UsageError(line["what"], line["why"], line["hint"], line["exit_code"])
+                case "Running":
                     launch.wait()
-                    return self._attach(running)
-        if self._request.is_detached and self._is_up:
+                    return self._attach(line)
+        if self._request["is_detached"] and self._is_up:
             launch.let_go()
             return 0
         code = launch.wait()
@@ -149,29 +162,26 @@ class _Up:
         raise UsageError(
             "the supervisor ended before the cluster was up",
             f"exit code {code}",
-            f"kcluster logs supervisor -c {self._request.name}",
+            f"kcluster logs supervisor -c {self._name}",
         )
 
-    def _progress(self, progress: c.Progress) -> None:
-        name = self._request.name
-        match progress.event:
+    def _progress(self, line: dict[str, Any]) -> None:
+        match line["event"]:
             case "ready":
-                who = f"broker {progress.id}" if progress.id else "coordinator"
-                where = f" {progress.bootstrap}" if progress.bootstrap else ""
-                what = f"{who:<12}{where:<18} {progress.text}"
-                output.tick(f"{what:<44} {progress.elapsed_ms:.0f} ms")
+                who = f"broker {line['id']}" if line["id"] else "coordinator"
+                output.tick(f"{who:<12} {line['text']:<16} {line['elapsed_ms']:>6.0f} ms")
             case "up":
                 self._is_up = True
                 self._create_topics()
-                output.note(f"cluster {name} takes writes; its data is in {progress.text}")
+                output.note(f"cluster {self._name} takes writes; its data is in {line['text']}")
                 output.note("bootstrap address:")
-                output.data(progress.bootstrap)
+                output.data(line["bootstrap"])
                 self._hints()
             case "stopped":
-                output.note(f"cluster {name} is down")
+                output.note(f"cluster {self._name} is down")
 
     def _hints(self) -> None:
-        suffix = "" if self._request.name == DEFAULT_CLUSTER else f" -c {self._request.name}"
+        suffix = "" if self._name == DEFAULT_CLUSTER else f" -c {self._name}"
         output.note("try next:")
         for line in (
             f"kcluster produce orders{suffix}",
@@ -179,7 +189,7 @@ class _Up:
             f"kcluster status --watch{suffix}",
         ):
             output.note(f"  {line}")
-        if not self._request.is_detached:
+        if not self._request["is_detached"]:
             output.note("Ctrl-C ends the cluster and keeps its data")
 
     def _create_topics(self) -> None:
@@ -187,19 +197,19 @@ class _Up:
             return
         from kcluster.cli.topic import create_topics
 
-        create_topics(self._request.name, self._topics)
+        create_topics(self._name, self._topics)
 
-    def _attach(self, running: c.Running) -> int:
-        if running.differences:
+    def _attach(self, running: dict[str, Any]) -> int:
+        if running["differences"]:
             raise UsageError(
-                f"cluster {running.name} is running already, and not like this",
-                "; ".join(running.differences),
-                f"kcluster down -c {running.name}, or kcluster up -c OTHER",
+                f"cluster {self._name} is running already, and not like this",
+                "; ".join(running["differences"]),
+                f"kcluster down -c {self._name}, or kcluster up -c OTHER",
             )
-        output.note(f"cluster {running.name} is running already, in {running.directory}")
+        output.note(f"cluster {self._name} is running already, in {running['directory']}")
         self._is_up = True
         self._create_topics()
-        output.data(running.bootstrap)
+        output.data(running["bootstrap"])
         return 0
 
     def _interrupted(self, number: int, frame: object) -> None:

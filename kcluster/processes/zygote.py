@@ -20,6 +20,7 @@ import contextlib
 import gc
 import importlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -168,12 +169,12 @@ def _zygote(channel: int, supervisor: int, entries: Sequence[str]) -> int:
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.close(null)
-    for entry in entries:
-        importlib.import_module(entry)
-    # What is frozen is never looked at by a collector again, and so stays shared memory.
-    gc.collect()
-    gc.freeze()
+    waiting = list(entries)
     while True:
+        # A request is not kept waiting by imports that it does not need: the coordinator starts
+        # while the brokers' code is still being loaded.
+        while waiting and not select.select([channel], [], [], 0)[0]:
+            importlib.import_module(waiting.pop(0))
         request = os.read(channel, REQUEST_BYTES_MAX)
         if not request:
             return 0
@@ -181,6 +182,10 @@ def _zygote(channel: int, supervisor: int, entries: Sequence[str]) -> int:
             case Speak(log_path):
                 _redirect(log_path, 2)
             case Fork() as fork:
+                importlib.import_module(fork.entry)
+                # What is frozen is never looked at by a collector again, and so stays shared
+                # memory. Collecting first would free little and cost 20 ms.
+                gc.freeze()
                 pid = _fork_orphan(fork, channel, supervisor)
                 os.write(channel, str(pid).encode())
 
