@@ -14,8 +14,8 @@ import sys
 import time
 from collections import Counter
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import OFFSET_BEGINNING, AdminClient
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 from events import PAGE_VIEWS, SEARCHES
 
 

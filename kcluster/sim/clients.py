@@ -71,6 +71,8 @@ class SimClient:
         self.history = history
         self.random = cluster.random(f"client {name}")
         self.leaders: dict[TopicPartition, int] = {}
+        self.leader_epochs: dict[TopicPartition, int] = {}
+        """The highest that it was told of."""
         self.topic_ids: dict[str, TopicId] = {}
         self.is_stopped = False
         self.running = 0
@@ -184,9 +186,17 @@ class SimClient:
         for told in response.topics:
             if told.error_code or told.name is None:
                 continue
-            self.topic_ids[told.name] = told.topic_id
+            if self.topic_ids.get(told.name) != told.topic_id:
+                self.topic_ids[told.name] = told.topic_id
+                for tp in [tp for tp in self.leader_epochs if tp.topic == told.name]:
+                    del self.leader_epochs[tp]
             for partition in told.partitions:
                 tp = TopicPartition(told.name, partition.partition_index)
+                if partition.leader_epoch < self.leader_epochs.get(tp, -1):
+                    # KIP-320: a broker that is cut off tells what was long ago. A producer that
+                    # went back to a leader of then would be told OUT_OF_ORDER_SEQUENCE_NUMBER.
+                    continue
+                self.leader_epochs[tp] = partition.leader_epoch
                 if partition.leader_id >= 0:
                     self.leaders[tp] = partition.leader_id
                 else:

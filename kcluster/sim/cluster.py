@@ -115,6 +115,8 @@ class SimCluster:
         """One line for each trace and each operation: what the hash is of."""
         self.steps_max = steps_max
         self._incarnations = 0
+        self.sync_us = (200, 3000)
+        """How long the disks take for an fsync."""
         self.supervisor_us = (200, 2000)
         """How late what the supervisor says is."""
         self._random_supervisor = self.random("supervisor")
@@ -187,6 +189,7 @@ class SimCluster:
             post=process.post,
             tell=lambda trace: self._traced(process, trace),
         )
+        world.sync_us = self.sync_us
         birth = Birth(
             id,
             incarnation,

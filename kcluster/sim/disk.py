@@ -183,12 +183,18 @@ class SimDisk:
         path = syncing.path
         if self.files.get(path) is not syncing.file:
             return
-        for index, (_, target) in enumerate(self.moves):
-            if path == target or path.startswith(target + "/"):
-                for source, newer in self.moves[: index + 1]:
-                    self._move_durable(source, newer)
-                del self.moves[: index + 1]
-                break
+        # A rename that gave the name, or that made room for it, is durable with it.
+        last = max(
+            (
+                index
+                for index, names in enumerate(self.moves)
+                if any(path == name or path.startswith(name + "/") for name in names)
+            ),
+            default=-1,
+        )
+        for source, target in self.moves[: last + 1]:
+            self._move_durable(source, target)
+        del self.moves[: last + 1]
         for name in [name for name, file in self.durable.items() if file is syncing.file]:
             del self.durable[name]
         self.durable[path] = syncing.file

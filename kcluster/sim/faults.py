@@ -95,10 +95,13 @@ class Faults:
                     slow=random.choice([0.0, 0.02]),
                 )
             case "power":
-                if not self.anyone_loses_power:
-                    id = self.victim
-                cluster.lose_power(id)
-                self._later(back_ms, lambda: cluster.start(id))
+                dark = [id if self.anyone_loses_power else self.victim]
+                if self.anyone_loses_power and random.random() < 0.5:
+                    # The whole machine, as with flush.messages=1 it may.
+                    dark = [COORDINATOR, *cluster.broker_ids]
+                for id in dark:
+                    cluster.lose_power(id)
+                    self._later(back_ms, lambda dead=id: cluster.start(dead))  # type: ignore[misc]
             case "stop":
                 cluster.stop(id)
                 self.stopping.add(id)
@@ -119,6 +122,12 @@ class Faults:
                     cluster.start(id)
 
                 self._later(back_ms + 500, replaced)
+            case "corrupt":
+                # C3: done while the broker is down, and always to the same one.
+                id = self.victim
+                cluster.kill(id)
+                self._damage(id)
+                self._later(back_ms, lambda: cluster.start(id))
             case "full disk":
                 disk = cluster.processes[id].disk
                 cluster.note(f"full disk {id}")
@@ -136,6 +145,22 @@ class Faults:
         self.stopping.discard(id)
         self.cluster.kill(id)
         self.cluster.start(id)
+
+    def _damage(self, id: int) -> None:
+        """Flip a bit of a file below a partition's directory, or cut the file."""
+        disk, random = self.cluster.processes[id].disk, self.random
+        paths = sorted(path for path in disk.files if "/" in path and disk.size(path) > 0)
+        if not paths:
+            return
+        path = random.choice(paths)
+        file = disk.files[path]
+        at = random.randrange(len(file.data))
+        if random.random() < 0.5:
+            file.data[at] ^= 1 << random.randrange(8)
+        else:
+            del file.data[at:]
+        file.stable = min(file.stable, at)
+        self.cluster.note(f"corrupt {id} {path} at {at}")
 
     def heal(self) -> None:
         cluster = self.cluster

@@ -20,10 +20,19 @@ from typing import Any
 from kcluster.check.anomalies import Anomalies, find
 from kcluster.check.history import History
 from kcluster.model import COORDINATOR, NO_LEADER, TopicPartition
-from kcluster.sim.clients import Consumer, Producer, SimClient, create_topic
+from kcluster.sim.clients import (
+    Consumer,
+    Life,
+    Producer,
+    SimClient,
+    Sleep,
+    create_topic,
+    delete_topic,
+)
 from kcluster.sim.cluster import SimCluster
 from kcluster.sim.cores import make_broker, make_controller
 from kcluster.sim.faults import KINDS, Faults
+from kcluster.sim.scheduler import MS
 from kcluster.sim.watch import Watch
 from kcluster.wire.records import batches, read_records
 
@@ -75,7 +84,7 @@ class Simulation:
         *,
         fault_ms: int = 12_000,
         kinds: tuple[str, ...] = KINDS,
-        brokers: int = 3,
+        brokers: int | None = None,
         topics: dict[str, int] | None = None,
     ) -> None:
         self.seed = seed
@@ -85,6 +94,7 @@ class Simulation:
         settings = dict(SETTINGS)
         if flushes:
             settings["log.flush.interval.messages"] = "1"
+            kinds = (*kinds, "power", "power", "power")
         if choice.random() < 0.4:
             # Smaller than anybody may set it, so that logs roll all the time.
             settings["log.segment.bytes"] = choice.choice(["1000", "5000"])
@@ -98,10 +108,11 @@ class Simulation:
             seed,
             make_broker=make_broker,
             make_controller=make_controller,
-            brokers=brokers,
+            brokers=brokers or choice.choice([3, 3, 3, 4, 5]),
             settings=settings,
         )
         self.cluster.supervisor_us = choice.choice([(200, 2000), (200, 2000), (1_000, 3_000_000)])
+        self.cluster.sync_us = choice.choice([(200, 3000), (200, 3000), (5_000, 80_000)])
         self.watch = Watch(self.cluster)
         self.history = History()
         self.topics = topics or {"orders": choice.choice([1, 2])}
@@ -120,6 +131,8 @@ class Simulation:
         for topic, partitions in self.topics.items():
             for index in range(partitions):
                 self._load(TopicPartition(topic, index))
+        if self._choice.random() < 0.3:
+            self._churn()
         self.faults.begin()
         cluster.run(self.fault_ms)
         self.faults.heal()
@@ -167,10 +180,10 @@ class Simulation:
                     pause_ms=choice.choice([(0, 30), (0, 300), (100, 500)]),
                 ).life()
             )
-        if choice.random() < 0.4:
+        if choice.random() < 0.5:
             client = self._client(f"plain/{tp}")
             self.producers.append(client)
-            acks = choice.choice([-1, -1, 1, 0])
+            acks = choice.choice([-1, -1, 1, 1, 0])
             producer = Producer(
                 client, tp, acks=acks, is_idempotent=False, pause_ms=(20, 200), version=9
             )
@@ -179,6 +192,32 @@ class Simulation:
         consumer = Consumer(client, tp, version=choice.choice([12, 12, 13, 17]))
         self.consumers.append(consumer)
         client.live(consumer.life())
+        # Others come later, and read what is old by then.
+        for number in range(3):
+            late = Consumer(self._client(f"late{number}/{tp}"), tp, max_bytes=500)
+            self.cluster.scheduler.after(
+                choice.randint(0, self.fault_ms) * MS,
+                lambda late=late: late.client.live(late.life()),  # type: ignore[misc]
+            )
+
+    def _churn(self) -> None:
+        """A topic that comes and goes, with its own producers and nobody to judge them."""
+        client = self._client("churn")
+        choice = self._choice
+
+        def life() -> Life:
+            while not client.is_stopped:
+                yield from create_topic(client, "churn", 2, 3)
+                for index in range(2):
+                    tp = TopicPartition("churn", index)
+                    producer = Producer(client, tp, acks=1, is_idempotent=False, limit=20)
+                    client.forget_leader(tp)
+                    client.live(producer.life())
+                yield Sleep(choice.randint(100, 3000))
+                yield from delete_topic(client, "churn")
+
+        client.live(life())
+        self.producers.append(client)
 
     # --- convergence ----------------------------------------------------------------------
 
@@ -222,7 +261,8 @@ class Simulation:
         for topic, partitions in self.topics.items():
             for index in range(partitions):
                 tp = TopicPartition(topic, index)
-                for id in self.cluster.broker_ids:
+                controller: Any = self.cluster.processes[COORDINATOR].core
+                for id in controller.image.partition(tp).replicas:
                     core: Any = self.cluster.processes[id].core
                     log = core.replicas[tp].log
                     self.history.logs.setdefault(tp, {})[id] = scan(log)

@@ -11,6 +11,7 @@ import json
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -144,6 +145,16 @@ def await_in_sync(bootstrap: str, topic: str, replicas: int, timeout_s: float = 
             return
         states = [(p.partition_index, p.leader_id, p.isr_nodes) for p in partitions]
         assert time.monotonic() < deadline, f"{topic} is not in sync: {states}"
+        time.sleep(POLL_S)
+
+
+def await_leader(
+    bootstrap: str, topic: str, is_wanted: Callable[[int], bool], timeout_s: float = 30
+) -> None:
+    """Until partition 0 has a leader that is wanted."""
+    deadline = time.monotonic() + timeout_s
+    while not is_wanted(leader := leader_of(bootstrap, topic)):
+        assert time.monotonic() < deadline, f"{topic}-0 is led by {leader}"
         time.sleep(POLL_S)
 
 

@@ -117,3 +117,13 @@ def test_a_failed_sync_makes_nothing_durable():
     assert disk.perform(Sync("a", 1)) == errno.EIO
     disk.lose_power()
     assert disk.size("a") == -1
+
+
+def test_a_rename_that_made_room_for_a_synced_file_is_not_replayed_over_it():
+    for seed in range(20):
+        disk = SimDisk()
+        disk.perform(Replace("t-0/id", b"old", durable=True))
+        disk.perform(Rename("t-0", "t-0.1-delete"))
+        disk.perform(Replace("t-0/id", b"new", durable=True))
+        disk.lose_power(Random(seed))
+        assert disk.read("t-0/id", 0, 9) == b"new"

@@ -133,7 +133,7 @@ class BrokerCore:
         self._woken: dict[Retried, None] = {}
         self._held: list[tuple[int, memoryview]] = []
         self._events: dict[type[Any], Callable[[Any, Turn], None]] = {
-            Request: self._request,
+            Request: lambda event, turn: self._serve(event.connection, event.frame, turn),
             Received: self._received,
             Disconnected: self._disconnected,
             Synced: self._synced,
@@ -153,7 +153,7 @@ class BrokerCore:
             bus.Diverge: lambda m, r, turn: self.incoming.diverged(r.source, m.entries, turn),
             bus.Refuse: lambda m, r, turn: self.incoming.refused(r.source, m.entries, turn),
             bus.Registered: self._registered,
-            bus.RegisterRefused: self._register_refused,
+            bus.RegisterRefused: self._refused,
             bus.MetadataDelta: self._delta,
             bus.HeartbeatReply: self._heartbeat_answered,
             bus.PartitionAltered: lambda m, r, turn: self._mark_all(self.channel.altered(m, turn)),
@@ -350,9 +350,6 @@ class BrokerCore:
 
     # --- clients --------------------------------------------------------------------------
 
-    def _request(self, event: Request, turn: Turn) -> None:
-        self._serve(event.connection, event.frame, turn)
-
     def _kafka_request(self, message: bus.KafkaRequest, received: Received, turn: Turn) -> None:
         if received.source >= SUPERVISOR or not received.payload:
             # Only control connections are answered; they have numbers below the supervisor's.
@@ -414,9 +411,7 @@ class BrokerCore:
         self.channel.heartbeat(turn, self.image.next_offset)
         self._look_at_membership(turn)
 
-    def _register_refused(
-        self, message: bus.RegisterRefused, received: Received, turn: Turn
-    ) -> None:
+    def _refused(self, message: bus.RegisterRefused, received: Received, turn: Turn) -> None:
         if message.incarnation == self.incarnation and self.epoch < 0:
             turn.trace(traces.Warned(f"registration was refused: {message.reason}"))
 

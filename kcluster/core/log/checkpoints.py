@@ -40,6 +40,9 @@ def parse_offsets(data: bytes) -> dict[TopicPartition, int]:
         return {}
     offsets: dict[TopicPartition, int] = {}
     try:
+        if not data.endswith(b"\n"):
+            # Torn within its last number, which would read as a smaller one.
+            raise ValueError("no end")
         lines = data.decode("ascii").splitlines()
         if lines[0] != "0" or int(lines[1]) != len(lines) - 2:
             raise ValueError("header")

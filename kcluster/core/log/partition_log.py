@@ -292,10 +292,13 @@ class PartitionLog:
         segment = self.chain.active
         if segment.wants_roll(size, last_offset, max_timestamp, turn.wall_ms, self.config):
             segment = cutting.roll(self, turn)
-        if leader_epoch != self.last_epoch:
-            if self.epochs.assign(leader_epoch, self.log_end_offset):
-                self.save_epochs(turn)
-            self.last_epoch = leader_epoch
+        if leader_epoch != self.epochs.latest and self.epochs.assign(
+            leader_epoch, self.log_end_offset
+        ):
+            # Also when it is an older one than the latest: this replica led an epoch in which it
+            # wrote nothing, and now follows a leader whose older records go on behind that.
+            self.save_epochs(turn)
+        self.last_epoch = leader_epoch
         append = turn.append(segment.path, segment.size, self, batch)
         segment.add(last_offset, size, max_timestamp)
         self.log_end_offset = last_offset + 1

@@ -266,6 +266,9 @@ class Recovery:
                     last_epoch = header[2]
                     self.epochs.assign(last_epoch, header[0])
                 segment.add(header[0] + header[6], header[1] + LENGTH_OVERHEAD, header[8])
+                # It is in the file already: nothing staged keeps its place in memory, where
+                # thousands of small batches would be gone through again for each.
+                segment.written_size = segment.size
                 segment.bound_known()
         except CorruptLogError as error:
             problem = error

@@ -29,7 +29,9 @@ def test_the_format_is_kafkas() -> None:
     )
 
 
-@pytest.mark.parametrize("data", [b"1\n0\n", b"0\n1\n", b"0\n1\nt 0\n", b"0\n1\nt -1 5\n", b"\xff"])
+@pytest.mark.parametrize(
+    "data", [b"1\n0\n", b"0\n1\n", b"0\n1\nt 0\n", b"0\n1\nt -1 5\n", b"\xff", b"0\n1\nt 0 5"]
+)
 def test_a_damaged_checkpoint_is_refused(data: bytes) -> None:
     with pytest.raises(CorruptLogError):
         parse_offsets(data)

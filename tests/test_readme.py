@@ -1,0 +1,44 @@
+"""What the README says of the code is what the code says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from kcluster.wire.apis import APIS
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def rewritten(text: str) -> str:
+    """The README with its generated parts made anew."""
+    table = "".join(
+        f"| {key} | {api.name} | {api.versions.low}-{api.versions.high} |\n"
+        for key, api in sorted(APIS.items())
+    )
+    head = "| key | API | versions |\n|---|---|---|\n"
+    text = re.sub(re.escape(head) + r"(\|.*\n)*", lambda _: head + table, text)
+    help_text = subprocess.run(
+        [sys.executable, "-m", "kcluster.cli.main", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1"},
+    ).stdout.strip()
+    return re.sub(
+        r"(<!-- kcluster --help -->\n```\n).*?```",
+        lambda match: f"{match[1]}{help_text}\n```",
+        text,
+        flags=re.DOTALL,
+    )
+
+
+def test_tables_and_help_in_the_readme_are_what_the_code_says() -> None:
+    before = README.read_text()
+    after = rewritten(before)
+    if os.environ.get("KCLUSTER_REWRITE"):
+        README.write_text(after)
+    assert after == before
