@@ -11,7 +11,7 @@ import os
 import sys
 
 from kcluster.processes import (
-    lean_asyncio,  # noqa: F401 - before anything imports asyncio
+    lean_start,  # noqa: F401 - before anything imports asyncio
     zygote,
 )
 from kcluster.world import platform

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import time
@@ -62,6 +63,8 @@ class Starter:
 
 def serve(spawner: Spawner) -> int:
     """Do what the starter asks for, until it is over; the exit code."""
+    gc.freeze()
+    gc.enable()
     request = b""
     while b"\n" not in request:
         data = os.read(0, REQUEST_READ_BYTES)

@@ -212,6 +212,7 @@ def _fork_orphan(fork: Fork, channel: int, supervisor: int) -> int:
 
 def _serve(fork: Fork, supervisor: int, middle: int) -> int:
     """In the new server process."""
+    gc.enable()
     while (parent := os.getppid()) != supervisor:
         if parent != middle:
             return 1  # orphaned to somebody else: the supervisor is gone
