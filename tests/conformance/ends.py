@@ -13,7 +13,7 @@ from kcluster.sim.disk import SimDisk
 from kcluster.sim.network import Frames, Network
 from kcluster.sim.scheduler import MS, Scheduler
 from kcluster.sim.world import SimWorld
-from kcluster.wire.bus import Announce, Envelope, Message, ProcessState
+from kcluster.wire.bus import Ack, Announce, Envelope, Message, ProcessState
 from kcluster.world.bus import Bus
 from kcluster.world.world import RealWorld
 
@@ -67,6 +67,12 @@ class RealEnds:
         for id in (SUPERVISOR, 1, 2, 3):
             self._buses[id].peers_changed(everybody)
         self._strangers = 0
+        # Until both are connected: a liar that introduces itself as 2 would otherwise be taken
+        # over by the real one.
+        for id in (2, SUPERVISOR):
+            self.send(id, [Send(1, Ack([]))])
+        self.run_until(lambda: len(self.received[1]) == 2)
+        self.received[1].clear()
 
     def _state(self, id: int, incarnation: int) -> ProcessState:
         endpoint = self._buses[id].endpoint

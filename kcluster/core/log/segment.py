@@ -58,6 +58,7 @@ class Segment:
         "_checked",
         "_files",
         "_offset_index",
+        "_staged_latest",
         "_time_index",
         "base_offset",
         "bytes_since_entry",
@@ -124,6 +125,9 @@ class Segment:
         """Last offset of the batch that has it."""
         self.first_timestamp = NO_TIMESTAMP
         """Max timestamp of the first batch: what `segment.ms` counts from."""
+        self._staged_latest: list[tuple[int, int]] = []
+        """(last offset, max timestamp) of batches since everything was last written: what cannot
+        be read back yet."""
         self.known.clear()
         self.known[self.base_offset] = 0
 
@@ -142,6 +146,9 @@ class Segment:
             self.max_timestamp_offset = last_offset
         if not position:
             self.first_timestamp = max_timestamp
+        if position == self.written_size:
+            self._staged_latest.clear()
+        self._staged_latest.append((last_offset, max_timestamp))
         self.bytes_since_entry += size
         self.size = position = position + size
         self.end_offset = end_offset = last_offset + 1
@@ -202,9 +209,11 @@ class Segment:
         self.synced_end = min(self.synced_end, end_offset)
         self.unchecked_size = min(self.unchecked_size, size)
         if self.max_timestamp_offset >= end_offset:
-            # Only the entries are left to tell; batches behind the last one may be later. What
-            # is staged cannot be walked: a timestamp too small there is right again at restart.
+            # Only the entries are left to tell; batches behind the last one may be later.
             self._load_tail(from_end=min(size, self.written_size))
+            for last_offset, timestamp in self._staged_latest:
+                if last_offset < end_offset and timestamp > self.max_timestamp:
+                    self.max_timestamp, self.max_timestamp_offset = timestamp, last_offset
 
     # --- indexes --------------------------------------------------------------------------
 
