@@ -287,3 +287,13 @@ def test_a_question_about_time_in_the_turn_of_an_append_is_answered_from_what_is
         assert log.read(offset, 1, 9).first_offset == offset
     assert log.offset_for_timestamp(WALL_MS + 7) == (7, WALL_MS + 7, 0)
     assert log.max_timestamp() == (8, WALL_MS + 8)
+
+
+def test_a_cut_among_staged_batches_keeps_the_times_of_those_before_it() -> None:
+    bench = Bench(LogConfig(index_interval_bytes=150))
+    for n in range(3):
+        bench.produce(batch(timestamp=WALL_MS + n))
+    bench.log.truncate_to(bench.turn, 2)
+    bench.commit()
+    assert bench.log.offset_for_timestamp(WALL_MS + 1) == (1, WALL_MS + 1, 0)
+    assert bench.log.max_timestamp() == (1, WALL_MS + 1)
