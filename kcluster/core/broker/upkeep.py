@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from kcluster.config import LONG_MAX
+from kcluster.core.log.retention import DeletionDue
 from kcluster.core.turn import Timer, Turn
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Upkeep:
             ProbeDue: self._probe,
             LagDue: self._look_for_laggards,
             RetentionDue: self._retain,
+            DeletionDue: lambda event, turn: event.carry_out(turn),
             FlushDue: self._flush,
             MarksDue: self._checkpoint_marks,
             RecoveryPointsDue: self._checkpoint_recovery_points,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kcluster.core.broker.upkeep import RetentionDue
 from kcluster.core.metadata import records as r
 from kcluster.errors import ErrorCode
 from kcluster.wire import bus
@@ -19,9 +20,9 @@ from tests.core.broker.stage import (
 )
 
 
-def single() -> Stage:
+def single(**configs: str) -> Stage:
     stage = Stage(1)
-    stage.create([1])
+    stage.create([1], **configs)
     return stage
 
 
@@ -332,3 +333,15 @@ def test_a_directory_that_metadata_does_not_know_is_set_aside() -> None:
     [name] = [n for n in disk.list("") if "orders" in n]
     assert name.endswith("-stray")
     assert TP not in member.core.replicas
+
+
+def test_what_retention_deletes_leaves_the_disk_after_the_delay() -> None:
+    stage = single(retention_bytes="0", file_delete_delay_ms="1000")
+    member = stage[1]
+    member.asks(produce(b"a", acks=1), 9)
+    member.answer()
+    member.run(RetentionDue())
+    assert member.log.log_start_offset == 1
+    assert any(name.endswith(".log.deleted") for name in member.disk.list("orders-0"))
+    stage.wait(1000)
+    assert not any(name.endswith(".deleted") for name in member.disk.list("orders-0"))
