@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from kcluster.errors import ApiError, ErrorCode
 
@@ -31,8 +32,7 @@ class Kind(enum.Enum):
     LIST = 7
 
 
-@dataclass(frozen=True, slots=True)
-class Knob:
+class Knob(msgspec.Struct, frozen=True):
     name: str
     kind: Kind
     default: str
@@ -301,8 +301,7 @@ class Settings:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class LogConfig:
+class LogConfig(msgspec.Struct, frozen=True):
     """A topic's settings as its logs need them. Sizes in bytes, times in ms, -1 for no limit."""
 
     segment_bytes: int = 1 << 30
@@ -324,8 +323,7 @@ class LogConfig:
     producer_id_expiration_ms: int = 86_400_000
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """Bounds that are ours and not Kafka's knobs. Every queue, buffer and frame has one."""
 
     other_request_bytes: int = 8 << 20

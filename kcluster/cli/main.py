@@ -14,12 +14,12 @@ import importlib
 import importlib.util
 import os
 import sys
-from typing import TYPE_CHECKING, Final
 
+TYPE_CHECKING = False  # as `typing` has it, whose import would keep the supervisor waiting
 if TYPE_CHECKING:
     import typer
 
-MODULES: Final = {
+MODULES = {
     "up": ("up",),
     "clusters": ("down", "purge", "ls", "version"),
     "status": ("status",),

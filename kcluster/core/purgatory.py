@@ -14,8 +14,9 @@ Kafka's purgatory does the same with a hierarchical timing wheel.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+import msgspec
 
 from kcluster.config import LIMITS
 from kcluster.core.turn import Timer, Turn
@@ -25,8 +26,7 @@ _FINEST_SHIFT: Final = 3
 """Buckets are at least 8 ms wide."""
 
 
-@dataclass(slots=True)
-class Expired(Timer):
+class Expired(Timer, msgspec.Struct):
     """The waiters of one bucket have waited long enough."""
 
     due_ms: int

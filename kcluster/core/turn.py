@@ -15,8 +15,9 @@ appends to one file share one `Append`, so that everything of one wake-up is one
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import msgspec
 
 from kcluster.wire.bus import Message
 
@@ -26,8 +27,7 @@ Buffer = bytes | bytearray | memoryview
 # --- events -------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct):
     """One frame of Kafka's protocol, without its length prefix.
 
     `frame` is writable and stays valid until the end of this turn only: what a core keeps
@@ -38,15 +38,13 @@ class Request:
     frame: memoryview
 
 
-@dataclass(slots=True)
-class Disconnected:
+class Disconnected(msgspec.Struct):
     """The connection is gone; replies to it are dropped from now on."""
 
     connection: int
 
 
-@dataclass(slots=True)
-class Received:
+class Received(msgspec.Struct):
     """A bus message. `payload` are the frames behind it, valid as long as they are held."""
 
     source: int
@@ -56,8 +54,7 @@ class Received:
     payload: Sequence[Buffer] = ()
 
 
-@dataclass(slots=True)
-class Synced:
+class Synced(msgspec.Struct):
     """A `Sync` came back: all that was appended to `path` before it is durable, or errno."""
 
     path: str
@@ -65,8 +62,7 @@ class Synced:
     errno: int = 0
 
 
-@dataclass(slots=True)
-class StoodStill:
+class StoodStill(msgspec.Struct):
     """This process did not run for `gap_ms` (monotonic clock), longer than a session timeout.
 
     It comes before the requests that waited for it (invariant 19).
@@ -95,19 +91,17 @@ class Writer(Protocol):
     def write_failed(self, turn: Turn, append: Append, errno: int) -> None: ...
 
 
-@dataclass(slots=True)
-class Append:
+class Append(msgspec.Struct):
     """Buffers to be written to a file from `position` on; the file is created when missing."""
 
     path: str
     position: int
     owner: Writer
-    buffers: list[Buffer] = field(default_factory=list)
+    buffers: list[Buffer] = msgspec.field(default_factory=list)
     size: int = 0
 
 
-@dataclass(slots=True)
-class Replace:
+class Replace(msgspec.Struct):
     """The whole content of a small file, put in place atomically (temporary file, rename).
 
     `durable` also waits for the disk: for what must survive a power cut before going on.
@@ -118,29 +112,25 @@ class Replace:
     durable: bool = False
 
 
-@dataclass(slots=True)
-class Truncate:
+class Truncate(msgspec.Struct):
     path: str
     size: int
 
 
-@dataclass(slots=True)
-class Rename:
+class Rename(msgspec.Struct):
     """Also renames directories."""
 
     source: str
     target: str
 
 
-@dataclass(slots=True)
-class Delete:
+class Delete(msgspec.Struct):
     """A file, or a directory with all that is in it. Missing is fine."""
 
     path: str
 
 
-@dataclass(slots=True)
-class Sync:
+class Sync(msgspec.Struct):
     """Make `path`, its name included, durable; answered by `Synced(path, token)` in a later
     turn. At most one is in flight for each file; a second waits."""
 
@@ -151,8 +141,7 @@ class Sync:
 DiskOperation = Append | Replace | Truncate | Rename | Delete | Sync
 
 
-@dataclass(slots=True)
-class Span:
+class Span(msgspec.Struct):
     """Bytes of a file that go to a socket without passing through this process."""
 
     path: str
@@ -163,8 +152,7 @@ class Span:
 Part = Buffer | Span
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(msgspec.Struct):
     """A whole response frame with its length prefix, in parts, for one connection. Without parts:
     the oldest request in flight is done and has no answer (acks=0)."""
 
@@ -172,8 +160,7 @@ class Reply:
     parts: list[Part]
 
 
-@dataclass(slots=True)
-class Send:
+class Send(msgspec.Struct):
     """A bus message to `target` (broker id, COORDINATOR, SUPERVISOR or a control connection).
 
     At most once: it may be lost, and what is sent to nobody is dropped.

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
+
+import msgspec
 
 from kcluster.wire.bus import ProcessState
 
@@ -27,8 +28,7 @@ EXIT_REFUSED = 78
 again, because that would end the same way."""
 
 
-@dataclass(slots=True)
-class ServerProcess:
+class ServerProcess(msgspec.Struct):
     """One seat: broker or coordinator (id 0), and the incarnation that sits in it."""
 
     id: int

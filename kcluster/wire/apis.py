@@ -7,8 +7,9 @@ Source: Apache Kafka 4.3.1's message definitions; KAFKA-18659 for Produce.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from kcluster.wire.message import Message
 from kcluster.wire.messages.alter_configs import AlterConfigsRequest, AlterConfigsResponse
@@ -72,8 +73,7 @@ DESCRIBE_CLUSTER: Final = 60
 DESCRIBE_TOPIC_PARTITIONS: Final = 75
 
 
-@dataclass(frozen=True, slots=True)
-class Api:
+class Api(msgspec.Struct, frozen=True):
     key: int
     name: str
     request: type[Message]

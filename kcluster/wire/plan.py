@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import types
 import typing
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import msgspec
@@ -40,8 +39,7 @@ class Message(Struct, gc=False):
     """Versions with compact lengths and tagged fields (KIP-482)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(msgspec.Struct, frozen=True):
     name: str
     type: WireType | type[Struct]
     """Of the value, or of the elements when `is_array`."""

@@ -15,8 +15,9 @@ Source: "Kafka protocol guide", Protocol Primitive Types; KIP-482 (compact and t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Final, NamedTuple
+
+import msgspec
 
 from kcluster.model import TopicId
 
@@ -54,8 +55,7 @@ def version_range(text: str) -> VersionRange:
     return VersionRange(int(low), int(high or low))
 
 
-@dataclass(frozen=True, slots=True)
-class FieldVersions:
+class FieldVersions(msgspec.Struct, frozen=True):
     present: VersionRange
     nullable: VersionRange
     tag: int | None
@@ -72,8 +72,7 @@ def versions(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class WireType:
+class WireType(msgspec.Struct, frozen=True):
     name: str
     """As in Kafka's message definitions."""
     code: str = ""

@@ -76,7 +76,10 @@ def _unsigned(value: int) -> bytes:
 
 
 TABLE_SIZE: Final = 4096
-TABLE: Final = tuple(_unsigned(value) for value in range(TABLE_SIZE))
+TABLE: Final = tuple(
+    [bytes((value,)) for value in range(0x80)]
+    + [bytes((value & 0x7F | 0x80, value >> 7)) for value in range(0x80, TABLE_SIZE)]
+)
 """The varints that occur: lengths of names, counts of partitions."""
 
 

@@ -23,7 +23,6 @@ from __future__ import annotations
 import re
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -72,8 +71,7 @@ def peer_identity(id: int, incarnation: int) -> bytes:
     return b"p%d.%d" % (id, incarnation)
 
 
-@dataclass(slots=True)
-class BusCounts:
+class BusCounts(msgspec.Struct):
     """What was dropped, by reason; for status and tests."""
 
     malformed: int = 0
@@ -88,8 +86,7 @@ class BusCounts:
     """To a socket whose queue is full."""
 
 
-@dataclass(slots=True)
-class _Peer:
+class _Peer(msgspec.Struct):
     incarnation: int
     endpoint: str
     dealer: zmq.Socket[bytes] | None

@@ -13,7 +13,6 @@ afterwards (invariant 19): `awaits_word` is then true until an answer to a quest
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -46,13 +45,11 @@ REQUESTS_KEPT: Final = 100
 """AlterPartitions whose answers are still listened to."""
 
 
-@dataclass(slots=True)
-class HeartbeatDue(Timer):
+class HeartbeatDue(Timer, msgspec.Struct):
     pass
 
 
-@dataclass(slots=True)
-class RegisterDue(Timer):
+class RegisterDue(Timer, msgspec.Struct):
     pass
 
 

@@ -7,8 +7,9 @@ positions     --> who may join an ISR;  time --> who has to leave it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from kcluster.core import traces
 from kcluster.core.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE, Changes
@@ -26,8 +27,7 @@ EARLY_OPEN_MS: Final = 2000
 """A follower that heard of its leader before the leader did waits here; it asks again anyway."""
 
 
-@dataclass(frozen=True, slots=True)
-class EarlyOpen:
+class EarlyOpen(msgspec.Struct, frozen=True):
     source: int
     incarnation: int
     entry: bus.OpenEntry

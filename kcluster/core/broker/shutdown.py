@@ -17,8 +17,9 @@ failed: whoever finds it may trust the logs as they are (invariant 18).
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from kcluster.core import traces
 from kcluster.core.broker.checkpoints import CLEAN_SHUTDOWN
@@ -43,8 +44,7 @@ class Stage(enum.IntEnum):
     COMPLETE = 4
 
 
-@dataclass(slots=True)
-class ShutdownOverdue(Timer):
+class ShutdownOverdue(Timer, msgspec.Struct):
     stage: Stage
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from kcluster.config import LONG_MAX
 from kcluster.core.log.retention import DeletionDue
@@ -16,33 +17,27 @@ if TYPE_CHECKING:
 PROBE_INTERVAL_MS: Final = 500
 
 
-@dataclass(slots=True)
-class ProbeDue(Timer):
+class ProbeDue(Timer, msgspec.Struct):
     pass
 
 
-@dataclass(slots=True)
-class LagDue(Timer):
+class LagDue(Timer, msgspec.Struct):
     pass
 
 
-@dataclass(slots=True)
-class RetentionDue(Timer):
+class RetentionDue(Timer, msgspec.Struct):
     pass
 
 
-@dataclass(slots=True)
-class FlushDue(Timer):
+class FlushDue(Timer, msgspec.Struct):
     pass
 
 
-@dataclass(slots=True)
-class MarksDue(Timer):
+class MarksDue(Timer, msgspec.Struct):
     """High watermarks go to their checkpoint."""
 
 
-@dataclass(slots=True)
-class RecoveryPointsDue(Timer):
+class RecoveryPointsDue(Timer, msgspec.Struct):
     pass
 
 

@@ -20,7 +20,8 @@ Sources: KIP-631 (broker lifecycle), KIP-841 (fencing and ISR), KIP-966 (lossy r
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from kcluster.config import Settings
 from kcluster.core.controller.decision import Decision
@@ -34,8 +35,7 @@ LIVING = ("starting", "running", "paused")
 """States of a process that has not ended."""
 
 
-@dataclass(slots=True)
-class Session:
+class Session(msgspec.Struct):
     broker_id: int
     incarnation: int
     broker_epoch: int

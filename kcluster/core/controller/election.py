@@ -26,14 +26,14 @@ Sources: KIP-966; KIP-497 (partition epoch); KIP-841 (fenced replicas).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+
+import msgspec
 
 from kcluster.core.metadata.records import PartitionChanged
 from kcluster.model import NO_LEADER
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(msgspec.Struct, frozen=True):
     """What holds for one partition at one moment."""
 
     min_isr: int
@@ -48,8 +48,7 @@ class Rules:
     """False at start, before the living have registered: a lost leader is not replaced yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     state: PartitionChanged
     elected_from: str
     """isr, elr, unclean, lossy, preferred; none: the leader is lost; empty: it is the same."""

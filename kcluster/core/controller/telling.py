@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from kcluster.config import LIMITS
 from kcluster.core.controller.brokers import Brokers, Session
@@ -38,8 +39,7 @@ class ForwardTimer(Timer):
     """An answer may have waited long enough for brokers."""
 
 
-@dataclass(slots=True)
-class Held:
+class Held(msgspec.Struct):
     """An answer that leaves when the metadata log is committed up to `offset`."""
 
     offset: int
@@ -48,8 +48,7 @@ class Held:
     payload: Sequence[Buffer] = ()
 
 
-@dataclass(slots=True)
-class Spreading:
+class Spreading(msgspec.Struct):
     """A committed answer that waits until brokers have applied what it says."""
 
     held: Held

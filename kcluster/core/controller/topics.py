@@ -7,8 +7,9 @@ no two topics may differ only in that.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from random import Random
+
+import msgspec
 
 from kcluster.config import LIMITS, TOPIC_KNOBS, Settings, check_broker_config, check_topic_config
 from kcluster.core.controller.decision import Decision
@@ -26,8 +27,7 @@ CLUSTER_WIDE_ONLY = ("min.insync.replicas", "unclean.leader.election.enable")
 """The controller elects by these for all brokers: one broker alone must not see them otherwise."""
 
 
-@dataclass(slots=True)
-class Deciding:
+class Deciding(msgspec.Struct):
     """What a handler decides with. Records go into `decision`, which replays them at once."""
 
     decision: Decision

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import errno as errnos
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -64,8 +63,7 @@ class Appended(msgspec.Struct, frozen=True, gc=False):
     """Nothing was appended: these are the offsets of the batch that this is a copy of."""
 
 
-@dataclass(slots=True)
-class Staged:
+class Staged(msgspec.Struct):
     """An append that the turn holds and where the log is when it has been written."""
 
     append: Append

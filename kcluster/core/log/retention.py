@@ -10,8 +10,9 @@ then no reader should have it; recovery deletes what a crash left of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from kcluster.core import traces
 from kcluster.core.log import cutting
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from kcluster.core.log.partition_log import PartitionLog
 
 
-@dataclass(slots=True)
-class DeletionDue(Timer):
+class DeletionDue(Timer, msgspec.Struct):
     """Files that were renamed to `*.deleted` may go. Its receiver calls `carry_out`; files that
     are gone, with their directory or since, do no harm."""
 

@@ -8,14 +8,13 @@ An image only ever changes by `replay`; who needs to know what a batch of record
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from kcluster.core.metadata import records as r
 from kcluster.model import NO_LEADER, TopicPartition
 
 
-@dataclass(slots=True)
-class BrokerImage:
+class BrokerImage(msgspec.Struct):
     id: int
     broker_epoch: int
     incarnation: int
@@ -27,11 +26,10 @@ class BrokerImage:
     is_shutting_down: bool = False
 
 
-@dataclass(slots=True)
-class TopicImage:
+class TopicImage(msgspec.Struct):
     name: str
     id: bytes
-    partitions: dict[int, r.PartitionChanged] = field(default_factory=dict)
+    partitions: dict[int, r.PartitionChanged] = msgspec.field(default_factory=dict)
     """By partition index, 0 up without holes."""
 
 
@@ -153,14 +151,13 @@ class ClusterImage:
         return out
 
 
-@dataclass(slots=True)
-class Changes:
+class Changes(msgspec.Struct):
     """What a batch of records changed in an image: names and ids, not values."""
 
-    brokers: set[int] = field(default_factory=set)
-    partitions: set[tuple[bytes, int]] = field(default_factory=set)
-    topics_deleted: list[tuple[str, bytes]] = field(default_factory=list)
-    configs: set[tuple[int, str]] = field(default_factory=set)
+    brokers: set[int] = msgspec.field(default_factory=set)
+    partitions: set[tuple[bytes, int]] = msgspec.field(default_factory=set)
+    topics_deleted: list[tuple[str, bytes]] = msgspec.field(default_factory=list)
+    configs: set[tuple[int, str]] = msgspec.field(default_factory=set)
 
     def replay(self, image: ClusterImage, records: list[r.Record]) -> None:
         for record in records:

@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from kcluster.core.turn import Buffer, Timer, Turn
 from kcluster.errors import CorruptLogError
@@ -61,8 +62,7 @@ class Phase(enum.Enum):
     STREAMING = "streaming"
 
 
-@dataclass(slots=True)
-class LookAtStreams(Timer):
+class LookAtStreams(Timer, msgspec.Struct):
     """Open what has waited or is unanswered, and break the silence of streams."""
 
 

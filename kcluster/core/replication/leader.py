@@ -25,8 +25,9 @@ Kafka's `Partition` and `PartitionState`; KIP-497, KIP-841, KIP-903, KIP-966.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
 
 from kcluster.core.purgatory import OffsetQueue
 from kcluster.core.replication.progress import NEVER, Progress
@@ -70,8 +71,7 @@ class FetchWaiter(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Proposal:
+class Proposal(msgspec.Struct):
     """An ISR asked for, and not decided."""
 
     isr: tuple[int, ...]

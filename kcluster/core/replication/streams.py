@@ -22,8 +22,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from kcluster.config import LIMITS
 from kcluster.core.replication.leader import JOINED_BYTES, LeaderState
@@ -49,8 +50,7 @@ PROBE_MS: Final = 500
 """A stream whose last push is unacknowledged for so long is asked where it stands."""
 
 
-@dataclass(slots=True)
-class PushMarks(Timer):
+class PushMarks(Timer, msgspec.Struct):
     """Send high watermarks and log starts that no data has taken along."""
 
 
