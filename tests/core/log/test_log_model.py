@@ -266,7 +266,8 @@ class LogMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_on_disk_is_the_list(self) -> None:
-        if self.written != self.entries:
+        if self.written != self.entries or self.bench.log.written_end != self.end:
+            # A batch that is cut off and appended again may be the same, and still be staged.
             return
         content = self.bench.content()
         assert content == b"".join(e.data for e in self.entries if e.end > self.start)
