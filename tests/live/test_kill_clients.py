@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaError, Producer
 
 from tests.live import killing
 from tests.live.conftest import LiveCluster
@@ -68,6 +69,31 @@ def test_a_writer_goes_on_when_two_of_three_brokers_are_killed_at_one_moment(
         brokers.start(victims)
         killing.await_in_sync(cluster.bootstrap, topic, 3)
         writer.await_acknowledgements(100)
+    assert_clean(cluster, writer)
+
+
+def test_with_too_few_in_sync_writes_are_refused_and_reads_go_on(cluster: LiveCluster) -> None:
+    brokers = brokers_of(cluster)
+    name = "too-few-in-sync"
+    killing.create_topic(cluster.bootstrap, name, 1, 3, min_insync_replicas="2")
+    killing.await_in_sync(cluster.bootstrap, name, 3)
+    with Writer(cluster.bootstrap, name) as writer:
+        writer.await_acknowledgements(300)
+    leader = killing.leader_of(cluster.bootstrap, name)
+    victims = [id for id in (1, 2, 3) if id != leader]
+    brokers.kill(victims)
+    try:
+        outcomes: list[KafkaError | None] = []
+        producer = Producer({"bootstrap.servers": cluster.bootstrap, "acks": "all", "retries": 0})
+        producer.produce(name, b"one too many", on_delivery=lambda error, _: outcomes.append(error))
+        producer.flush(30)
+        [refused] = outcomes
+        assert refused is not None
+        assert refused.code() == KafkaError.NOT_ENOUGH_REPLICAS
+        assert_clean(cluster, writer)
+    finally:
+        brokers.start(victims)
+    killing.await_in_sync(cluster.bootstrap, name, 3)
     assert_clean(cluster, writer)
 
 
