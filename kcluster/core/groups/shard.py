@@ -249,7 +249,8 @@ class Shard:
         """Each member gets a whole session from now on."""
         for group in self.groups.values():
             for member in group.members.values():
-                rebalance.beat(self, member, turn)
+                if not member.is_new:
+                    rebalance.beat(self, member, turn)
 
     # --- the log --------------------------------------------------------------------------
 
