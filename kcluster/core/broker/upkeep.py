@@ -53,10 +53,12 @@ class Upkeep:
             FlushDue: self._flush,
             MarksDue: self._checkpoint_marks,
             RecoveryPointsDue: self._checkpoint_recovery_points,
+            **broker.compactions.events,
         }
 
     def begin(self, turn: Turn) -> None:
         settings = self._broker.settings
+        self._broker.compactions.begin(turn)
         turn.after(PROBE_INTERVAL_MS, ProbeDue())
         turn.after(max(self._broker.lag_max_ms // 2, 1), LagDue())
         turn.after(settings.int("log.retention.check.interval.ms"), RetentionDue())
