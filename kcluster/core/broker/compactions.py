@@ -22,7 +22,7 @@ from kcluster.core import traces
 from kcluster.core.log.compaction import job as files
 from kcluster.core.log.compaction import plan
 from kcluster.core.log.compaction.swap import Stage, Swap, delete_cleaned
-from kcluster.core.turn import Received, Replace, Timer, Turn
+from kcluster.core.turn import Delete, Received, Replace, Timer, Turn
 from kcluster.errors import CorruptLogError
 from kcluster.model import SUPERVISOR
 from kcluster.wire import bus
@@ -89,6 +89,8 @@ class Compactions:
         self._number += 1
         self._running = Running(self._number, replica, chosen)
         job = chosen.job(self._number, turn.wall_ms, self._map_bytes)
+        # An outcome is another process's file: what we may still hold open by its name is old.
+        turn.disk.append(Delete(files.OUTCOME_FILE))
         turn.disk.append(Replace(files.JOB_FILE, files.encode(job)))
         self._ask(turn, self._number)
 
