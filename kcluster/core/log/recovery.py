@@ -75,7 +75,8 @@ class Recovery:
         self.epochs = LeaderEpochs()
         self.saved_epochs = b""
         self.swapped: dict[str, str] = {}
-        """Where files lie until the turn has renamed them, by the path that they get."""
+        """Where files lie until the turn has renamed them, by the path that they get; empty for
+        those that it deletes."""
         self.files = Renamed(log.files, self.swapped)
         self.spare_epoch = (-1, -1)
         """Latest entry of the file: kept when it turns out to be one without records."""
@@ -145,6 +146,7 @@ class Recovery:
                 if file_name(base_offset, suffix) in self.names:
                     self._delete(file_name(base_offset, suffix))
                     self.names.discard(file_name(base_offset, suffix))
+                self.swapped[self._path(file_name(base_offset, suffix))] = ""
             self._rename(name + SWAP, name)
             self.swapped[path] = path + SWAP
 
@@ -413,10 +415,12 @@ class Renamed:
         self._moved = moved
 
     def read(self, path: str, position: int, size: int) -> bytes:
-        return self._files.read(self._moved.get(path, path), position, size)
+        path = self._moved.get(path, path)
+        return self._files.read(path, position, size) if path else b""
 
     def size(self, path: str) -> int:
-        return self._files.size(self._moved.get(path, path))
+        path = self._moved.get(path, path)
+        return self._files.size(path) if path else -1
 
     def list(self, directory: str) -> list[str]:
         return self._files.list(directory)
