@@ -65,9 +65,13 @@ class InvalidRecords(ApiError):
     of each."""
 
     def __init__(self, records: list[tuple[int, str]]) -> None:
+        shown = ", ".join(
+            f"RecordError(batchIndex={index}, message='{why}')" for index, why in records[:3]
+        )
         super().__init__(
             ErrorCode.INVALID_RECORD,
-            f"One or more records have been rejected due to {len(records)} record errors in total",
+            f"One or more records have been rejected due to {len(records)} record errors in total,"
+            f" and only showing the first three errors at most: [{shown}]",
         )
         self.records = records
 

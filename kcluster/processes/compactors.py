@@ -21,6 +21,9 @@ from kcluster.processes.server import ServerArguments
 from kcluster.processes.zygote import ENTRIES, Spawner
 from kcluster.world import platform
 
+EXIT_NOT_STARTED = 71
+"""Told of a compactor that could not be forked (EX_OSERR of sysexits.h)."""
+
 
 class Compactor(msgspec.Struct):
     number: int
@@ -64,7 +67,12 @@ class Compactors:
     async def fork(self, id: int, arguments: ServerArguments) -> None:
         """The one that is wanted."""
         compactor = self._running[id]
-        pid = await self._spawner.spawn(ENTRIES["compactor"], arguments)
+        try:
+            pid = await self._spawner.spawn(ENTRIES["compactor"], arguments)
+        except OSError:
+            # The machine has no room for another process: that is no reason to end.
+            self._over(id, compactor, EXIT_NOT_STARTED)
+            return
         compactor.pid = pid
         self._watches[id] = platform.PidWatch(
             self._loop,
@@ -97,9 +105,12 @@ class Compactors:
             await changed
 
     def _died(self, id: int, compactor: Compactor, status: int) -> None:
-        del self._running[id]
         self._watches.pop(id).close()
         code = os.waitstatus_to_exitcode(status) if status >= 0 else -signal.SIGKILL
+        self._over(id, compactor, code)
+
+    def _over(self, id: int, compactor: Compactor, code: int) -> None:
+        del self._running[id]
         self._last[id] = compactor.incarnation, compactor.number, code
         self._ended(id, compactor.incarnation, compactor.number, code)
         waiters, self._waiters = self._waiters, []

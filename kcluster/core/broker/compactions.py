@@ -108,8 +108,10 @@ class Compactions:
             # Its logs are closed; the next start deletes what lies about.
             return
         if broker.replicas.get(replica.tp) is not replica or replica.offline:
-            # Its directory is another one's by now, or nobody's.
+            # Its directory is another one's by now, or nobody's but the compactor's.
             self._tidy(turn, log.directory)
+            if all(name.endswith(files.CLEANED) for name in broker.files.list(log.directory)):
+                turn.disk.append(Delete(log.directory))
             return
         try:
             outcome = self._outcome(message)
