@@ -153,7 +153,13 @@ class Compactions:
         if self._swap is None:
             return
         replica, swap = self._swap
-        if replica.offline or replica.log.failure or swap.stage is Stage.CANCELLED:
+        if (
+            replica.offline
+            or replica.log.failure
+            or swap.stage is Stage.CANCELLED
+            # Deleted in this very turn: its name may be another one's.
+            or self._broker.replicas.get(replica.tp) is not replica
+        ):
             self._swap = None
         elif swap.stage is Stage.FAILED:
             self._swap = None

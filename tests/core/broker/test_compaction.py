@@ -8,9 +8,9 @@ from kcluster.core import traces
 from kcluster.core.log.compaction.cleaning import carry_out
 from kcluster.core.log.compaction.job import JOB_FILE
 from kcluster.core.metadata import records as r
-from kcluster.core.turn import Request, Synced
+from kcluster.core.turn import Received, Request, Synced
 from kcluster.errors import ErrorCode
-from kcluster.model import SUPERVISOR
+from kcluster.model import COORDINATOR, SUPERVISOR
 from kcluster.wire import bus
 from kcluster.wire.frame import request_frame
 from kcluster.wire.records import Record, batches, build_batch
@@ -183,6 +183,33 @@ def test_a_topic_deleted_meanwhile_is_nobodys() -> None:
     assert not made[1].traced(traces.LogCompacted)
     assert made[1].log.log_end_offset == 0
     assert not [name for name in made[1].disk.files if name.endswith((".cleaned", ".swap"))]
+
+
+def test_a_topic_deleted_in_the_turn_of_its_swap_leaves_its_successor_alone() -> None:
+    made = stage()
+    write(made, 20)
+    member = made[1]
+    job = asked(made)
+    work(member)
+    member.holds_syncs = True
+    end(member, job)
+    member.holds_syncs = False
+    syncs, member.syncs = member.syncs, []
+    for sync in syncs:
+        member.disk.perform(sync)
+    records = [r.TopicDeleted(TOPIC_ID)]
+    delta = bus.MetadataDelta(made.offset, made.offset + 1)
+    made.records += records
+    made.offset += 1
+    member.run(
+        *(Synced(sync.path, sync.token) for sync in syncs),
+        Received(COORDINATOR, 1, delta, (r.encode_all(records),)),
+    )
+    assert "errno" not in str(member.traced(traces.Warned))
+    made.create([1], cleanup_policy="compact")
+    assert not member.replica.offline
+    write(made, 20)
+    assert compact(made).records_after == 2
 
 
 def test_a_fetch_and_a_swap_in_one_turn_do_not_mix() -> None:
