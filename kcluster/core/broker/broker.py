@@ -21,7 +21,6 @@ from typing import Any, Final, Protocol
 from kcluster.config import LogConfig, Settings
 from kcluster.core import traces
 from kcluster.core.broker.checkpoints import CLEAN_SHUTDOWN, Checkpoints
-from kcluster.core.broker.compactions import Compactions
 from kcluster.core.broker.connections import Connections
 from kcluster.core.broker.controller_channel import ControllerChannel, HeartbeatDue, RegisterDue
 from kcluster.core.broker.forwards import Done, Forwards
@@ -126,7 +125,6 @@ class BrokerCore:
         self.shutdown = Shutdown(self)
         self.members = Members(self)
         self.roles = Roles(self)
-        self.compactions = Compactions(self)
         self.upkeep = Upkeep(self)
         self.lag_max_ms = settings.int("replica.lag.time.max.ms")
 
@@ -168,7 +166,7 @@ class BrokerCore:
             bus.KafkaRequest: self._kafka_request,
             bus.DescribeReplicas: self._describe_replicas,
             bus.DescribeImage: self._describe_image,
-            bus.CompactionEnded: self.compactions.ended,
+            bus.CompactionEnded: self.upkeep.compactions.ended,
             bus.Announce: self.members.announced,
             bus.Died: self.members.died,
             bus.Freeze: self._freeze,
@@ -278,7 +276,7 @@ class BrokerCore:
         if not self.has_started:
             self.start(turn)
             return
-        self.compactions.disk_is_done(turn)
+        self.upkeep.compactions.disk_is_done(turn)
         self.replica_set.settled()
         self.roles.create_deferred(turn)
         while self._dirty:
@@ -299,7 +297,7 @@ class BrokerCore:
             for waiter in woken:
                 waiter.retry(turn)
         self.shutdown.settle(turn)
-        self.compactions.settle(turn)
+        self.upkeep.compactions.settle(turn)
 
     def _settle(self, replica: Replica, turn: Turn) -> None:
         """Count what this turn has written, and tell who waits for it."""

@@ -119,11 +119,10 @@ class PartitionLog:
         self.snapshots: list[int] = []
         """Offsets of the producer snapshots on disk, in order."""
         self.first_dirty_offset = 0
-        """Below it compaction has been: no key stands twice."""
+        """Below it no key stands twice."""
         self.swap: Swap | None = None
         """What compaction made, on its way into the chain."""
         self.compactions = 0
-        """How often this incarnation changed segments for compacted ones."""
         self._staged: list[Staged] = []
         """Appends of this turn that have not ended, in their order."""
         self._syncs: dict[int, SyncTarget] = {}
@@ -434,17 +433,12 @@ class PartitionLog:
     # --- reading --------------------------------------------------------------------------
 
     def read(
-        self,
-        offset: int,
-        max_bytes: int,
-        upto: int,
-        at_least_one: bool = True,
+        self, offset: int, max_bytes: int, upto: int, at_least_one: bool = True,
         skips_empty: bool = False,
-    ) -> ReadResult:
+    ) -> ReadResult:  # fmt: skip
         """Whole written batches from the one that holds `offset`, ending at or before `upto`
-        (exclusive), of `max_bytes` at most, or one batch. `skips_empty` begins with records, when
-        there are any. Raises ApiError OFFSET_OUT_OF_RANGE; CorruptLogError when the file is
-        damaged: then the replica goes offline."""
+        (exclusive), of `max_bytes` at most, or one. `skips_empty` begins with records, if any are
+        there. Raises ApiError OFFSET_OUT_OF_RANGE; CorruptLogError: the replica goes offline."""
         return reading.read(self, offset, max_bytes, upto, at_least_one, skips_empty)
 
     def read_bytes(self, offset: int, max_bytes: int, upto: int) -> tuple[bytes, int]:

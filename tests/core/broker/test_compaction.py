@@ -154,7 +154,7 @@ def test_a_compactor_that_fails_leaves_the_log_as_it_was_and_is_tried_again_late
     assert "was not compacted" in made[1].traced(traces.Warned)[-1].text
     assert not [name for name in made[1].disk.files if name.endswith(".cleaned")]
     assert made[1].records() == before
-    assert made[1].core.compactions.failures == 1
+    assert made[1].core.upkeep.compactions.failures == 1
     made.wait(2 * BACKOFF_MS)
     assert not made[1].heard(bus.StartCompaction)
     made.wait(3 * BACKOFF_MS)
