@@ -289,6 +289,7 @@ class BrokerCore:
                     replica.leader.forget_tail()
             self._with_tail.clear()
         self.incoming.send(turn)
+        self.checkpoints.write_moved_starts(turn)
         self.roles.propose(turn)
         while self._woken:
             woken, self._woken = self._woken, {}
@@ -326,6 +327,9 @@ class BrokerCore:
             if leader.fetches:
                 for waiter in leader.fetches:
                     waiter.wake()
+        if leader.deletions:
+            low_watermark = leader.low_watermark(log.log_start_offset, self.image.is_alive)
+            leader.deletions.reach(turn, low_watermark)
         self.outgoing.offer(leader, turn)
         if len(leader.maximal_isr) < len(leader.replicas):
             self.roles.look_for_joiners(replica, turn)

@@ -78,6 +78,7 @@ class SyncTarget(NamedTuple):
 
 
 LowerRecoveryPoint = Callable[[Turn, "PartitionLog", int], None]
+LogStartMoved = Callable[["PartitionLog"], None]
 
 
 class PartitionLog:
@@ -91,16 +92,19 @@ class PartitionLog:
         config: LogConfig,
         *,
         lower_recovery_point: LowerRecoveryPoint | None = None,
+        log_start_moved: LogStartMoved | None = None,
     ) -> None:
         """`lower_recovery_point(turn, log, offset)` is called before a truncation below the
-        recovery point is put into the turn: it writes the checkpoint file with `offset` for this
-        partition first. Otherwise a crash between the two would look as if durable records had
-        been lost."""
+        recovery point or the log start is put into the turn: it writes the checkpoint files with
+        `offset` for this partition first. Otherwise a crash between the two would look as if
+        durable records had been lost. `log_start_moved(log)` is called when the log start has
+        moved into a segment, where no file's name tells it to the next start."""
         self.tp = tp
         self.directory = directory
         self.files = files
         self.config = config
         self.lower_recovery_point = lower_recovery_point
+        self.log_start_moved = log_start_moved
         self.log_start_offset = 0
         self.log_end_offset = 0
         """Exclusive end of what is staged: the offset of the next record."""

@@ -48,6 +48,8 @@ def advance_log_start(log: PartitionLog, turn: Turn, offset: int) -> None:
         _delete_first(log, turn, "log start")
     if log.epochs.truncate_from_start(offset):
         log.save_epochs(turn)
+    if offset > chain.bases[0] and log.log_start_moved is not None:
+        log.log_start_moved(log)
 
 
 def apply_retention(log: PartitionLog, turn: Turn) -> list[int]:

@@ -156,3 +156,12 @@ def test_resource_named_twice_is_refused(p: Playbook) -> None:
     entry = ac.AlterConfigsResource(resource_type=2, resource_name="t", configs=configs)
     response = forward(p, ac.AlterConfigsRequest(resources=[entry, entry]), 2)
     assert {r.error_code for r in response.responses} == {ErrorCode.INVALID_REQUEST}
+
+
+@pytest.mark.parametrize(("resource", "name"), [(32, "a-group"), (16, "metrics"), (8, "1")])
+def test_what_has_no_configs_cannot_be_configured_and_is_told_so_by_name(
+    p: Playbook, resource: int, name: str
+) -> None:
+    response = change(p, ("consumer.session.timeout.ms", SET, "1"), resource=resource, name=name)
+    assert response.error_code == ErrorCode.INVALID_REQUEST
+    assert "cannot be configured" in response.error_message
