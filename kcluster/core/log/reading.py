@@ -150,8 +150,8 @@ def offset_for_timestamp(log: PartitionLog, timestamp: int) -> tuple[int, int, i
 def max_timestamp(log: PartitionLog) -> tuple[int, int]:
     best, where = -1, None
     for segment in log.chain:
-        if segment.written_size:
-            timestamp, offset = segment.largest_timestamp()
+        if segment.written_size and segment.end_offset > log.log_start_offset:
+            timestamp, offset = _largest_timestamp(log, segment)
             if timestamp > best:
                 best, where = timestamp, (segment, offset)
     if where is None:
@@ -160,11 +160,30 @@ def max_timestamp(log: PartitionLog) -> tuple[int, int]:
     position, _ = segment.find(offset)
     for at, header in segment.headers(position, segment.written_size):
         for record in _records(log, segment, at, header):
-            if record.timestamp == best:
+            if record.timestamp == best and record.offset >= log.log_start_offset:
                 return record.offset, best
         # A header that lies about its records: the end of the batch stands for them.
         return offset, best
     return -1, -1
+
+
+def _largest_timestamp(log: PartitionLog, segment: Segment) -> tuple[int, int]:
+    """(timestamp, last offset of its batch) of the records that are not below the log start."""
+    log_start_offset = log.log_start_offset
+    if segment.base_offset >= log_start_offset:
+        return segment.largest_timestamp()
+    best, where = -1, -1
+    start, _ = segment.find(log_start_offset)
+    for position, header in segment.headers(start, segment.written_size):
+        timestamp = header[8]
+        if header[0] < log_start_offset:
+            # Its youngest may be among those that are gone.
+            records = _records(log, segment, position, header)
+            kept = [record.timestamp for record in records if record.offset >= log_start_offset]
+            timestamp = max(kept, default=-1)
+        if timestamp > best:
+            best, where = timestamp, header[0] + header[6]
+    return best, where
 
 
 def _records(log: PartitionLog, segment: Segment, position: int, header: Header) -> list[Record]:
