@@ -123,7 +123,10 @@ class RealDisk:
             raise DiskError(error.errno or errnos.EIO, directory, "list") from error
 
     def volume(self) -> Volume:
-        status = os.statvfs(self.root)
+        try:
+            status = os.statvfs(self.root)
+        except OSError:
+            return Volume(os.path.abspath(self.root), -1, -1)
         block = status.f_frsize
         return Volume(os.path.abspath(self.root), status.f_blocks * block, status.f_bavail * block)
 

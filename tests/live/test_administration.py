@@ -31,7 +31,8 @@ from confluent_kafka.admin import (
 )
 from kafka import TopicPartition as PythonPartition
 from kafka.admin import ConfigResource as PythonResource
-from kafka.admin import ConfigResourceType, KafkaAdminClient
+from kafka.admin import ConfigResourceType, KafkaAdminClient, UpdateFeatureType
+from kafka.errors import InvalidUpdateVersionError
 
 from tests.live import killing
 from tests.live.conftest import LiveCluster
@@ -284,6 +285,8 @@ def test_acls_are_refused_because_there_is_no_authorizer(admin: AdminClient, top
 
 def test_features_are_none_and_cannot_be_raised(python_admin: Any) -> None:
     assert python_admin.describe_features() == {}
+    with pytest.raises(InvalidUpdateVersionError, match="does not have the feature"):
+        python_admin.update_features({"group.version": (UpdateFeatureType.UPGRADE, 1)})
 
 
 def test_internal_topics_are_not_made_by_asking_and_not_written_by_clients(
