@@ -78,7 +78,6 @@ class SyncTarget(NamedTuple):
 
 
 LowerRecoveryPoint = Callable[[Turn, "PartitionLog", int], None]
-LogStartMoved = Callable[["PartitionLog"], None]
 
 
 class PartitionLog:
@@ -92,13 +91,11 @@ class PartitionLog:
         config: LogConfig,
         *,
         lower_recovery_point: LowerRecoveryPoint | None = None,
-        log_start_moved: LogStartMoved | None = None,
+        log_start_moved: Callable[[PartitionLog], None] | None = None,
     ) -> None:
-        """`lower_recovery_point(turn, log, offset)` is called before a truncation below the
-        recovery point or the log start is put into the turn: it writes the checkpoint files with
-        `offset` for this partition first. Otherwise a crash between the two would look as if
-        durable records had been lost. `log_start_moved(log)` is called when the log start has
-        moved into a segment, where no file's name tells it to the next start."""
+        """`lower_recovery_point(turn, log, offset)` comes before a truncation below the recovery
+        point or the log start: the checkpoints say `offset` first, or a crash between the two
+        would look like a loss. `log_start_moved(log)`: into a segment, where no name tells."""
         self.tp = tp
         self.directory = directory
         self.files = files
