@@ -421,11 +421,7 @@ class PartitionLog:
         segment = target.segment
         segment.synced_end = max(segment.synced_end, target.end_offset)
         before = self.flushed_end
-        chain = self.chain
-        for following in chain.items[chain.locate(before) :]:
-            self.flushed_end = max(self.flushed_end, following.synced_end)
-            if following.synced_end < following.end_offset:
-                break
+        self.flushed_end = self.chain.synced_from(before)
         return self.flushed_end > before
 
     # --- producers ------------------------------------------------------------------------

@@ -101,7 +101,8 @@ def _delete_first(log: PartitionLog, turn: Turn, cause: str) -> None:
     if log.snapshots and log.snapshots[0] <= segment.base_offset:
         name = file_name(log.snapshots.pop(0), SNAPSHOT)
         turn.disk.append(Delete(f"{log.directory}/{name}"))
-    log.flushed_end = max(log.flushed_end, segment.end_offset)
+    # What lies behind may have been synced before: no sync will come that tells of it.
+    log.flushed_end = log.chain.synced_from(max(log.flushed_end, segment.end_offset))
     turn.trace(
         traces.SegmentDeleted(
             log.tp.topic, log.tp.partition, segment.base_offset, segment.size, cause
