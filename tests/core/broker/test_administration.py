@@ -10,6 +10,8 @@ from kcluster.wire.messages import create_acls, delete_acls, describe_acls
 from kcluster.wire.messages import describe_log_dirs as dirs
 from kcluster.wire.messages import describe_producers as producers
 from kcluster.wire.messages import list_config_resources as resources
+from kcluster.wire.messages.describe_topic_partitions import DescribeTopicPartitionsRequest
+from kcluster.wire.messages.metadata import MetadataRequest
 
 from .stage import Stage, batch, produce, produced
 
@@ -145,6 +147,24 @@ def test_acls_are_refused_as_by_a_kafka_without_an_authorizer(stage: Stage, vers
 # --- internal topics --------------------------------------------------------------------------
 
 OFFSETS_ID = b"offsets-topic-id"
+
+
+def test_internal_topics_are_called_internal(stage: Stage) -> None:
+    stage.dictate(
+        r.TopicCreated("__consumer_offsets", OFFSETS_ID),
+        r.PartitionChanged(OFFSETS_ID, 0, [1], [1], 1, 0, 0),
+    )
+    for request, version in (
+        (MetadataRequest(topics=None), 12),
+        (DescribeTopicPartitionsRequest(topics=[]), 0),
+    ):
+        stage[1].asks(request, version)
+        stage.wait(60)
+        topics = stage[1].answer().topics
+        assert {topic.name: topic.is_internal for topic in topics} == {
+            "__consumer_offsets": True,
+            "orders": False,
+        }
 
 
 def test_clients_do_not_write_to_internal_topics(stage: Stage) -> None:
