@@ -8,18 +8,30 @@ import subprocess
 import sys
 from pathlib import Path
 
+from kcluster.wire.api_gaps import GAPS, PARTLY
 from kcluster.wire.apis import APIS
+from kcluster.wire.types import VersionRange
 
 README = Path(__file__).parent.parent / "README.md"
 
 
+def _row(key: int) -> str:
+    if key in APIS:
+        api = APIS[key]
+        return f"| {key} | {api.name} | {_range(api.versions)} | {PARTLY.get(key, '')} |\n"
+    gap = GAPS[key]
+    return f"| {key} | {gap.name} | - | {gap.reason} |\n"
+
+
+def _range(versions: VersionRange) -> str:
+    low, high = versions
+    return str(low) if low == high else f"{low}-{high}"
+
+
 def rewritten(text: str) -> str:
     """The README with its generated parts made anew."""
-    table = "".join(
-        f"| {key} | {api.name} | {api.versions.low}-{api.versions.high} |\n"
-        for key, api in sorted(APIS.items())
-    )
-    head = "| key | API | versions |\n|---|---|---|\n"
+    table = "".join(_row(key) for key in sorted({*APIS, *GAPS}))
+    head = "| key | API | versions | |\n|---|---|---|---|\n"
     text = re.sub(re.escape(head) + r"(\|.*\n)*", lambda _: head + table, text)
     help_text = subprocess.run(
         [sys.executable, "-m", "kcluster.cli.main", "--help"],

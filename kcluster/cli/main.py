@@ -28,6 +28,8 @@ MODULES = {
         "kill-broker", "start-broker", "stop-broker", "restart-broker", "pause-broker",
         "resume-broker", "add-broker",
     ),
+    "restart": ("restart",),
+    "elect": ("elect-leaders",),
     "topic": ("topic",),
     "produce": ("produce",),
     "consume": ("consume",),

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
-from kcluster.cli import output
+from kcluster.cli import offsets, output
+from kcluster.cli.kafka import any_of, metadata, refuse
 from kcluster.cli.options import DEFAULT_CLUSTER, ClusterName, Format, OutputFormat, settings
-from kcluster.client.control import BusClient, ControlClient
-from kcluster.client.requests import KafkaConnection, any_broker
+from kcluster.client.requests import KafkaConnection
 from kcluster.errors import ErrorCode, UsageError
-from kcluster.processes.find import connect
 
-app = typer.Typer(name="topic", help="Create, list, describe, alter and delete topics.",
+app = typer.Typer(name="topic", help="Create, list, describe, alter, trim and delete topics.",
                   no_args_is_help=True)  # fmt: skip
+app.add_typer(offsets.app)
 
 TOPIC_RESOURCE = 2
 SET, DELETE = 0, 1
@@ -25,32 +23,11 @@ SET, DELETE = 0, 1
 TOPIC_CONFIG_SOURCE = 1
 """DescribeConfigs: set on the topic itself."""
 
-EXIT_NO_SUCH_TOPIC = 4
+SOURCES = {1: "topic", 2: "broker", 3: "brokers", 4: "start (-X)", 5: "default"}
+"""Of a config's value, as DescribeConfigs numbers them."""
 
 Name = Annotated[str, typer.Argument(metavar="NAME")]
 Configs = Annotated[list[str] | None, typer.Option("-X", metavar="KEY=VALUE", help="A config.")]
-
-
-@contextmanager
-def _broker(cluster: str) -> Iterator[tuple[KafkaConnection, ControlClient, BusClient]]:
-    with connect(cluster) as control, BusClient() as servers:
-        states = [info.state for info in control.describe().processes]
-        yield any_broker(states, servers, cluster), control, servers
-
-
-def refuse(what: str, code: int, message: str | None, hint: str = "kcluster topic ls") -> None:
-    """UsageError for an error code other than NONE."""
-    if code == ErrorCode.NONE:
-        return
-    error = ErrorCode(code)
-    is_unknown = error is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-    why = message if message and message != error.name else ""
-    raise UsageError(
-        what,
-        f"{error.name}: {why}" if why else error.name,
-        hint,
-        EXIT_NO_SUCH_TOPIC if is_unknown else 1,
-    )
 
 
 @app.command()
@@ -66,7 +43,7 @@ def create(
     config: Configs = None,
 ) -> None:
     """Create a topic; returns when every broker knows it."""
-    with _broker(cluster) as (broker, _, _):
+    with any_of(cluster) as (broker, _, _):
         result = _create(broker, name, partitions, replicas, settings(config))
     output.tick(
         f"topic {name}: {result.num_partitions} partitions,"
@@ -76,8 +53,8 @@ def create(
 
 def create_topics(cluster: str, topics: list[tuple[str, int, int]]) -> None:
     """Of `up --topic`: those that are there already are left as they are."""
-    with _broker(cluster) as (broker, _, _):
-        there = {topic.name for topic in _metadata(broker, None).topics}
+    with any_of(cluster) as (broker, _, _):
+        there = {topic.name for topic in metadata(broker, None).topics}
         for name, partitions, replicas in topics:
             if name in there:
                 output.tick(f"topic {name} is there already")
@@ -118,8 +95,8 @@ def ls(
     internal: Annotated[bool, typer.Option("--internal", help="Kafka's own as well.")] = False,
 ) -> None:
     """List topics."""
-    with _broker(cluster) as (broker, _, _):
-        topics = _metadata(broker, None).topics
+    with any_of(cluster) as (broker, _, _):
+        topics = metadata(broker, None).topics
     rows = [
         {
             "topic": topic.name,
@@ -143,13 +120,6 @@ def ls(
     output.table(columns, [list(row.values()) for row in rows], numbers=columns[1:])
 
 
-def _metadata(broker: KafkaConnection, names: list[str] | None) -> Any:
-    from kcluster.wire.messages import metadata as m
-
-    topics = None if names is None else [m.MetadataRequestTopic(name=name) for name in names]
-    return broker.request(m.MetadataRequest(topics=topics, allow_auto_topic_creation=False))
-
-
 @app.command()
 def describe(
     name: Name, cluster: ClusterName = DEFAULT_CLUSTER, output_format: OutputFormat = Format.TABLE
@@ -158,7 +128,7 @@ def describe(
     from kcluster.cli.status import partition_rows
     from kcluster.client.status import cluster_status
 
-    with _broker(cluster) as (broker, control, servers):
+    with any_of(cluster) as (broker, control, servers):
         found = [p for p in cluster_status(control, servers).partitions if p.topic == name]
         if not found:
             refuse(f"there is no topic {name}", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, None)
@@ -179,24 +149,64 @@ def describe(
 
 
 def _overrides(broker: KafkaConnection, name: str) -> dict[str, str]:
+    return {
+        config.name: config.value or ""
+        for config in _configs(broker, name)
+        if config.config_source == TOPIC_CONFIG_SOURCE
+    }
+
+
+def _configs(broker: KafkaConnection, name: str) -> list[Any]:
     from kcluster.wire.messages import describe_configs as m
 
+    resource = m.DescribeConfigsResource(
+        resource_type=TOPIC_RESOURCE, resource_name=name, configuration_keys=None
+    )
     response = broker.request(
-        m.DescribeConfigsRequest(
-            resources=[
-                m.DescribeConfigsResource(
-                    resource_type=TOPIC_RESOURCE, resource_name=name, configuration_keys=None
-                )
-            ]
-        )
+        m.DescribeConfigsRequest(resources=[resource], include_documentation=True)
     )
     result = response.results[0]
     refuse(f"cannot describe topic {name}", result.error_code, result.error_message)
-    return {
-        config.name: config.value or ""
-        for config in result.configs
-        if config.config_source == TOPIC_CONFIG_SOURCE
-    }
+    return list(result.configs)
+
+
+@app.command()
+def config(
+    name: Name,
+    cluster: ClusterName = DEFAULT_CLUSTER,
+    pairs: Configs = None,
+    removed: Annotated[
+        list[str] | None, typer.Option("-d", "--delete", metavar="KEY", help="Back to default.")
+    ] = None,
+    output_format: OutputFormat = Format.TABLE,
+) -> None:
+    """Show a topic's configs and where each value is from; set or remove some first."""
+    changes = settings(pairs)
+    with any_of(cluster) as (broker, _, _):
+        if changes or removed:
+            _alter_configs(broker, name, changes, removed or [])
+            output.tick(f"topic {name} is altered")
+        configs = _configs(broker, name)
+    rows = [
+        {
+            "name": each.name,
+            "value": each.value,
+            "source": SOURCES.get(each.config_source, str(each.config_source)),
+            "documentation": each.documentation,
+        }
+        for each in configs
+    ]
+    if output_format is Format.JSON:
+        output.json({"schema": 1, "topic": name, "configs": rows})
+        return
+    # Those of the topic first: they are what was looked for.
+    rows.sort(key=lambda row: row["source"] != "topic")
+    shown = ["name", "value", "source"]
+    columns = ["CONFIG", "VALUE", "FROM"]
+    if output_format is Format.WIDE:
+        shown.append("documentation")
+        columns.append("WHAT IT IS")
+    output.table(columns, [[row[key] for key in shown] for row in rows])
 
 
 @app.command()
@@ -217,7 +227,7 @@ def alter(
         raise UsageError(
             f"topic alter {name}: nothing to alter", "", f"kcluster topic alter {name} -p 12", 2
         )
-    with _broker(cluster) as (broker, _, _):
+    with any_of(cluster) as (broker, _, _):
         if partitions is not None:
             _add_partitions(broker, name, partitions)
         if pairs or delete_config:
@@ -272,7 +282,7 @@ def delete(
     """Delete topics with their records."""
     from kcluster.wire.messages import delete_topics as m
 
-    with _broker(cluster) as (broker, _, _):
+    with any_of(cluster) as (broker, _, _):
         response = broker.request(
             m.DeleteTopicsRequest(
                 topics=[m.DeleteTopicState(name=name) for name in names], timeout_ms=30_000

@@ -245,6 +245,16 @@ class Turn:
 # --- who carries it out -------------------------------------------------------------------
 
 
+class Volume(msgspec.Struct, frozen=True):
+    """Where a process keeps its files."""
+
+    path: str
+    """Absolute, of the root of `Files`."""
+    total_bytes: int
+    """Of the file system that it is on; -1 when that is not known."""
+    usable_bytes: int
+
+
 class Files(Protocol):
     """The only thing a core may do while it handles: read. Paths are relative to its root."""
 
@@ -259,6 +269,8 @@ class Files(Protocol):
     def list(self, directory: str) -> list[str]:
         """Names in it, sorted; empty when there is no such directory."""
         ...
+
+    def volume(self) -> Volume: ...
 
 
 class World(Files, Protocol):

@@ -27,6 +27,7 @@ from kcluster.core.turn import (
     Replace,
     Sync,
     Truncate,
+    Volume,
 )
 
 PAGE_BYTES = 4096
@@ -94,6 +95,10 @@ class SimDisk:
         return sorted(
             {path[len(prefix) :].split("/", 1)[0] for path in self.files if path.startswith(prefix)}
         )
+
+    def volume(self) -> Volume:
+        total = self.capacity_bytes
+        return Volume("/sim", total, total - self.used_bytes() if total >= 0 else -1)
 
     def used_bytes(self) -> int:
         return sum(len(file.data) for file in self.files.values())

@@ -26,6 +26,7 @@ from kcluster.core.turn import (
     Sync,
     Synced,
     Timer,
+    Volume,
 )
 from kcluster.model import SUPERVISOR
 from kcluster.sim.disk import SimDisk, Syncing
@@ -100,6 +101,9 @@ class SimWorld:
 
     def list(self, directory: str) -> Names:
         return self.disk.list(directory)
+
+    def volume(self) -> Volume:
+        return self.disk.volume()
 
     # --- World ----------------------------------------------------------------------------
 

@@ -34,13 +34,18 @@ SYNC_GROUP: Final = 14
 API_VERSIONS: Final = 18
 CREATE_TOPICS: Final = 19
 DELETE_TOPICS: Final = 20
+DELETE_RECORDS: Final = 21
 INIT_PRODUCER_ID: Final = 22
 OFFSET_FOR_LEADER_EPOCH: Final = 23
 DESCRIBE_CONFIGS: Final = 32
 ALTER_CONFIGS: Final = 33
 CREATE_PARTITIONS: Final = 37
+ELECT_LEADERS: Final = 43
 INCREMENTAL_ALTER_CONFIGS: Final = 44
+DESCRIBE_QUORUM: Final = 55
+UPDATE_FEATURES: Final = 57
 DESCRIBE_CLUSTER: Final = 60
+UNREGISTER_BROKER: Final = 64
 DESCRIBE_TOPIC_PARTITIONS: Final = 75
 
 
@@ -112,15 +117,26 @@ APIS: Final[dict[int, Api]] = {
         _api(18, "ApiVersions", "0-4", 3),
         _api(19, "CreateTopics", "2-7", 5),
         _api(20, "DeleteTopics", "1-6", 4),
+        _api(21, "DeleteRecords", "0-2", 2),
         _api(22, "InitProducerId", "0-5", 2),
         _api(23, "OffsetForLeaderEpoch", "2-4", 4),
+        _api(29, "DescribeAcls", "1-3", 2),
+        _api(30, "CreateAcls", "1-3", 2),
+        _api(31, "DeleteAcls", "1-3", 2),
         _api(32, "DescribeConfigs", "1-4", 4),
         _api(33, "AlterConfigs", "0-2", 2),
+        _api(35, "DescribeLogDirs", "1-5", 2),
         _api(37, "CreatePartitions", "0-3", 2),
         _api(42, "DeleteGroups", "0-2", 2),
+        _api(43, "ElectLeaders", "0-2", 2),
         _api(44, "IncrementalAlterConfigs", "0-1", 1),
         _api(47, "OffsetDelete", "0", None),
+        _api(55, "DescribeQuorum", "0-2", 0),
+        _api(57, "UpdateFeatures", "0-2", 0),
         _api(60, "DescribeCluster", "0-2", 0),
+        _api(61, "DescribeProducers", "0", 0),
+        _api(64, "UnregisterBroker", "0", 0),
+        _api(74, "ListConfigResources", "0-1", 0),
         _api(75, "DescribeTopicPartitions", "0", 0),
     )
 }

@@ -32,6 +32,7 @@ from kcluster.core.turn import (
     Sync,
     Synced,
     Truncate,
+    Volume,
 )
 from kcluster.errors import DiskError
 from kcluster.world import platform
@@ -120,6 +121,14 @@ class RealDisk:
             return []
         except OSError as error:
             raise DiskError(error.errno or errnos.EIO, directory, "list") from error
+
+    def volume(self) -> Volume:
+        try:
+            status = os.statvfs(self.root)
+        except OSError:
+            return Volume(os.path.abspath(self.root), -1, -1)
+        block = status.f_frsize
+        return Volume(os.path.abspath(self.root), status.f_blocks * block, status.f_bavail * block)
 
     def open(self, path: str) -> OpenFile:
         """The file, for reading and writing. Raises FileNotFoundError and other OSErrors."""

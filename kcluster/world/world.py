@@ -7,7 +7,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kcluster.core.turn import DiskOperation, Event, Reply, Send, Timer
+from kcluster.core.turn import DiskOperation, Event, Reply, Send, Timer, Volume
 from kcluster.world.bus import Bus
 from kcluster.world.disk import RealDisk
 from kcluster.world.events import TraceLog
@@ -61,6 +61,9 @@ class RealWorld:
 
     def list(self, directory: str) -> list[str]:
         return self.disk.list(directory)
+
+    def volume(self) -> Volume:
+        return self.disk.volume()
 
     def perform(self, operation: DiskOperation) -> int:
         return self.disk.perform(operation)

@@ -17,6 +17,12 @@ def test_a_missing_file_reads_empty_and_has_no_size(disk: Any) -> None:
     assert disk.list("t-0") == []
 
 
+def test_the_volume_has_an_absolute_path_and_sizes_that_fit_each_other(disk: Any) -> None:
+    volume = disk.volume()
+    assert volume.path.startswith("/")
+    assert -1 <= volume.usable_bytes <= volume.total_bytes
+
+
 def test_an_append_creates_the_file_and_its_directory(disk: Any, append: Append) -> None:
     assert append("t-0/0.log", 0, b"abc") == 0
     assert disk.read("t-0/0.log", 0, 10) == b"abc"

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from kcluster.wire import group_records
+from kcluster.wire.api_gaps import GAPS, PARTLY
 from kcluster.wire.apis import APIS
 from kcluster.wire.plan import Message, Struct, fields_of, flexible_versions, valid_versions
 from kcluster.wire.types import NO_VERSIONS, ZERO_UUID, WireType, version_range
@@ -134,6 +135,28 @@ def test_versions_that_kafka_calls_unstable_are_not_served() -> None:
             stable -= 1
         assert api.versions == (version_range(facts["validVersions"]).low, stable), api.name
         assert api.name == facts["name"].removesuffix("Request")
+
+
+@needs_jar
+def test_every_api_of_kafka_is_served_or_named_as_a_gap_with_its_reason() -> None:
+    with zipfile.ZipFile(JAR) as jar:
+        names = [
+            Path(name).stem
+            for name in jar.namelist()
+            if name.startswith("common/message/") and name.endswith("Request.json")
+        ]
+    defined = {facts["apiKey"]: facts for facts in map(definition, names)}
+    assert {*APIS, *GAPS} == set(defined)
+    assert not set(APIS) & set(GAPS)
+    for key, gap in GAPS.items():
+        facts = defined[key]
+        assert gap.name == facts["name"].removesuffix("Request")
+        assert gap.versions == version_range(facts["validVersions"]), gap.name
+        assert gap.reason
+
+
+def test_what_is_served_with_a_reservation_is_served() -> None:
+    assert set(PARTLY) <= set(APIS)
 
 
 def test_the_table_says_what_the_classes_say() -> None:

@@ -15,11 +15,13 @@ leaves before it did.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from random import Random
 from typing import Any, Final, Protocol
 
 from kcluster.config import LogConfig, Settings
 from kcluster.core import traces
+from kcluster.core.broker import status
 from kcluster.core.broker.checkpoints import CLEAN_SHUTDOWN, Checkpoints
 from kcluster.core.broker.connections import Connections
 from kcluster.core.broker.controller_channel import ControllerChannel, HeartbeatDue, RegisterDue
@@ -170,8 +172,8 @@ class BrokerCore:
             bus.AreYouThere: lambda m, r, turn: turn.send(r.source, bus.HereIAm(m.number)),
             bus.HereIAm: self._is_here,
             bus.KafkaRequest: self._kafka_request,
-            bus.DescribeReplicas: self._describe_replicas,
-            bus.DescribeImage: self._describe_image,
+            bus.DescribeReplicas: partial(status.describe_replicas, self),
+            bus.DescribeImage: partial(status.describe_image, self),
             bus.CompactionEnded: self.upkeep.compactions.ended,
             bus.Announce: self.members.announced,
             bus.Died: self.members.died,
@@ -297,6 +299,7 @@ class BrokerCore:
                     replica.leader.forget_tail()
             self._with_tail.clear()
         self.incoming.send(turn)
+        self.checkpoints.write_moved_starts(turn)
         self.roles.propose(turn)
         while self._woken:
             woken, self._woken = self._woken, {}
@@ -335,6 +338,9 @@ class BrokerCore:
             if leader.fetches:
                 for waiter in leader.fetches:
                     waiter.wake()
+        if leader.deletions:
+            low_watermark = leader.low_watermark(log.log_start_offset, self.image.is_alive)
+            leader.deletions.reach(turn, low_watermark)
         self.outgoing.offer(leader, turn)
         if len(leader.maximal_isr) < len(leader.replicas):
             self.roles.look_for_joiners(replica, turn)
@@ -490,20 +496,3 @@ class BrokerCore:
             replica.log.synced(event)
             self.mark(replica)
         self.shutdown.synced(event)
-
-    # --- status ---------------------------------------------------------------------------
-
-    def _describe_replicas(
-        self, message: bus.DescribeReplicas, received: Received, turn: Turn
-    ) -> None:
-        turn.send(
-            received.source,
-            bus.Replicas(message.request, self.broker_id, self.epoch, self.replica_set.describe()),
-        )
-
-    def _describe_image(self, message: bus.DescribeImage, received: Received, turn: Turn) -> None:
-        turn.send(
-            received.source,
-            bus.Image(message.request, self.image.next_offset),
-            [records.encode_all(self.image.records())],
-        )

@@ -1,12 +1,15 @@
 """The broker-wide checkpoint files: read once at start, written by timers and at a clean end.
 
     recovery-point-offset-checkpoint     every 60 s     below it a log is durable
-    log-start-offset-checkpoint          with it
+    log-start-offset-checkpoint          with it, and at once when records were deleted
     replication-offset-checkpoint        every 5 s      high watermarks
     cleaner-offset-checkpoint            after each compaction
 
-They only save work: a recovery point that is too low costs a longer scan, a high watermark that
-is too low is learnt again from the leader. None is believed beyond its log's end.
+Most of them only save work: a recovery point that is too low costs a longer scan, a high watermark
+that is too low is learnt again from the leader. The log start is more: DeleteRecords is answered
+after it is written, so that deleted records do not come back with a broker that was killed. It
+is not synced for that: after a power cut it may be that of a minute ago, as in Kafka, and is
+learnt from the leader. None is believed beyond its log's end.
 """
 
 from __future__ import annotations
@@ -35,6 +38,8 @@ class Checkpoints:
         self._disk = disk
         self._written: dict[str, dict[TopicPartition, int]] = {}
         """By file, what it holds: as it was found, or as it was last written."""
+        self._moved_starts: dict[TopicPartition, int] = {}
+        """Log starts that only the checkpoint can tell, not written yet."""
 
     def load(self, turn: Turn) -> None:
         for path in ALL:
@@ -88,11 +93,24 @@ class Checkpoints:
     def lower_recovery_point(self, turn: Turn, log: PartitionLog, offset: int) -> None:
         """Records from `offset` on are about to be cut: a crash in between must not make it look
         as if durable records had been lost."""
-        self._lower(turn, files.RECOVERY_POINTS, log.tp, offset)
-        self._lower(turn, files.FIRST_DIRTY, log.tp, offset)
+        self._moved_starts.pop(log.tp, None)
+        for path in (files.RECOVERY_POINTS, files.LOG_STARTS, files.FIRST_DIRTY):
+            self._lower(turn, path, log.tp, offset)
+
+    def log_start_moved(self, log: PartitionLog) -> None:
+        """Into a segment: to be written before anybody hears that the records are gone."""
+        self._moved_starts[log.tp] = log.log_start_offset
+
+    def write_moved_starts(self, turn: Turn) -> None:
+        """At the end of every turn, before its replies and acknowledgements leave."""
+        if self._moved_starts:
+            starts = {**self._written.get(files.LOG_STARTS, {}), **self._moved_starts}
+            self._moved_starts = {}
+            self._write(turn, files.LOG_STARTS, starts)
 
     def forget(self, turn: Turn, tp: TopicPartition) -> None:
         """A new log of that name begins: what was true of an older one is not of it."""
+        self._moved_starts.pop(tp, None)
         for path in ALL:
             self._lower(turn, path, tp, 0)
 

@@ -111,6 +111,7 @@ class Replicas:
             self._files,
             self._config_of(tp.topic),
             lower_recovery_point=self._checkpoints.lower_recovery_point,
+            log_start_moved=self._checkpoints.log_start_moved,
         )
 
     def _read_topic_id(self, directory: str) -> bytes | None:

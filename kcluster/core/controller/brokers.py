@@ -215,6 +215,14 @@ class Brokers:
         session.is_confirmed = True
         session.is_silent = False
 
+    def heard_ms(self, session: Session) -> int:
+        """When it was last heard of (monotonic)."""
+        return session.deadline_ms - self.session_timeout_ms
+
+    def forget(self, broker_id: int) -> None:
+        """It is unregistered: whatever it still says, it has to register first."""
+        self.sessions.pop(broker_id, None)
+
     def _shut_down(self, decision: Decision, session: Session) -> None:
         """Asked for again with each heartbeat: meanwhile another may have joined an ISR."""
         broker = self.image.brokers[session.broker_id]

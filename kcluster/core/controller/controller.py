@@ -49,6 +49,7 @@ from kcluster.core.turn import (
 from kcluster.errors import ApiError, DiskError, ErrorCode
 from kcluster.model import COORDINATOR, SUPERVISOR
 from kcluster.wire import bus
+from kcluster.wire.apis import ELECT_LEADERS
 
 START_WAIT_MS = 200
 """How long a start waits for all expected brokers, from the first sign of life of one."""
@@ -312,9 +313,20 @@ class ControllerCore:
         self._answer(event.source, bus.ProducerIdBlock(message.request, first, PRODUCER_ID_BLOCK))
 
     def _forward(self, event: Received, message: bus.Forward, turn: Turn) -> None:
+        if self.is_frozen and message.api_key == ELECT_LEADERS:
+            # Rule 8: no elections while the cluster goes down.
+            refused = bus.Forwarded(message.correlation, ErrorCode.OPERATION_NOT_ATTEMPTED)
+            self._answer(event.source, refused)
+            return
         decision = self._decide(turn)
         deciding = Deciding(
-            decision, self.partitions, self.settings, self.random, len(self.expected_brokers)
+            decision,
+            self.brokers,
+            self.partitions,
+            self.log,
+            self.settings,
+            self.random,
+            len(self.expected_brokers),
         )
         body = b"".join(event.payload)
         try:

@@ -18,11 +18,12 @@ from kcluster.core.turn import Turn
 
 
 class Decision:
-    __slots__ = ("first_offset", "image", "now_ms", "records", "traces")
+    __slots__ = ("first_offset", "image", "now_ms", "records", "traces", "wall_ms")
 
     def __init__(self, image: ClusterImage, turn: Turn, first_offset: int) -> None:
         self.image = image
         self.now_ms = turn.now_ms
+        self.wall_ms = turn.wall_ms
         self.first_offset = first_offset
         """Offset that its first record will have."""
         self.records: list[Record] = []

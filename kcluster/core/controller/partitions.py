@@ -28,7 +28,7 @@ from kcluster.core.controller.election import Outcome, Rules, next_state
 from kcluster.core.metadata.image import TOPIC_RESOURCE, ClusterImage, TopicImage
 from kcluster.core.metadata.records import PartitionChanged
 from kcluster.core.traces import Elected, IsrExpanded, IsrRefused, IsrShrunk, Warned
-from kcluster.errors import ErrorCode
+from kcluster.errors import ApiError, ErrorCode
 from kcluster.model import NO_LEADER, TopicPartition
 from kcluster.wire.bus import IsrChange, IsrOutcome, LogEnd
 
@@ -167,6 +167,38 @@ class Partitions:
             if state.leader not in (preferred, NO_LEADER) and preferred in state.isr:
                 self._step(decision, topic, state, state.isr, "", preferred=preferred)
 
+    def elect_one(
+        self, decision: Decision, topic_name: str, partition: int, *, is_unclean: bool
+    ) -> None:
+        """An election that somebody asks for. Raises ApiError when it is not needed, or when
+        nobody can be elected."""
+        topic = self.image.topics.get(topic_name)
+        state = topic.partitions.get(partition) if topic is not None else None
+        if topic is None or state is None:
+            raise ApiError(
+                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+                f"There is no partition {TopicPartition(topic_name, partition)}.",
+            )
+        preferred = NO_LEADER if is_unclean else state.replicas[0]
+        if state.leader != NO_LEADER and (is_unclean or state.leader == preferred):
+            raise ApiError(
+                ErrorCode.ELECTION_NOT_NEEDED, f"Broker {state.leader} leads it already."
+            )
+        if not self.is_starting:
+            self._step(
+                decision, topic, state, state.isr, "", preferred=preferred, is_unclean=is_unclean
+            )
+        leader = topic.partitions[partition].leader
+        if is_unclean and leader == NO_LEADER:
+            raise ApiError(
+                ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE, "None of its replicas can lead it."
+            )
+        if not is_unclean and leader != preferred:
+            raise ApiError(
+                ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE,
+                f"Broker {preferred} is not in sync, or cannot lead.",
+            )
+
     # --- a leader's wish ------------------------------------------------------------------
 
     def alter(
@@ -251,12 +283,14 @@ class Partitions:
     def _overrides(self, topic: TopicImage) -> dict[str, str]:
         return self.image.overrides(TOPIC_RESOURCE, topic.name)
 
-    def _rules(self, topic: TopicImage, state: PartitionChanged) -> Rules:
+    def _rules(
+        self, topic: TopicImage, state: PartitionChanged, *, is_unclean: bool = False
+    ) -> Rules:
         key = (topic.id, state.partition)
         unclean = self.settings.topic_text("unclean.leader.election.enable", self._overrides(topic))
         return Rules(
             min_isr=self.min_isr(topic, len(state.replicas)),
-            allows_unclean=unclean.lower() == "true",
+            allows_unclean=is_unclean or unclean.lower() == "true",
             can_lead=lambda broker_id: self.can_lead(broker_id, key),
             last_resort=lambda distrusted: self._last_resort(state, distrusted),
             elects=not self.is_starting,
@@ -273,11 +307,12 @@ class Partitions:
         untrusted: Collection[int] = (),
         resigned: int = NO_LEADER,
         preferred: int = NO_LEADER,
+        is_unclean: bool = False,
     ) -> None:
         outcome = next_state(
             state,
             isr,
-            self._rules(topic, state),
+            self._rules(topic, state, is_unclean=is_unclean),
             untrusted=untrusted,
             resigned=resigned,
             preferred=preferred,

@@ -6,22 +6,33 @@ no two topics may differ only in that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from random import Random
+from typing import Any
 
 import msgspec
 
 from kcluster.config import LIMITS, TOPIC_KNOBS, Settings, check_broker_config, check_topic_config
+from kcluster.core.controller.brokers import Brokers
 from kcluster.core.controller.decision import Decision
 from kcluster.core.controller.partitions import Partitions
 from kcluster.core.controller.placement import in_sync_at_birth
 from kcluster.core.metadata import records as r
-from kcluster.core.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE, ClusterImage
+from kcluster.core.metadata.image import (
+    BROKER_LOGGER_RESOURCE,
+    BROKER_RESOURCE,
+    CLIENT_METRICS_RESOURCE,
+    GROUP_RESOURCE,
+    TOPIC_RESOURCE,
+    ClusterImage,
+)
+from kcluster.core.metadata.metadata_log import MetadataLog
 from kcluster.core.metadata.topic_names import topic_name_problem
 from kcluster.errors import ApiError, ErrorCode
 from kcluster.model import TopicId
 
-_METADATA_TOPIC = "__cluster_metadata"
+METADATA_TOPIC = "__cluster_metadata"
 
 CLUSTER_WIDE_ONLY = ("min.insync.replicas", "unclean.leader.election.enable")
 """The controller elects by these for all brokers: one broker alone must not see them otherwise."""
@@ -31,7 +42,9 @@ class Deciding(msgspec.Struct):
     """What a handler decides with. Records go into `decision`, which replays them at once."""
 
     decision: Decision
+    brokers: Brokers
     partitions: Partitions
+    log: MetadataLog
     settings: Settings
     random: Random
     expected_brokers: int
@@ -44,7 +57,7 @@ class Deciding(msgspec.Struct):
 
 def check_name(image: ClusterImage, name: str) -> None:
     """Raises INVALID_TOPIC_EXCEPTION or TOPIC_ALREADY_EXISTS."""
-    if name == _METADATA_TOPIC:
+    if name == METADATA_TOPIC:
         raise ApiError(ErrorCode.INVALID_REQUEST, f"{name} is the controller's own log")
     problem = topic_name_problem(name)
     if problem is not None:
@@ -109,6 +122,12 @@ def add_partitions(
 
 # --- configs ------------------------------------------------------------------------------
 
+_UNCONFIGURED = {
+    BROKER_LOGGER_RESOURCE: "The loggers of a broker (8)",
+    CLIENT_METRICS_RESOURCE: "Client metrics (16)",
+    GROUP_RESOURCE: "Groups (32)",
+}
+
 
 def check_resource(image: ClusterImage, resource: int, name: str) -> None:
     """Whether there is such a thing to configure."""
@@ -123,7 +142,8 @@ def check_resource(image: ClusterImage, resource: int, name: str) -> None:
     else:
         raise ApiError(
             ErrorCode.INVALID_REQUEST,
-            f"Resource type {resource} cannot be configured: only topics (2) and brokers (4).",
+            f"{_UNCONFIGURED.get(resource, f'Resource type {resource}')} cannot be configured:"
+            " only topics (2) and brokers (4) can.",
         )
 
 
@@ -139,6 +159,33 @@ def check_config(resource: int, name: str, key: str, value: str | None) -> str:
             f"{key} can only be set for all brokers together (empty name), or for a topic",
         )
     return check_broker_config(key, value)
+
+
+def alter_each(
+    deciding: Deciding,
+    request: Any,
+    one: type[Any],
+    changes_of: Callable[[Deciding, Any], dict[str, str | None]],
+) -> list[Any]:
+    """AlterConfigs and IncrementalAlterConfigs: each resource is changed whole or not at all, and
+    one that is named twice is refused. `one` is the class of a result; `changes_of(deciding,
+    resource)` checks what is asked for and gives the overrides that it leads to."""
+    times = Counter((entry.resource_type, entry.resource_name) for entry in request.resources)
+    results = []
+    for entry in request.resources:
+        resource, name = entry.resource_type, entry.resource_name
+        result = one(resource_type=resource, resource_name=name, error_message=None)
+        try:
+            if times[resource, name] > 1:
+                raise ApiError(ErrorCode.INVALID_REQUEST, "The resource is named more than once.")
+            check_resource(deciding.image, resource, name)
+            changes = changes_of(deciding, entry)
+            if not request.validate_only:
+                change_configs(deciding, resource, name, changes)
+        except ApiError as error:
+            result.error_code, result.error_message = error.code, error.message
+        results.append(result)
+    return results
 
 
 def change_configs(

@@ -127,7 +127,8 @@ def _follow_cut(log: PartitionLog, turn: Turn) -> None:
 
 
 def _lower_recovery_point(log: PartitionLog, turn: Turn, offset: int) -> None:
-    if offset < log.flushed_end and log.lower_recovery_point is not None:
+    is_below = offset < max(log.flushed_end, log.log_start_offset)
+    if is_below and log.lower_recovery_point is not None:
         log.lower_recovery_point(turn, log, offset)
 
 

@@ -90,16 +90,17 @@ class PartitionLog:
         config: LogConfig,
         *,
         lower_recovery_point: LowerRecoveryPoint | None = None,
+        log_start_moved: Callable[[PartitionLog], None] | None = None,
     ) -> None:
-        """`lower_recovery_point(turn, log, offset)` is called before a truncation below the
-        recovery point is put into the turn: it writes the checkpoint file with `offset` for this
-        partition first. Otherwise a crash between the two would look as if durable records had
-        been lost."""
+        """`lower_recovery_point(turn, log, offset)` comes before a truncation below the recovery
+        point or the log start: the checkpoints say `offset` first, or a crash between the two
+        would look like a loss. `log_start_moved(log)`: into a segment, where no name tells."""
         self.tp = tp
         self.directory = directory
         self.files = files
         self.config = config
         self.lower_recovery_point = lower_recovery_point
+        self.log_start_moved = log_start_moved
         self.log_start_offset = 0
         self.log_end_offset = 0
         """Exclusive end of what is staged: the offset of the next record."""
@@ -415,11 +416,7 @@ class PartitionLog:
         segment = target.segment
         segment.synced_end = max(segment.synced_end, target.end_offset)
         before = self.flushed_end
-        chain = self.chain
-        for following in chain.items[chain.locate(before) :]:
-            self.flushed_end = max(self.flushed_end, following.synced_end)
-            if following.synced_end < following.end_offset:
-                break
+        self.flushed_end = self.chain.synced_from(before)
         return self.flushed_end > before
 
     # --- producers ------------------------------------------------------------------------

@@ -187,7 +187,7 @@ def max_timestamp(log: PartitionLog) -> tuple[int, int]:
     bounds = sorted(
         (-segment.largest_timestamp()[0], segment.base_offset, segment)
         for segment in log.chain
-        if segment.written_size
+        if segment.written_size and segment.end_offset > log.log_start_offset
     )
     for bound, _, segment in bounds:
         if bound >= 0 or -bound < best:
@@ -199,25 +199,38 @@ def max_timestamp(log: PartitionLog) -> tuple[int, int]:
 
 
 def _largest_of(log: PartitionLog, segment: Segment) -> tuple[int, int]:
-    """(timestamp, offset) of the first record with the largest timestamp of a segment."""
+    """(timestamp, offset) of the first record with the largest timestamp of those of a segment
+    that are not below the log start."""
     timestamp, offset = segment.largest_timestamp()
-    position, _ = segment.find(offset)
-    at, header = next(segment.headers(position, segment.written_size))
-    if not header[12]:
-        # An empty batch keeps the age of what is gone, but no record is that late.
-        found: tuple[int, Header] | None = None
-        for at, header in segment.headers(0, segment.written_size):
-            if header[12] and header[8] >= 0 and (found is None or header[8] > found[1][8]):
-                found = at, header
+    at, _ = segment.find(offset)
+    _, header = next(segment.headers(at, segment.written_size))
+    if not header[12] or header[0] < log.log_start_offset:
+        # Of what is gone: an empty batch keeps its age, a batch cut by the log start its youngest.
+        found = _latest_batch(log, segment)
         if found is None:
             return -1, -1
-        at, header = found
-        timestamp, offset = header[8], header[0] + header[6]
+        at, header, timestamp = found
     for record in _records(log, segment, at, header):
-        if record.timestamp == timestamp:
+        if record.timestamp == timestamp and record.offset >= log.log_start_offset:
             return timestamp, record.offset
     # A header that lies about its records: the end of the batch stands for them.
-    return timestamp, offset
+    return timestamp, header[0] + header[6]
+
+
+def _latest_batch(log: PartitionLog, segment: Segment) -> tuple[int, Header, int] | None:
+    """(position, header, largest timestamp of what is left of it), by a walk; None for none."""
+    found: tuple[int, Header, int] | None = None
+    start, _ = segment.find(max(log.log_start_offset, segment.base_offset))
+    for at, header in segment.headers(start, segment.written_size):
+        timestamp = header[8] if header[12] else -1
+        if header[12] and header[0] < log.log_start_offset:
+            records = _records(log, segment, at, header)
+            timestamp = max(
+                (r.timestamp for r in records if r.offset >= log.log_start_offset), default=-1
+            )
+        if timestamp >= 0 and (found is None or timestamp > found[2]):
+            found = at, header, timestamp
+    return found
 
 
 def _records(log: PartitionLog, segment: Segment, position: int, header: Header) -> list[Record]:

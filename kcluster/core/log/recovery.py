@@ -37,7 +37,7 @@ from kcluster.core.log.segment import (
     file_name,
 )
 from kcluster.core.log.segments import Segments
-from kcluster.core.turn import Delete, DiskOperation, Files, Rename, Replace, Truncate, Turn
+from kcluster.core.turn import Delete, DiskOperation, Files, Rename, Replace, Truncate, Turn, Volume
 from kcluster.errors import CorruptLogError
 from kcluster.wire.records import LENGTH_OVERHEAD
 
@@ -424,3 +424,6 @@ class Renamed:
 
     def list(self, directory: str) -> list[str]:
         return self._files.list(directory)
+
+    def volume(self) -> Volume:
+        return self._files.volume()

@@ -48,6 +48,8 @@ def advance_log_start(log: PartitionLog, turn: Turn, offset: int) -> None:
         _delete_first(log, turn, "log start")
     if log.epochs.truncate_from_start(offset):
         log.save_epochs(turn)
+    if offset > chain.bases[0] and log.log_start_moved is not None:
+        log.log_start_moved(log)
 
 
 def apply_retention(log: PartitionLog, turn: Turn) -> list[int]:
@@ -101,7 +103,8 @@ def _delete_first(log: PartitionLog, turn: Turn, cause: str) -> None:
     if log.snapshots and log.snapshots[0] <= segment.base_offset:
         name = file_name(log.snapshots.pop(0), SNAPSHOT)
         turn.disk.append(Delete(f"{log.directory}/{name}"))
-    log.flushed_end = max(log.flushed_end, segment.end_offset)
+    # What lies behind may have been synced before: no sync will come that tells of it.
+    log.flushed_end = log.chain.synced_from(max(log.flushed_end, segment.end_offset))
     turn.trace(
         traces.SegmentDeleted(
             log.tp.topic, log.tp.partition, segment.base_offset, segment.size, cause

@@ -34,6 +34,14 @@ class Segments:
         """Number of the segment that holds `offset`; of the first for one below them all."""
         return max(bisect_right(self.bases, offset) - 1, 0)
 
+    def synced_from(self, offset: int) -> int:
+        """Exclusive end of what is durable without a gap, when all below `offset` is."""
+        for segment in self.items[self.locate(offset) :]:
+            offset = max(offset, segment.synced_end)
+            if segment.synced_end < segment.end_offset:
+                break
+        return offset
+
     def drop_last(self) -> Segment:
         dropped = self.items.pop()
         self.bases.pop()

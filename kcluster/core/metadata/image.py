@@ -35,6 +35,10 @@ class TopicImage(msgspec.Struct):
 
 TOPIC_RESOURCE = 2
 BROKER_RESOURCE = 4
+BROKER_LOGGER_RESOURCE = 8
+CLIENT_METRICS_RESOURCE = 16
+GROUP_RESOURCE = 32
+"""Kafka's types of things with configs (`ConfigResource.Type`). The last three have none here."""
 
 
 class ClusterImage:
@@ -96,6 +100,10 @@ class ClusterImage:
                         broker.is_shutting_down = True
                     else:
                         broker.is_fenced = isinstance(record, r.BrokerFenced)
+            case r.BrokerUnregistered():
+                broker = self.brokers.get(record.broker_id)
+                if broker is not None and broker.broker_epoch == record.broker_epoch:
+                    del self.brokers[record.broker_id]
             case r.TopicCreated():
                 if record.topic in self.topics or record.topic_id in self.topic_names:
                     return
@@ -119,7 +127,10 @@ class ClusterImage:
             case r.ProducerIdsAllocated():
                 self.next_producer_id = record.next_producer_id
             case r.FeatureChanged():
-                self.features[record.name] = record.level
+                if record.level:
+                    self.features[record.name] = record.level
+                else:
+                    self.features.pop(record.name, None)
 
     def records(self) -> list[r.Record]:
         """Records that replay to this image, in an order that replays."""
@@ -172,7 +183,7 @@ class Changes(msgspec.Struct):
                     self.configs.add((record.resource, record.name))
                 case (
                     r.BrokerRegistered() | r.BrokerFenced() | r.BrokerUnfenced()
-                    | r.BrokerShuttingDown()
+                    | r.BrokerShuttingDown() | r.BrokerUnregistered()
                 ):  # fmt: skip
                     self.brokers.add(record.broker_id)
                 case _:

@@ -47,6 +47,13 @@ class BrokerShuttingDown(msgspec.Struct, frozen=True, tag=True):
     broker_epoch: int
 
 
+class BrokerUnregistered(msgspec.Struct, frozen=True, tag=True):
+    """Forgotten: it was fenced and holds no replica. Should it come back, it registers anew."""
+
+    broker_id: int
+    broker_epoch: int
+
+
 class TopicCreated(msgspec.Struct, frozen=True, tag=True):
     topic: str
     topic_id: bytes
@@ -100,6 +107,8 @@ class ProducerIdsAllocated(msgspec.Struct, frozen=True, tag=True):
 
 
 class FeatureChanged(msgspec.Struct, frozen=True, tag=True):
+    """`level` 0: it is not used any more."""
+
     name: str
     level: int
 
@@ -110,6 +119,7 @@ Record = (
     | BrokerFenced
     | BrokerUnfenced
     | BrokerShuttingDown
+    | BrokerUnregistered
     | TopicCreated
     | TopicDeleted
     | PartitionChanged

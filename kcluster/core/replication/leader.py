@@ -24,7 +24,7 @@ Kafka's `Partition` and `PartitionState`; KIP-497, KIP-841, KIP-903, KIP-966.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
@@ -116,6 +116,8 @@ class LeaderState:
         """acks=all: they wait for the high watermark."""
         self.writes = OffsetQueue()
         """acks=1: they wait for this leader's own position."""
+        self.deletions = OffsetQueue()
+        """DeleteRecords: they wait for the low watermark."""
         self.fetches: dict[FetchWaiter, None] = {}
         self.pause_until_ms = 0
         self._maximal = frozenset(self.isr)
@@ -200,6 +202,16 @@ class LeaderState:
             return False
         self.high_watermark = high_watermark
         return True
+
+    def low_watermark(self, log_start_offset: int, is_alive: Callable[[int], bool]) -> int:
+        """The lowest log start of this leader and the followers that live: below it no record
+        comes back with another leader (KIP-107). -1 until all have told theirs."""
+        lowest = log_start_offset
+        for id, follower in self.followers.items():
+            if is_alive(id):
+                stream = follower.stream
+                lowest = min(lowest, stream.log_start_offset if stream is not None else -1)
+        return lowest
 
     # --- the ISR --------------------------------------------------------------------------
 

@@ -166,6 +166,7 @@ class Replica:
             outgoing.close_all(leader)
             leader.writes.fail(turn, error)
             leader.produces.fail(turn, error)
+            leader.deletions.fail(turn, error)
             for waiter in leader.resign():
                 waiter.wake()
 

@@ -107,6 +107,12 @@ class Stream:
         )
 
     @property
+    def log_start_offset(self) -> int:
+        """What the follower's log start is at least: it takes over what it heard as far as its
+        high watermark allows, which in turn ends with its log (`Replica.follow_marks`)."""
+        return min(self.acked_log_start, self.acked_high_watermark, self.progress.log_end)
+
+    @property
     def is_confirmed(self) -> bool:
         """The follower has acknowledged all that it was sent."""
         return (

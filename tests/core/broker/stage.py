@@ -26,6 +26,7 @@ from kcluster.core.turn import (
     Sync,
     Synced,
     Turn,
+    Volume,
     run_turn,
 )
 from kcluster.model import COORDINATOR, SUPERVISOR, TopicPartition
@@ -91,6 +92,9 @@ class Member:
 
     def list(self, directory: str) -> list[str]:
         return self.disk.list(directory)
+
+    def volume(self) -> Volume:
+        return self.disk.volume()
 
     def perform(self, operation: Any) -> int:
         if isinstance(operation, Sync):

@@ -19,6 +19,7 @@ from kcluster.core.turn import (
     Synced,
     Timer,
     Turn,
+    Volume,
     run_turn,
 )
 from kcluster.model import SUPERVISOR, TopicPartition
@@ -65,6 +66,9 @@ class Playbook:
 
     def list(self, directory: str) -> list[str]:
         return self.disk.list(directory)
+
+    def volume(self) -> Volume:
+        return self.disk.volume()
 
     def perform(self, operation: DiskOperation) -> int:
         if isinstance(operation, Sync):

@@ -173,3 +173,12 @@ def test_a_policy_is_a_list_and_compaction_a_part_of_it(p: Playbook) -> None:
     assert config.log_config({}).min_cleanable_dirty_ratio == 0.1
     assert not config.log_config({"cleanup.policy": "delete"}).is_compacted
     assert change(p, ("min.cleanable.dirty.ratio", SET, "1.5")).error_code == 40
+
+
+@pytest.mark.parametrize(("resource", "name"), [(32, "a-group"), (16, "metrics"), (8, "1")])
+def test_what_has_no_configs_cannot_be_configured_and_is_told_so_by_name(
+    p: Playbook, resource: int, name: str
+) -> None:
+    response = change(p, ("consumer.session.timeout.ms", SET, "1"), resource=resource, name=name)
+    assert response.error_code == ErrorCode.INVALID_REQUEST
+    assert "cannot be configured" in response.error_message

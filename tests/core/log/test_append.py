@@ -10,7 +10,7 @@ from kcluster.config import LogConfig
 from kcluster.core.log.partition_log import Restart
 from kcluster.core.turn import Append
 from kcluster.errors import ApiError, CorruptLogError, ErrorCode
-from kcluster.wire.records import patch
+from kcluster.wire.records import Record, build_batch, patch
 from tests.core.log.bench import DIRECTORY, WALL_MS, Bench, batch
 
 SMALL = LogConfig(segment_bytes=250, retention_ms=-1)
@@ -297,3 +297,20 @@ def test_a_cut_among_staged_batches_keeps_the_times_of_those_before_it() -> None
     bench.commit()
     assert bench.log.offset_for_timestamp(WALL_MS + 1) == (1, WALL_MS + 1, 0)
     assert bench.log.max_timestamp() == (1, WALL_MS + 1)
+
+
+def test_largest_timestamp_is_looked_for_above_the_log_start() -> None:
+    bench = Bench()
+    for stamps in ((9, 1, 4), (2, 3), (3, 1)):
+        records = [Record(b"v", timestamp=WALL_MS + at) for at in stamps]
+        bench.produce(bytearray(build_batch(records)))
+    bench.commit()
+    log = bench.log
+    log.set_high_watermark(7)
+    found = []
+    for start in range(8):
+        log.advance_log_start(bench.turn, start)
+        found.append(log.max_timestamp())
+    expected = [(0, 9), (2, 4), (2, 4), (4, 3), (4, 3), (5, 3), (6, 1)]
+    assert found[:7] == [(offset, WALL_MS + at) for offset, at in expected]
+    assert found[7] == (-1, -1)

@@ -6,6 +6,7 @@ import pytest
 
 from kcluster.config import LogConfig
 from kcluster.core import traces
+from kcluster.core.log.partition_log import Restart
 from kcluster.core.log.retention import DeletionDue
 from kcluster.errors import ApiError, ErrorCode
 from tests.core.log.bench import DIRECTORY, WALL_MS, Bench, batch
@@ -164,3 +165,19 @@ def test_an_empty_log_has_no_timestamps() -> None:
     log = Bench().log
     assert log.offset_for_timestamp(0) is None
     assert log.max_timestamp() == (-1, -1)
+
+
+def test_what_was_synced_behind_a_deleted_segment_counts_as_flushed() -> None:
+    """Found by the log model: nothing was left to sync, and the flushed end stood still, with
+    flush.messages=1 for ever."""
+    bench = filled(segments_of(1), 2)
+    bench.reopen(Restart.LOSSY)
+    log = bench.log
+    assert [segment.base_offset for segment in log.chain] == [0, 1]
+    log.roll(bench.turn)
+    bench.commit()
+    assert log.flushed_end == 0, "the first segment has not been synced since"
+    log.set_high_watermark(2)
+    log.advance_log_start(bench.turn, 1)
+    bench.commit()
+    assert log.flushed_end == 2

@@ -10,8 +10,9 @@ features whose lowest level is 0 are left out, older clients cannot read them (K
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from kcluster.core.metadata.features import SUPPORTED
 from kcluster.errors import ErrorCode
 from kcluster.wire.apis import API_VERSIONS, APIS
 from kcluster.wire.messages.api_versions import (
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from kcluster.core.broker.connections import Call
     from kcluster.core.turn import Turn
 
-SUPPORTED_FEATURES: Final[dict[str, tuple[int, int]]] = {}
-"""Name to (lowest, highest) level. Empty: group and transaction features come with them."""
-
 _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?\Z")
 
 
@@ -42,9 +40,7 @@ def handle(
         and _SOFTWARE.match(request.client_software_version)
     ):
         return ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
-    features = {
-        name: levels for name, levels in SUPPORTED_FEATURES.items() if levels[0] > 0 or version > 3
-    }
+    features = {name: levels for name, levels in SUPPORTED.items() if levels[0] > 0 or version > 3}
     return ApiVersionsResponse(
         api_keys=_api_keys(),
         supported_features=[
@@ -56,7 +52,7 @@ def handle(
         finalized_features=[
             FinalizedFeatureKey(name=name, min_version_level=level, max_version_level=level)
             for name, level in sorted(broker.image.features.items())
-            if name in SUPPORTED_FEATURES
+            if name in SUPPORTED
         ],
     )
 

@@ -5,7 +5,10 @@ topic's value is its override, else what the broker's knob of the same meaning h
 *synonyms* are all places that hold a value, the one that counts first. Knobs that are known to
 Kafka and not honoured here show their default: they cannot be set to anything else.
 
-A broker describes itself, and by the empty name the cluster-wide overrides, as Kafka's do.
+A broker describes itself, and by the empty name the cluster-wide overrides, as Kafka's do. What
+Kafka has configs for and kcluster has not is described by an empty list, so that tools which ask
+for everything go on: groups (32: their configs belong to the protocol of KIP-848), client metrics
+(16) and the loggers of this broker (8: levels cannot be changed while it runs).
 """
 
 from __future__ import annotations
@@ -14,7 +17,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from kcluster.config import BROKER_KNOBS, TOPIC_KNOBS, Knob
-from kcluster.core.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE
+from kcluster.core.metadata.image import (
+    BROKER_LOGGER_RESOURCE,
+    BROKER_RESOURCE,
+    CLIENT_METRICS_RESOURCE,
+    GROUP_RESOURCE,
+    TOPIC_RESOURCE,
+)
 from kcluster.core.metadata.topic_names import topic_name_problem
 from kcluster.errors import ApiError, ErrorCode
 from kcluster.wire.messages.describe_configs import (
@@ -98,11 +107,17 @@ def _configs(
             for knob in BROKER_KNOBS.values()
             if is_wanted(knob)
         )
+    elif resource.resource_type == BROKER_LOGGER_RESOURCE:
+        _check_broker(broker, name)
+        return []
+    elif resource.resource_type in (GROUP_RESOURCE, CLIENT_METRICS_RESOURCE):
+        if not name:
+            raise ApiError(ErrorCode.INVALID_REQUEST, "a group, or client metrics, need a name")
+        return []
     else:
         raise ApiError(
             ErrorCode.INVALID_REQUEST,
-            f"configs of resource type {resource.resource_type} are not supported by kcluster;"
-            " topics (2) and brokers (4) are",
+            f"nothing of resource type {resource.resource_type} has configs",
         )
     return [_described(request, *entry) for entry in _by_name(described)]
 

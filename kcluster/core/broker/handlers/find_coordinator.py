@@ -149,6 +149,7 @@ def _create_topic(broker: BrokerCore, turn: Turn) -> None:
             settings.int("offsets.topic.replication.factor"), max(len(broker.image.alive()), 1)
         ),
         configs=[
+            CreatableTopicConfig(name="cleanup.policy", value="compact"),
             CreatableTopicConfig(name="compression.type", value="producer"),
             CreatableTopicConfig(
                 name="segment.bytes", value=settings.text("offsets.topic.segment.bytes")

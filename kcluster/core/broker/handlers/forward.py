@@ -1,5 +1,6 @@
-"""CreateTopics, DeleteTopics, CreatePartitions, AlterConfigs, IncrementalAlterConfigs (keys 19,
-20, 37, 33, 44): decided by the controller, whose answer is passed on as it comes (KIP-590).
+"""What only the controller decides, and whose answer is passed on as it comes (KIP-590):
+CreateTopics, DeleteTopics, AlterConfigs, CreatePartitions, ElectLeaders, IncrementalAlterConfigs,
+DescribeQuorum, UpdateFeatures, UnregisterBroker (keys 19, 20, 33, 37, 43, 44, 55, 57, 64).
 
 The request was decoded once here, so that bytes that are none never reach the coordinator, and
 so that a timeout can be answered for everything that was asked.
@@ -15,7 +16,11 @@ from kcluster.wire.messages import (
     create_partitions,
     create_topics,
     delete_topics,
+    describe_quorum,
+    elect_leaders,
     incremental_alter_configs,
+    unregister_broker,
+    update_features,
 )
 
 if TYPE_CHECKING:
@@ -87,30 +92,58 @@ def refusal(request: Any, code: int) -> Message:
             )
         case alter_configs.AlterConfigsRequest():
             return alter_configs.AlterConfigsResponse(
-                responses=[
-                    alter_configs.AlterConfigsResourceResponse(
-                        error_code=code,
-                        error_message=_message(code),
-                        resource_type=resource.resource_type,
-                        resource_name=resource.resource_name,
-                    )
-                    for resource in request.resources
-                ]
+                responses=_resources(alter_configs.AlterConfigsResourceResponse, request, code)
             )
         case incremental_alter_configs.IncrementalAlterConfigsRequest():
+            one = incremental_alter_configs.AlterConfigsResourceResponse
             return incremental_alter_configs.IncrementalAlterConfigsResponse(
-                responses=[
-                    incremental_alter_configs.AlterConfigsResourceResponse(
-                        error_code=code,
-                        error_message=_message(code),
-                        resource_type=resource.resource_type,
-                        resource_name=resource.resource_name,
+                responses=_resources(one, request, code)
+            )
+        case elect_leaders.ElectLeadersRequest():
+            # Version 0 has no error for all, and a null list names nothing to answer for: its
+            # client waits for metadata anyway.
+            return elect_leaders.ElectLeadersResponse(
+                error_code=code,
+                replica_election_results=[
+                    elect_leaders.ReplicaElectionResult(
+                        topic=topic.topic,
+                        partition_result=[
+                            elect_leaders.PartitionResult(
+                                partition_id=index, error_code=code, error_message=_message(code)
+                            )
+                            for index in topic.partitions
+                        ],
                     )
-                    for resource in request.resources
-                ]
+                    for topic in request.topic_partitions or ()
+                ],
+            )
+        case describe_quorum.DescribeQuorumRequest():
+            return describe_quorum.DescribeQuorumResponse(
+                error_code=code, error_message=_message(code)
+            )
+        case update_features.UpdateFeaturesRequest():
+            return update_features.UpdateFeaturesResponse(
+                error_code=code, error_message=_message(code)
+            )
+        case unregister_broker.UnregisterBrokerRequest():
+            return unregister_broker.UnregisterBrokerResponse(
+                error_code=code, error_message=_message(code)
             )
         case _:
             raise AssertionError(f"{type(request).__name__} is not forwarded")
+
+
+def _resources(one: type[Any], request: Any, code: int) -> list[Any]:
+    """Of AlterConfigs and IncrementalAlterConfigs, whose results are alike but for the class."""
+    return [
+        one(
+            error_code=code,
+            error_message=_message(code),
+            resource_type=resource.resource_type,
+            resource_name=resource.resource_name,
+        )
+        for resource in request.resources
+    ]
 
 
 def _message(code: int) -> str:

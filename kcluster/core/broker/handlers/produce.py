@@ -8,7 +8,8 @@
 NOT_ENOUGH_REPLICAS is said before anything is appended; afterwards it is
 NOT_ENOUGH_REPLICAS_AFTER_APPEND, which like a timeout means "unknown" (invariant 6). A duplicate
 of an idempotent batch waits as its original does (rule 5). Where the leader is another broker the
-answer names it (KIP-951).
+answer names it (KIP-951). Internal topics are written by their coordinators, not by clients:
+INVALID_TOPIC_EXCEPTION.
 
 This is the hot path: about 25 us a batch for everything between the socket and the answer, so
 the loop below keeps to locals and makes one response object for each partition.
@@ -19,6 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kcluster.core.broker.handlers import leadership
+from kcluster.core.metadata.topic_names import INTERNAL_TOPICS
 from kcluster.core.purgatory import Waiter
 from kcluster.errors import ApiError, ErrorCode, InvalidRecords
 from kcluster.wire.messages.produce import (
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 ALL: Final = -1
 RECORD_ERRORS_MAX: Final = 1000
 """Of one batch, in a response: the first ones."""
+ADMIN_CLIENT: Final = "__admin_client"
+"""The client id that may write to internal topics, as in Kafka: tools that repair them."""
 _ZSTD: Final = 4
 _ATTRIBUTES_LOW_BYTE: Final = 22
 """Of a record batch, counted from its base offset."""
@@ -105,6 +109,7 @@ def handle(
             name = broker.image.topic_names.get(topic.topic_id, "")
             if not name:
                 missing = ErrorCode.UNKNOWN_TOPIC_ID
+        is_forbidden = name in INTERNAL_TOPICS and call.header.client_id != ADMIN_CLIENT
         parts: list[PartitionProduceResponse] = []
         topics.append(
             TopicProduceResponse(
@@ -116,6 +121,9 @@ def handle(
             parts.append(part)
             if refusal:
                 _refuse(part, refusal)
+                continue
+            if is_forbidden:
+                _refuse(part, ErrorCode.INVALID_TOPIC_EXCEPTION, f"{name} is Kafka's own")
                 continue
             replica = replicas.get((name, data.index))  # type: ignore[call-overload]
             if replica is None:

@@ -1,19 +1,12 @@
 """AlterConfigs (33), versions 0-2: replaces all overrides of a resource by those given.
 
 Superseded by IncrementalAlterConfigs, because what a client does not name is lost; older
-clients still send it. A resource that a request names twice is refused.
+clients still send it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-
-from kcluster.core.controller.topics import (
-    Deciding,
-    change_configs,
-    check_config,
-    check_resource,
-)
+from kcluster.core.controller.topics import Deciding, alter_each, check_config
 from kcluster.errors import ApiError, ErrorCode
 from kcluster.wire.messages.alter_configs import (
     AlterConfigsRequest,
@@ -24,29 +17,13 @@ from kcluster.wire.messages.alter_configs import (
 
 
 def decide(deciding: Deciding, request: AlterConfigsRequest, version: int) -> AlterConfigsResponse:
-    times = Counter((entry.resource_type, entry.resource_name) for entry in request.resources)
-    responses = []
-    for entry in request.resources:
-        response = AlterConfigsResourceResponse(
-            resource_type=entry.resource_type,
-            resource_name=entry.resource_name,
-            error_message=None,
-        )
-        try:
-            if times[entry.resource_type, entry.resource_name] > 1:
-                raise ApiError(ErrorCode.INVALID_REQUEST, "The resource is named more than once.")
-            changes = _changes(deciding, entry)
-            if not request.validate_only:
-                change_configs(deciding, entry.resource_type, entry.resource_name, changes)
-        except ApiError as error:
-            response.error_code, response.error_message = error.code, error.message
-        responses.append(response)
-    return AlterConfigsResponse(responses=responses)
+    return AlterConfigsResponse(
+        responses=alter_each(deciding, request, AlterConfigsResourceResponse, _changes)
+    )
 
 
 def _changes(deciding: Deciding, entry: AlterConfigsResource) -> dict[str, str | None]:
     resource, name = entry.resource_type, entry.resource_name
-    check_resource(deciding.image, resource, name)
     changes: dict[str, str | None] = dict.fromkeys(deciding.image.overrides(resource, name))
     given = set()
     for config in entry.configs:

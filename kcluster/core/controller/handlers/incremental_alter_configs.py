@@ -1,20 +1,13 @@
 """IncrementalAlterConfigs (44), versions 0-1: change single configs of topics and brokers.
 
-Set, delete, append to a list, subtract from a list (KIP-339). A resource is changed whole or
-not at all; a resource or key that is named twice is refused.
+Set, delete, append to a list, subtract from a list (KIP-339). A key that is named twice is
+refused, with its resource.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-
 from kcluster.config import BROKER_KNOBS, TOPIC_KNOBS, Kind
-from kcluster.core.controller.topics import (
-    Deciding,
-    change_configs,
-    check_config,
-    check_resource,
-)
+from kcluster.core.controller.topics import Deciding, alter_each, check_config
 from kcluster.core.metadata.image import TOPIC_RESOURCE
 from kcluster.errors import ApiError, ErrorCode
 from kcluster.wire.messages.incremental_alter_configs import (
@@ -31,29 +24,13 @@ _SET, _DELETE, _APPEND, _SUBTRACT = range(4)
 def decide(
     deciding: Deciding, request: IncrementalAlterConfigsRequest, version: int
 ) -> IncrementalAlterConfigsResponse:
-    times = Counter((entry.resource_type, entry.resource_name) for entry in request.resources)
-    responses = []
-    for entry in request.resources:
-        response = AlterConfigsResourceResponse(
-            resource_type=entry.resource_type,
-            resource_name=entry.resource_name,
-            error_message=None,
-        )
-        try:
-            if times[entry.resource_type, entry.resource_name] > 1:
-                raise ApiError(ErrorCode.INVALID_REQUEST, "The resource is named more than once.")
-            changes = _changes(deciding, entry)
-            if not request.validate_only:
-                change_configs(deciding, entry.resource_type, entry.resource_name, changes)
-        except ApiError as error:
-            response.error_code, response.error_message = error.code, error.message
-        responses.append(response)
-    return IncrementalAlterConfigsResponse(responses=responses)
+    return IncrementalAlterConfigsResponse(
+        responses=alter_each(deciding, request, AlterConfigsResourceResponse, _changes)
+    )
 
 
 def _changes(deciding: Deciding, entry: AlterConfigsResource) -> dict[str, str | None]:
     resource, name = entry.resource_type, entry.resource_name
-    check_resource(deciding.image, resource, name)
     changes: dict[str, str | None] = {}
     for config in entry.configs:
         if config.name in changes:

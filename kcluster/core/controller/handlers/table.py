@@ -10,7 +10,11 @@ from kcluster.core.controller.handlers import (
     create_partitions,
     create_topics,
     delete_topics,
+    describe_quorum,
+    elect_leaders,
     incremental_alter_configs,
+    unregister_broker,
+    update_features,
 )
 from kcluster.core.controller.topics import Deciding
 from kcluster.core.turn import Buffer
@@ -21,7 +25,11 @@ from kcluster.wire.apis import (
     CREATE_PARTITIONS,
     CREATE_TOPICS,
     DELETE_TOPICS,
+    DESCRIBE_QUORUM,
+    ELECT_LEADERS,
     INCREMENTAL_ALTER_CONFIGS,
+    UNREGISTER_BROKER,
+    UPDATE_FEATURES,
 )
 from kcluster.wire.message import decode, encode
 
@@ -30,7 +38,11 @@ HANDLERS: dict[int, Callable[[Deciding, Any, int], Any]] = {
     CREATE_PARTITIONS: create_partitions.decide,
     CREATE_TOPICS: create_topics.decide,
     DELETE_TOPICS: delete_topics.decide,
+    DESCRIBE_QUORUM: describe_quorum.decide,
+    ELECT_LEADERS: elect_leaders.decide,
     INCREMENTAL_ALTER_CONFIGS: incremental_alter_configs.decide,
+    UNREGISTER_BROKER: unregister_broker.decide,
+    UPDATE_FEATURES: update_features.decide,
 }
 """By API key. The request is of the API's class, and so is what comes back."""
 

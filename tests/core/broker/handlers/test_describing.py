@@ -211,7 +211,16 @@ def test_resources_that_are_not_there_are_refused_one_by_one() -> None:
     broker = FakeBroker()
     assert described(broker, 2, "gone").error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     assert described(broker, 2, "a/b").error_code == ErrorCode.INVALID_TOPIC_EXCEPTION
-    assert described(broker, 8, "1").error_code == ErrorCode.INVALID_REQUEST
+    assert described(broker, 64, "1").error_code == ErrorCode.INVALID_REQUEST
+
+
+def test_what_has_no_configs_here_is_described_by_none() -> None:
+    """Groups, client metrics, loggers: tools that ask for everything go on."""
+    for resource, name in ((32, "a-group"), (16, "metrics"), (8, "1")):
+        answer = described(FakeBroker(), resource, name)
+        assert (answer.error_code, answer.configs) == (0, []), resource
+    for resource, name in ((32, ""), (16, ""), (8, "2")):
+        assert described(FakeBroker(), resource, name).error_code == ErrorCode.INVALID_REQUEST
 
 
 # --- FindCoordinator ------------------------------------------------------------------------

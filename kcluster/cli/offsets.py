@@ -1,0 +1,175 @@
+"""`kcluster topic offsets` and `kcluster topic trim`: where partitions start and end."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kcluster.cli import kafka, output
+from kcluster.cli.options import DEFAULT_CLUSTER, ClusterName, Format, OutputFormat, milliseconds
+from kcluster.client.control import BusClient, ControlClient
+from kcluster.errors import ErrorCode, UsageError
+
+if TYPE_CHECKING:
+    from kcluster.client.leaders import Leaders
+
+app = typer.Typer()
+"""Part of the group `topic`."""
+
+LATEST, EARLIEST, MAX_TIMESTAMP = -1, -2, -3
+"""Places of ListOffsets."""
+
+Meant = Annotated[
+    str, typer.Argument(metavar="NAME[-P]", help="A topic, or one of its partitions.")
+]
+
+
+@app.command()
+def offsets(
+    meant: Meant,
+    cluster: ClusterName = DEFAULT_CLUSTER,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="@TIME", help="And of the first record since: @2026-01-31T12:00, @-5m."
+        ),
+    ] = None,
+    output_format: OutputFormat = Format.TABLE,
+) -> None:
+    """Show where partitions start and end, and their youngest record."""
+    time = None if at is None else _place(at, "--at @-5m", "time")
+    with kafka.any_of(cluster) as (broker, control, servers):
+        topic, partitions = kafka.partitions_meant(broker, meant)
+        leaders = _leaders(topic, control, servers)
+        earliest = leaders.offsets(partitions, EARLIEST)
+        latest = leaders.offsets(partitions, LATEST)
+        youngest = leaders.offsets(partitions, MAX_TIMESTAMP)
+        since = leaders.offsets(partitions, time[1]) if time is not None else {}
+    rows: list[dict[str, Any]] = []
+    for index in partitions:
+        row: dict[str, Any] = {
+            "partition": index,
+            "leader": leaders.by_partition[index],
+            "earliest": earliest[index].offset,
+            "latest": latest[index].offset,
+            "max_timestamp_offset": _known(youngest[index].offset),
+            "max_timestamp": _known(youngest[index].timestamp),
+        }
+        if since:
+            row["at"] = _known(since[index].offset)
+        rows.append(row)
+    if output_format is Format.JSON:
+        output.json({"schema": 1, "topic": topic.name, "partitions": rows})
+        return
+    columns = [
+        "PARTITION",
+        "LEADER",
+        "EARLIEST",
+        "LATEST",
+        "YOUNGEST",
+        "OF",
+        *(["AT"] if at else []),
+    ]
+    table = [[*row.values()] for row in rows]
+    for line in table:
+        line[5] = None if line[5] is None else _time(line[5])
+    output.table(columns, table, numbers=[column for column in columns if column != "OF"])
+
+
+def _known(value: int) -> int | None:
+    return value if value >= 0 else None
+
+
+def _time(timestamp_ms: int) -> str:
+    moment = datetime.fromtimestamp(timestamp_ms / 1000).astimezone()
+    return moment.isoformat(sep=" ", timespec="milliseconds")[:-6]
+
+
+def _place(text: str, example: str, *kinds: str) -> tuple[str, int]:
+    """(end, offset or time; its value). UsageError when it is none of `kinds`."""
+    from kcluster.cli import records
+
+    found = records.place(text)
+    if found.place.value not in kinds:
+        raise UsageError(f"{text!r} does not say where", "", example, 2)
+    return found.place.value, found.value
+
+
+def _leaders(topic: Any, control: ControlClient, servers: BusClient) -> Leaders:
+    from kcluster.client.leaders import Leaders
+
+    return Leaders(topic, [info.state for info in control.describe().processes], servers)
+
+
+@app.command()
+def trim(
+    meant: Meant,
+    before: Annotated[
+        str,
+        typer.Option(
+            metavar="PLACE", help="end, an offset (of one partition), @TIME: what is older goes."
+        ),
+    ],
+    cluster: ClusterName = DEFAULT_CLUSTER,
+    timeout: Annotated[str, typer.Option(help="How long replicas may take.")] = "30s",
+    output_format: OutputFormat = Format.TABLE,
+) -> None:
+    """Delete the records before a place, for good, on every replica."""
+    kind, value = _place(before, "--before end", "end", "offset", "time")
+    with kafka.any_of(cluster) as (broker, control, servers):
+        topic, partitions = kafka.partitions_meant(broker, meant)
+        if kind == "offset" and len(partitions) > 1:
+            raise UsageError(
+                f"{meant} has {len(partitions)} partitions, each with offsets of its own",
+                "an offset is one of a partition",
+                f"kcluster topic trim {meant}-0 --before {before}",
+                2,
+            )
+        leaders = _leaders(topic, control, servers)
+        wanted = _before(leaders, partitions, kind, value)
+        results = leaders.delete_records(wanted, milliseconds(timeout))
+    rows = [
+        {
+            "partition": index,
+            "before": wanted[index],
+            "log_start": _known(part.low_watermark),
+            "error": ErrorCode(part.error_code).name if part.error_code else None,
+        }
+        for index, part in sorted(results.items())
+    ]
+    if output_format is Format.JSON:
+        output.json({"schema": 1, "topic": topic.name, "partitions": rows})
+    else:
+        columns = ["PARTITION", "BEFORE", "LOG START", "ERROR"]
+        output.table(columns, [[*row.values()] for row in rows], numbers=columns[:3])
+    for index, part in sorted(results.items()):
+        why = _WHY.get(part.error_code)
+        kafka.refuse(
+            f"{topic.name}-{index} was not trimmed", part.error_code, why,
+            f"kcluster topic offsets {topic.name}",
+        )  # fmt: skip
+
+
+_WHY = {
+    ErrorCode.OFFSET_OUT_OF_RANGE: "it ends before that offset",
+    ErrorCode.POLICY_VIOLATION: "cleanup.policy is compact only",
+    ErrorCode.INVALID_TOPIC_EXCEPTION: "it is Kafka's own",
+    ErrorCode.REQUEST_TIMED_OUT: "a replica has not told that its records are gone",
+}
+
+
+def _before(leaders: Leaders, partitions: list[int], kind: str, value: int) -> dict[int, int]:
+    """The offset in each partition."""
+    if kind == "offset":
+        return dict.fromkeys(partitions, value)
+    ends = leaders.offsets(partitions, LATEST)
+    if kind == "end":
+        return {index: ends[index].offset for index in partitions}
+    since = leaders.offsets(partitions, value)
+    # No record is that young: all are older.
+    return {
+        index: since[index].offset if since[index].offset >= 0 else ends[index].offset
+        for index in partitions
+    }
