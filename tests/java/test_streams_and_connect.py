@@ -65,7 +65,8 @@ class Counts:
 def test_streams_counts_words_and_restores_its_counts_from_the_changelog(
     cluster: LiveCluster, tmp_path: Path
 ) -> None:
-    tools.requires(cluster.bootstrap, *GROUPS)
+    # It trims the topic that it repartitions through, as far as it has counted.
+    tools.requires(cluster.bootstrap, *GROUPS, "DeleteRecords")
     classes = tools.compiled(Path(__file__).with_name("WordCount.java"), tmp_path / "classes")
     lines, words = cluster.topic(partitions=3), cluster.topic(partitions=3)
     expected: Counter[str] = Counter()
@@ -99,10 +100,10 @@ def test_connect_carries_lines_from_a_file_into_another(
     source, sink = tmp_path / "source.txt", tmp_path / "sink.txt"
     text = "org.apache.kafka.connect.storage.StringConverter"
 
-    def properties(name: str, **values: object) -> str:
+    def properties(file: str, /, **values: object) -> str:
         lines = [f"{key.replace('_', '.')}={value}\n" for key, value in values.items()]
-        (tmp_path / name).write_text("".join(lines))
-        return str(tmp_path / name)
+        (tmp_path / file).write_text("".join(lines))
+        return str(tmp_path / file)
 
     worker = properties(
         "worker",
