@@ -1,4 +1,4 @@
-"""Apache Kafka's own tools of administration against real processes."""
+"""Apache Kafka's tools that look at a cluster and administrate it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 
 from tests.java import tools
 from tests.live.conftest import LiveCluster
@@ -15,55 +16,124 @@ from tests.live.test_administration import write
 pytestmark = [pytest.mark.java, pytest.mark.live, pytest.mark.timeout(300)]
 
 
-def run(tool: str, cluster: LiveCluster, *arguments: str) -> str:
+def fill(cluster: LiveCluster, *, records: int = 200, partitions: int = 2) -> str:
+    """A new topic with as many records in each partition."""
+    topic = cluster.topic(partitions=partitions)
+    producer = Producer({"bootstrap.servers": cluster.bootstrap})
+    for number in range(records):
+        producer.produce(topic, str(number), partition=number % partitions)
+    assert producer.flush(30) == 0
+    return topic
+
+
+def command(cluster: LiveCluster, tool: str, *arguments: str) -> str:
     return tools.run(tool, "--bootstrap-server", cluster.bootstrap, *arguments)
+
+
+def test_get_offset_shell_finds_offsets_by_name_and_by_time(cluster: LiveCluster) -> None:
+    topic = fill(cluster)
+
+    def offsets(time: str) -> list[str]:
+        out = command(cluster, "GetOffsetShell", "--topic-partitions", topic, "--time", time)
+        return sorted(line for line in out.splitlines() if line.startswith(topic))
+
+    assert offsets("latest") == [f"{topic}:0:100", f"{topic}:1:100"]
+    assert offsets("earliest") == [f"{topic}:0:0", f"{topic}:1:0"]
+    assert offsets("1577836800000") == [f"{topic}:0:0", f"{topic}:1:0"]
+    assert len(offsets("max-timestamp")) == 2
+
+
+def test_end_to_end_latency_sends_and_receives_each_record(
+    cluster: LiveCluster, topic: str
+) -> None:
+    tools.requires(cluster.bootstrap, "OffsetCommit", "OffsetFetch")
+    shape = ["--num-records", "200", "--producer-acks", "all", "--record-size", "100"]
+    out = command(cluster, "EndToEndLatency", "--topic", topic, *shape)
+    assert re.search(r"Avg latency: [\d.]+ ms", out)
+
+
+def test_log_dirs_command_sees_every_replica_and_its_size(cluster: LiveCluster) -> None:
+    tools.requires(cluster.bootstrap, "DescribeLogDirs")
+    topic = fill(cluster)
+    out = command(cluster, "LogDirsCommand", "--describe", "--topic-list", topic)
+    described = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
+    assert sorted(broker["broker"] for broker in described["brokers"]) == [1, 2, 3]
+    for broker in described["brokers"]:
+        found = [each for folder in broker["logDirs"] for each in folder["partitions"]]
+        assert {each["partition"] for each in found} == {f"{topic}-0", f"{topic}-1"}
+        assert all(each["size"] > 0 and not each["isFuture"] for each in found)
+
+
+def test_leader_election_command_gives_a_leadership_back(cluster: LiveCluster) -> None:
+    tools.requires(cluster.bootstrap, "ElectLeaders")
+    topic = fill(cluster)
+    preferred = cluster.leader(topic)
+    cluster.stop(preferred)
+    cluster.start(preferred)
+    cluster.wait_healthy()
+    one = ["--election-type", "preferred", "--topic", topic, "--partition", "0"]
+    assert re.search("(?i)success|valid replica", command(cluster, "LeaderElectionCommand", *one))
+    assert cluster.leader(topic) == preferred
+    every = ["--election-type", "preferred", "--all-topic-partitions"]
+    command(cluster, "LeaderElectionCommand", *every)
+
+
+def test_config_command_alters_and_describes_a_topic(cluster: LiveCluster, topic: str) -> None:
+    def config(*arguments: str) -> str:
+        named = ["--entity-type", "topics", "--entity-name", topic]
+        return command(cluster, "kafka.admin.ConfigCommand", *arguments, *named)
+
+    config("--alter", "--add-config", "retention.ms=700000,max.message.bytes=2000000")
+    assert {"retention.ms=700000", "max.message.bytes=2000000"} <= set(config("--describe").split())
+    config("--alter", "--delete-config", "max.message.bytes")
+    assert "max.message.bytes" not in config("--describe")
+    assert "max.message.bytes=1048588" in config("--describe", "--all")
+
+
+def test_config_command_alters_and_describes_all_brokers(cluster: LiveCluster) -> None:
+    def config(*arguments: str) -> str:
+        named = ["--entity-type", "brokers", "--entity-default"]
+        return command(cluster, "kafka.admin.ConfigCommand", *arguments, *named)
+
+    config("--alter", "--add-config", "log.retention.ms=86400000")
+    assert "log.retention.ms=86400000" in config("--describe")
+    config("--alter", "--delete-config", "log.retention.ms")
+    assert "log.retention.ms" not in config("--describe")
+
+
+def test_delete_records_command_trims_and_refuses_what_is_not_there(
+    cluster: LiveCluster, tmp_path: Path
+) -> None:
+    tools.requires(cluster.bootstrap, "DeleteRecords")
+    topic = fill(cluster)
+    file = tmp_path / "trim.json"
+
+    def trim(**offsets: int) -> str:
+        wanted = [
+            {"topic": topic, "partition": int(partition[1:]), "offset": offset}
+            for partition, offset in offsets.items()
+        ]
+        file.write_text(json.dumps({"partitions": wanted, "version": 1}))
+        at = ["--bootstrap-server", cluster.bootstrap, "--offset-json-file", str(file)]
+        return tools.refusal("DeleteRecordsCommand", *at)
+
+    out = trim(p0=10, p1=-1)
+    assert re.search(rf"{topic}-0\s+low_watermark: 10", out)
+    assert re.search(rf"{topic}-1\s+low_watermark: 100", out)
+    named = ["--topic-partitions", f"{topic}:0", "--time", "earliest"]
+    assert f"{topic}:0:10" in command(cluster, "GetOffsetShell", *named)
+    assert "OFFSET_OUT_OF_RANGE" in trim(p0=10**9)
 
 
 def test_metadata_quorum_command_prints_the_coordinator_and_its_observers(
     cluster: LiveCluster,
 ) -> None:
-    status = run("MetadataQuorumCommand", cluster, "describe", "--status")
+    status = command(cluster, "MetadataQuorumCommand", "describe", "--status")
     assert re.search(r"LeaderId: +0\n", status)
     assert re.search(r"CurrentVoters: +\[\{\"id\": 0\}\]", status)
     assert re.search(r"CurrentObservers: +\[\{\"id\": 1\}, \{\"id\": 2\}, \{\"id\": 3\}\]", status)
-    replication = run("MetadataQuorumCommand", cluster, "describe", "--replication")
+    replication = command(cluster, "MetadataQuorumCommand", "describe", "--replication")
     assert len(re.findall(r"\bObserver\b", replication)) == 3
-
-
-def test_log_dirs_command_finds_every_replica(cluster: LiveCluster, topic: str) -> None:
-    write(cluster, topic, 3)
-    out = run("LogDirsCommand", cluster, "--describe", "--topic-list", topic)
-    found = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
-    assert [broker["broker"] for broker in found["brokers"]] == [1, 2, 3]
-    for broker in found["brokers"]:
-        [directory] = broker["logDirs"]
-        [part] = directory["partitions"]
-        assert (part["partition"], part["offsetLag"]) == (f"{topic}-0", 0)
-        assert part["size"] > 0
-
-
-def test_delete_records_command_and_get_offset_shell(
-    cluster: LiveCluster, topic: str, tmp_path: Path
-) -> None:
-    write(cluster, topic)
-    wanted = tmp_path / "offsets.json"
-    part = {"topic": topic, "partition": 0, "offset": 7}
-    wanted.write_text(json.dumps({"partitions": [part], "version": 1}))
-    out = run("DeleteRecordsCommand", cluster, "--offset-json-file", str(wanted))
-    assert re.search(r"low_watermark: 7\b", out)
-    places = {"earliest": 7, "latest": 10}
-    for place, offset in places.items():
-        out = run("GetOffsetShell", cluster, "--topic", topic, "--time", place)
-        assert f"{topic}:0:{offset}" in out.split()
-
-
-def test_leader_election_command_gives_partitions_back(cluster: LiveCluster, topic: str) -> None:
-    preferred = cluster.leader(topic)
-    cluster.stop(preferred)
-    cluster.start(preferred)
-    cluster.wait_healthy()
-    run("LeaderElectionCommand", cluster, "--election-type", "preferred", "--all-topic-partitions")
-    assert cluster.leader(topic) == preferred
 
 
 def test_transactions_command_describes_idempotent_producers(
@@ -71,5 +141,5 @@ def test_transactions_command_describes_idempotent_producers(
 ) -> None:
     write(cluster, topic, 3, **{"enable.idempotence": True})
     tp = ["--topic", topic, "--partition", "0"]
-    out = run("TransactionsCommand", cluster, "describe-producers", *tp)
+    out = command(cluster, "TransactionsCommand", "describe-producers", *tp)
     assert re.search(r"^\d+\s+0\s+-1\s+2\s", out, re.MULTILINE), out

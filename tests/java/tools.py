@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from kcluster.bench.connection import Connection
+from kcluster.client.connect import parse_bootstrap
+from kcluster.wire.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
+
 LIST = Path(__file__).with_name("jars.txt")
 
 POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
@@ -21,6 +25,20 @@ DEPENDENCY = (
 
 LOG4J = """<Configuration><Appenders><Console name="c" target="SYSTEM_ERR"/></Appenders>
 <Loggers><Root level="WARN"><AppenderRef ref="c"/></Root></Loggers></Configuration>"""
+
+KEYS = {
+    "OffsetCommit": 8,
+    "OffsetFetch": 9,
+    "JoinGroup": 11,
+    "DescribeGroups": 15,
+    "ListGroups": 16,
+    "DeleteRecords": 21,
+    "DescribeLogDirs": 35,
+    "DeleteGroups": 42,
+    "ElectLeaders": 43,
+    "OffsetDelete": 47,
+    "ListConfigResources": 74,
+}
 
 
 def coordinates() -> list[list[str]]:
@@ -49,15 +67,26 @@ def jars() -> Path:
     return folder
 
 
-def run(tool: str, *arguments: str, timeout_s: float = 120, heap: str = "256M") -> str:
-    """Standard output of `org.apache.kafka.tools.<tool>`, which must end with 0."""
+def java(main: str, *arguments: str, heap: str = "256M", classes: Path | None = None) -> list[str]:
+    """The command that runs a class of the jars, or of `classes`. A tool is named as in
+    `org.apache.kafka.tools`, any other class in full."""
     folder = jars()
     log4j = folder / "kcluster-log4j2.xml"
     if not log4j.exists():
         log4j.write_text(LOG4J)
-    command = ["java", f"-Xmx{heap}", f"-Dlog4j2.configurationFile={log4j}", "-cp", f"{folder}/*"]
+    if not main.startswith(("org.", "kafka.")) and classes is None:
+        main = f"org.apache.kafka.tools.{main}"
+    path = f"{classes}:{folder}/*" if classes else f"{folder}/*"
+    # Tools live for a second or two: the first compiler and the plain collector start sooner.
+    options = [f"-Xmx{heap}", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+    log = f"-Dlog4j2.configurationFile={log4j}"
+    return ["java", *options, log, "-cp", path, main, *arguments]
+
+
+def run(tool: str, *arguments: str, timeout_s: float = 120, heap: str = "256M") -> str:
+    """Standard output of a tool, which must end with 0."""
     done = subprocess.run(
-        [*command, f"org.apache.kafka.tools.{tool}", *arguments],
+        java(tool, *arguments, heap=heap),
         capture_output=True,
         text=True,
         timeout=timeout_s,
@@ -65,3 +94,30 @@ def run(tool: str, *arguments: str, timeout_s: float = 120, heap: str = "256M") 
     )
     assert done.returncode == 0, f"{tool}: {done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def refusal(tool: str, *arguments: str, timeout_s: float = 120) -> str:
+    """All that a tool says, which need not end with 0: many tools report a refusal and end
+    well."""
+    done = subprocess.run(
+        java(tool, *arguments), capture_output=True, text=True, timeout=timeout_s, check=False
+    )
+    return done.stdout + done.stderr
+
+
+def compiled(source: Path, into: Path) -> Path:
+    """The folder of its classes. Skips, aloud, where there is only a Java runtime."""
+    if shutil.which("javac") is None:
+        pytest.skip("javac is not installed")
+    subprocess.run(["javac", "-cp", f"{jars()}/*", "-d", into, source], check=True, timeout=120)
+    return into
+
+
+def requires(bootstrap: str, *names: str) -> None:
+    """Skips, aloud, where the broker does not advertise all of these APIs."""
+    with Connection(parse_bootstrap(bootstrap)[0]) as connection:
+        answer = connection.ask(ApiVersionsRequest("kcluster", "1"), ApiVersionsResponse)
+    served = {api.api_key for api in answer.api_keys}
+    wanted = {name: KEYS[name] for name in names}
+    if missing := [name for name, key in wanted.items() if key not in served]:
+        pytest.skip(f"not served: {', '.join(missing)}")
