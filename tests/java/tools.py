@@ -49,15 +49,20 @@ def jars() -> Path:
     return folder
 
 
-def run(tool: str, *arguments: str, timeout_s: float = 120, heap: str = "256M") -> str:
-    """Standard output of `org.apache.kafka.tools.<tool>`, which must end with 0."""
+def command(tool: str, *arguments: str, heap: str = "256M") -> list[str]:
+    """That runs `org.apache.kafka.tools.<tool>`."""
     folder = jars()
     log4j = folder / "kcluster-log4j2.xml"
     if not log4j.exists():
         log4j.write_text(LOG4J)
-    command = ["java", f"-Xmx{heap}", f"-Dlog4j2.configurationFile={log4j}", "-cp", f"{folder}/*"]
+    java = ["java", f"-Xmx{heap}", f"-Dlog4j2.configurationFile={log4j}", "-cp", f"{folder}/*"]
+    return [*java, f"org.apache.kafka.tools.{tool}", *arguments]
+
+
+def run(tool: str, *arguments: str, timeout_s: float = 120, heap: str = "256M") -> str:
+    """Its standard output; it must end with 0."""
     done = subprocess.run(
-        [*command, f"org.apache.kafka.tools.{tool}", *arguments],
+        command(tool, *arguments, heap=heap),
         capture_output=True,
         text=True,
         timeout=timeout_s,

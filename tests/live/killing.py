@@ -28,6 +28,10 @@ from kcluster.wire.messages.create_topics import (
     CreateTopicsRequest,
     CreateTopicsResponse,
 )
+from kcluster.wire.messages.find_coordinator import (
+    FindCoordinatorRequest,
+    FindCoordinatorResponse,
+)
 from kcluster.wire.messages.metadata import (
     MetadataRequest,
     MetadataRequestTopic,
@@ -165,6 +169,27 @@ def leader_of(bootstrap: str, topic: str, partition: int = 0) -> int:
     return -1
 
 
+def coordinator_of(bootstrap: str, group: str, timeout_s: float = 30) -> int:
+    """The id of the broker that coordinates the group, as soon as one says so."""
+    deadline = time.monotonic() + timeout_s
+    answer: object = None
+    while time.monotonic() < deadline:
+        for address in parse_bootstrap(bootstrap):
+            try:
+                with Connection(address) as connection:
+                    asked = FindCoordinatorRequest(key=group, coordinator_keys=[group])
+                    answer = connection.ask(asked, FindCoordinatorResponse)
+            except (KclusterError, OSError) as error:
+                answer = error
+                continue
+            # From version 4 on there is a list, before that one answer.
+            [found] = answer.coordinators or [answer]
+            if found.error_code == 0:
+                return found.node_id
+        time.sleep(POLL_S)
+    raise AssertionError(f"nobody coordinates {group}: {answer}")
+
+
 def create_topic(
     bootstrap: str, topic: str, partitions: int = 1, replicas: int = -1, **configs: str
 ) -> None:
@@ -199,10 +224,19 @@ class Writer:
     """Numbers from 0 up, under `keys` keys, at a steady rate, in a thread of its own."""
 
     def __init__(
-        self, bootstrap: str, topic: str, *, keys: int = 8, rate: float = 2000, **config: object
+        self,
+        bootstrap: str,
+        topic: str,
+        *,
+        keys: int = 8,
+        rate: float = 2000,
+        partitions: int = 0,
+        **config: object,
     ) -> None:
+        """With `partitions`, number n goes to n % partitions, wherever its key would go."""
         self.topic = topic
         self.keys = keys
+        self.partitions = partitions
         self.acknowledged: dict[int, tuple[int, int, int]] = {}
         """number -> (monotonic ns, partition, offset)"""
         self.times_ns: list[int] = []
@@ -272,8 +306,11 @@ class Writer:
     def _send(self) -> None:
         number = self.sent
         key = b"key-%d" % (number % self.keys)
+        partition = number % self.partitions if self.partitions else -1
         try:
-            self._producer.produce(self.topic, b"%d" % number, key, on_delivery=self._delivered)
+            self._producer.produce(
+                self.topic, b"%d" % number, key, partition, on_delivery=self._delivered
+            )
         except BufferError:
             self._producer.poll(0.05)
             return
