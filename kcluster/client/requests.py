@@ -16,7 +16,7 @@ from typing import Any
 from kcluster.client.control import BusClient
 from kcluster.errors import RemoteProtocolError, UsageError
 from kcluster.wire import bus
-from kcluster.wire.apis import BY_REQUEST
+from kcluster.wire.apis import api_of
 from kcluster.wire.frame import parse_response_header, request_frame
 from kcluster.wire.message import Message, decode
 
@@ -42,7 +42,7 @@ class KafkaConnection:
         self, message: Message, version: int | None = None, timeout_ms: int = REQUEST_MS
     ) -> Any:
         """The decoded response. UsageError when none comes in time."""
-        api = BY_REQUEST[type(message)]
+        api = api_of(message)
         if version is None:
             version = api.versions.high
         correlation = next(self._correlations)

@@ -1,65 +1,36 @@
-"""The table of APIs: what a broker serves and advertises, and how its headers look.
+"""The table of APIs: what a broker serves and advertises, what it does not and why.
 
-Only what is in this table is served, and only that is advertised: clients call what they see.
+Only what is in `APIS` is served, and only that is advertised: clients call what they see. The
+classes of an API's messages are imported when the first of its requests comes, so that a
+broker pays at start only for what its clients use; a test holds every line of the table against
+them.
 
 Source: Apache Kafka 4.3.1's message definitions; KAFKA-18659 for Produce.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import functools
+import importlib
+import re
+from typing import Any, Final
 
 import msgspec
 
-from kcluster.wire.message import Message
-from kcluster.wire.messages.alter_configs import AlterConfigsRequest, AlterConfigsResponse
-from kcluster.wire.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
-from kcluster.wire.messages.create_partitions import (
-    CreatePartitionsRequest,
-    CreatePartitionsResponse,
-)
-from kcluster.wire.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
-from kcluster.wire.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
-from kcluster.wire.messages.describe_cluster import (
-    DescribeClusterRequest,
-    DescribeClusterResponse,
-)
-from kcluster.wire.messages.describe_configs import (
-    DescribeConfigsRequest,
-    DescribeConfigsResponse,
-)
-from kcluster.wire.messages.describe_topic_partitions import (
-    DescribeTopicPartitionsRequest,
-    DescribeTopicPartitionsResponse,
-)
-from kcluster.wire.messages.fetch import FetchRequest, FetchResponse
-from kcluster.wire.messages.find_coordinator import (
-    FindCoordinatorRequest,
-    FindCoordinatorResponse,
-)
-from kcluster.wire.messages.incremental_alter_configs import (
-    IncrementalAlterConfigsRequest,
-    IncrementalAlterConfigsResponse,
-)
-from kcluster.wire.messages.init_producer_id import (
-    InitProducerIdRequest,
-    InitProducerIdResponse,
-)
-from kcluster.wire.messages.list_offsets import ListOffsetsRequest, ListOffsetsResponse
-from kcluster.wire.messages.metadata import MetadataRequest, MetadataResponse
-from kcluster.wire.messages.offset_for_leader_epoch import (
-    OffsetForLeaderEpochRequest,
-    OffsetForLeaderEpochResponse,
-)
-from kcluster.wire.messages.produce import ProduceRequest, ProduceResponse
-from kcluster.wire.plan import flexible_versions, valid_versions
-from kcluster.wire.types import VersionRange
+from kcluster.wire.plan import Message
+from kcluster.wire.types import HIGHEST, VersionRange, version_range
 
 PRODUCE: Final = 0
 FETCH: Final = 1
 LIST_OFFSETS: Final = 2
 METADATA: Final = 3
+OFFSET_COMMIT: Final = 8
+OFFSET_FETCH: Final = 9
 FIND_COORDINATOR: Final = 10
+JOIN_GROUP: Final = 11
+HEARTBEAT: Final = 12
+LEAVE_GROUP: Final = 13
+SYNC_GROUP: Final = 14
 API_VERSIONS: Final = 18
 CREATE_TOPICS: Final = 19
 DELETE_TOPICS: Final = 20
@@ -76,8 +47,6 @@ DESCRIBE_TOPIC_PARTITIONS: Final = 75
 class Api(msgspec.Struct, frozen=True):
     key: int
     name: str
-    request: type[Message]
-    response: type[Message]
     versions: VersionRange
     """Served."""
     advertised: VersionRange
@@ -96,49 +65,58 @@ class Api(msgspec.Struct, frozen=True):
         what the broker speaks (KIP-511)."""
         return version >= self.flexible_from and self.key != API_VERSIONS
 
+    @property
+    def request(self) -> type[Message]:
+        return _message_class(self.name, "Request")
 
-def _api(
-    request: type[Message],
-    response: type[Message],
-    *,
-    served: tuple[int, int] | None = None,
-    advertised: tuple[int, int] | None = None,
-) -> Api:
-    assert request.KEY == response.KEY
-    name = request.__name__.removesuffix("Request")
-    versions = VersionRange(*served) if served else valid_versions(request)
+    @property
+    def response(self) -> type[Message]:
+        return _message_class(self.name, "Response")
+
+
+@functools.cache
+def _message_class(name: str, suffix: str) -> type[Message]:
+    file = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+    module = importlib.import_module(f"kcluster.wire.messages.{file}")
+    found: type[Message] = getattr(module, name + suffix)
+    return found
+
+
+def _api(key: int, name: str, served: str, flexible_from: int | None, advertised: str = "") -> Api:
     return Api(
-        request.KEY,
+        key,
         name,
-        request,
-        response,
-        versions,
-        VersionRange(*advertised) if advertised else versions,
-        flexible_versions(request).low,
+        version_range(served),
+        version_range(advertised or served),
+        HIGHEST + 1 if flexible_from is None else flexible_from,
     )
 
 
 APIS: Final[dict[int, Api]] = {
     api.key: api
     for api in (
-        _api(ProduceRequest, ProduceResponse, advertised=(0, 13)),
-        _api(FetchRequest, FetchResponse),
-        _api(ListOffsetsRequest, ListOffsetsResponse),
-        _api(MetadataRequest, MetadataResponse),
-        _api(FindCoordinatorRequest, FindCoordinatorResponse),
-        _api(ApiVersionsRequest, ApiVersionsResponse),
-        _api(CreateTopicsRequest, CreateTopicsResponse),
-        _api(DeleteTopicsRequest, DeleteTopicsResponse),
-        _api(InitProducerIdRequest, InitProducerIdResponse, served=(0, 5)),
-        _api(OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse),
-        _api(DescribeConfigsRequest, DescribeConfigsResponse),
-        _api(AlterConfigsRequest, AlterConfigsResponse),
-        _api(CreatePartitionsRequest, CreatePartitionsResponse),
-        _api(IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse),
-        _api(DescribeClusterRequest, DescribeClusterResponse),
-        _api(DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse),
+        # KAFKA-18659: with 3-13, librdkafka before 2.8 silently drops compression.
+        _api(0, "Produce", "3-13", 9, advertised="0-13"),
+        _api(1, "Fetch", "4-18", 12),
+        _api(2, "ListOffsets", "1-11", 6),
+        _api(3, "Metadata", "0-13", 9),
+        _api(10, "FindCoordinator", "0-6", 3),
+        _api(18, "ApiVersions", "0-4", 3),
+        _api(19, "CreateTopics", "2-7", 5),
+        _api(20, "DeleteTopics", "1-6", 4),
+        _api(22, "InitProducerId", "0-5", 2),
+        _api(23, "OffsetForLeaderEpoch", "2-4", 4),
+        _api(32, "DescribeConfigs", "1-4", 4),
+        _api(33, "AlterConfigs", "0-2", 2),
+        _api(37, "CreatePartitions", "0-3", 2),
+        _api(44, "IncrementalAlterConfigs", "0-1", 1),
+        _api(60, "DescribeCluster", "0-2", 0),
+        _api(75, "DescribeTopicPartitions", "0", 0),
     )
 }
 """By key."""
 
-BY_REQUEST: Final[dict[type[Message], Api]] = {api.request: api for api in APIS.values()}
+
+def api_of(message: Any) -> Api:
+    """Of a request or a response."""
+    return APIS[message.KEY]

@@ -22,7 +22,7 @@ import msgspec
 from kcluster.config import LIMITS
 from kcluster.errors import RemoteProtocolError
 from kcluster.wire import varint
-from kcluster.wire.apis import API_VERSIONS, APIS, BY_REQUEST, Api
+from kcluster.wire.apis import API_VERSIONS, APIS, Api, api_of
 from kcluster.wire.encoding import size_of
 from kcluster.wire.message import Message, encode_parts
 
@@ -129,7 +129,7 @@ def request_frame(
     request: Message, version: int, correlation_id: int, client_id: str | None
 ) -> list[Any]:
     """The whole frame, length prefix first, as a list of parts."""
-    api = BY_REQUEST[type(request)]
+    api = api_of(request)
     body = encode_parts(request, version)
     name = b"" if client_id is None else client_id.encode()
     head = (

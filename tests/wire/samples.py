@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Iterator
 from random import Random
 from typing import Any, TypeVar
 
-from kcluster.wire.apis import APIS
+import kcluster.wire.messages
 from kcluster.wire.plan import Message, Struct, fields_of, valid_versions
 from kcluster.wire.types import WireType
 
-ALL_CLASSES = [cls for api in APIS.values() for cls in (api.request, api.response)]
+_MODULES = [
+    importlib.import_module(f"kcluster.wire.messages.{info.name}")
+    for info in pkgutil.iter_modules(kcluster.wire.messages.__path__)
+]
+ALL_CLASSES = [
+    cls
+    for module in _MODULES
+    for cls in vars(module).values()
+    if isinstance(cls, type) and issubclass(cls, Message) and cls.__module__ == module.__name__
+]
+"""Requests and responses, also of APIs that are not served yet."""
 
 S = TypeVar("S", bound=Struct)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from kcluster.wire import group_records
 from kcluster.wire.apis import APIS
 from kcluster.wire.plan import Message, Struct, fields_of, flexible_versions, valid_versions
 from kcluster.wire.types import NO_VERSIONS, ZERO_UUID, WireType, version_range
@@ -22,12 +23,13 @@ from tests.wire.samples import ALL_CLASSES
 
 HOME = Path(os.environ.get("KAFKA_PEER_HOME", Path.home() / ".cache" / "kafka-peer"))
 JAR = HOME / "libs" / "kafka-clients-4.3.1.jar"
+GROUP_JAR = HOME / "libs" / "kafka-group-coordinator-4.3.1.jar"
 
 needs_jar = pytest.mark.skipif(not JAR.exists(), reason=f"no Kafka definitions: {JAR} is missing")
 
 
-def definition(name: str) -> dict[str, Any]:
-    with zipfile.ZipFile(JAR) as jar:
+def definition(name: str, path: Path = JAR) -> dict[str, Any]:
+    with zipfile.ZipFile(path) as jar:
         text = jar.read(f"common/message/{name}.json").decode()
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("//")]
     found: dict[str, Any] = json.loads("\n".join(lines))
@@ -103,6 +105,26 @@ def test_a_class_is_what_kafka_defines(cls: type[Message]) -> None:
     compare(cls, facts["fields"], common)
 
 
+@pytest.mark.skipif(not GROUP_JAR.exists(), reason=f"{GROUP_JAR} is missing")
+@pytest.mark.parametrize(
+    "cls",
+    [
+        group_records.OffsetCommitKey,
+        group_records.OffsetCommitValue,
+        group_records.GroupMetadataKey,
+        group_records.GroupMetadataValue,
+    ],
+    ids=lambda cls: cls.__name__,
+)
+def test_a_group_record_is_what_kafka_defines(cls: type[Message]) -> None:
+    facts = definition(cls.__name__, GROUP_JAR)
+    assert valid_versions(cls) == version_range(facts["validVersions"])
+    assert flexible_versions(cls) == version_range(facts["flexibleVersions"])
+    assert facts["apiKey"] == cls.KEY
+    common = {struct["name"]: struct["fields"] for struct in facts.get("commonStructs", [])}
+    compare(cls, facts["fields"], common)
+
+
 @needs_jar
 def test_versions_that_kafka_calls_unstable_are_not_served() -> None:
     for api in APIS.values():
@@ -112,6 +134,14 @@ def test_versions_that_kafka_calls_unstable_are_not_served() -> None:
             stable -= 1
         assert api.versions == (version_range(facts["validVersions"]).low, stable), api.name
         assert api.name == facts["name"].removesuffix("Request")
+
+
+def test_the_table_says_what_the_classes_say() -> None:
+    for api in APIS.values():
+        assert api.versions.low == valid_versions(api.request).low, api.name
+        assert api.versions.high <= valid_versions(api.request).high, api.name
+        for version in range(api.versions.low, api.versions.high + 1):
+            assert api.is_flexible(version) == (version in flexible_versions(api.request))
 
 
 def test_request_and_response_have_the_same_versions() -> None:

@@ -1,0 +1,55 @@
+"""DescribeAcls (29): access control lists, which kcluster does not have.
+
+Versions 1-3, flexible from 2.
+
+  1   pattern types (KIP-290)
+  3   user resources (KIP-373)
+
+Sources: KIP-140, KIP-290.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from kcluster.wire.plan import Message, Struct
+from kcluster.wire.types import Int8, Int16, Int32, String, versions
+
+
+class DescribeAclsRequest(Message):
+    KEY: ClassVar[int] = 29
+    VERSIONS: ClassVar[str] = "1-3"
+    FLEXIBLE: ClassVar[str] = "2+"
+
+    resource_type_filter: Annotated[Int8, versions("0+")] = 0
+    resource_name_filter: Annotated[String | None, versions("0+", nullable="0+")] = ""
+    pattern_type_filter: Annotated[Int8, versions("1+")] = 3
+    principal_filter: Annotated[String | None, versions("0+", nullable="0+")] = ""
+    host_filter: Annotated[String | None, versions("0+", nullable="0+")] = ""
+    operation: Annotated[Int8, versions("0+")] = 0
+    permission_type: Annotated[Int8, versions("0+")] = 0
+
+
+class AclDescription(Struct):
+    principal: Annotated[String, versions("0+")] = ""
+    host: Annotated[String, versions("0+")] = ""
+    operation: Annotated[Int8, versions("0+")] = 0
+    permission_type: Annotated[Int8, versions("0+")] = 0
+
+
+class DescribeAclsResource(Struct):
+    resource_type: Annotated[Int8, versions("0+")] = 0
+    resource_name: Annotated[String, versions("0+")] = ""
+    pattern_type: Annotated[Int8, versions("1+")] = 3
+    acls: Annotated[list[AclDescription], versions("0+")] = []
+
+
+class DescribeAclsResponse(Message):
+    KEY: ClassVar[int] = 29
+    VERSIONS: ClassVar[str] = "1-3"
+    FLEXIBLE: ClassVar[str] = "2+"
+
+    throttle_time_ms: Annotated[Int32, versions("0+")] = 0
+    error_code: Annotated[Int16, versions("0+")] = 0
+    error_message: Annotated[String | None, versions("0+", nullable="0+")] = ""
+    resources: Annotated[list[DescribeAclsResource], versions("0+")] = []
