@@ -169,6 +169,9 @@ class Member:
         assert self.process.stdout is not None
         wall_to_monotonic_ns = time.monotonic_ns() - time.time_ns()
         for text in self.process.stdout:
+            if not text.startswith("{"):
+                self.errors.append(text)
+                continue
             line: Line | None = json.loads(text)
             assert line is not None
             if self.wanted.library == "java":

@@ -58,6 +58,19 @@ def reach(options: argparse.Namespace) -> Iterator[Brokers]:
             yield brokers
 
 
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """With the options that `reach` reads."""
+    parser.add_argument("--brokers", type=int, default=3)
+    parser.add_argument("--cluster")
+    parser.add_argument("--bootstrap")
+    parser.add_argument("--peer-script")
+    parser.add_argument("-X", action="append", default=[], metavar="key=value")
+    options = parser.parse_args()
+    if options.bootstrap and not options.peer_script:
+        parser.error("--bootstrap needs --peer-script, which kills and starts its brokers")
+    return options
+
+
 def fault_once(brokers: Brokers, fault: str, topic: str, count: int, writer: Writer) -> int:
     """Break, wait until writing goes on, mend; when it was broken (monotonic ns)."""
     leader = killing.leader_of(brokers.bootstrap, topic)
@@ -130,18 +143,11 @@ def main() -> int:
     )
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--fault", choices=["kill", "pause", "two", "all"], default="kill")
-    parser.add_argument("--brokers", type=int, default=3)
     parser.add_argument("--replicas", type=int, default=0, help="0: the lesser of 3 and brokers")
     parser.add_argument("--min-isr", type=int, default=1)
     parser.add_argument("--partitions", type=int, default=1)
     parser.add_argument("--rate", type=float, default=2000)
-    parser.add_argument("--cluster")
-    parser.add_argument("--bootstrap")
-    parser.add_argument("--peer-script")
-    parser.add_argument("-X", action="append", default=[], metavar="key=value")
-    options = parser.parse_args()
-    if options.bootstrap and not options.peer_script:
-        parser.error("--bootstrap needs --peer-script, which kills and starts its brokers")
+    options = parse(parser)
     began = time.monotonic()
     with reach(options) as brokers:
         report = run(brokers, options)

@@ -7,11 +7,14 @@ audit      reads everything back: lost, duplicated, reordered
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -92,13 +95,21 @@ class KclusterBrokers:
 
 @dataclass
 class PeerBrokers:
-    """Another cluster's, by a script that takes `kill N`, `start N`, `pause N`, `resume N`."""
+    """Another cluster's, by a script that takes `kill N`, `start N`, `pause N`, `resume N`.
+
+    The bootstrap addresses are those of broker 1, 2, ..."""
 
     bootstrap: str
     script: str
 
     def kill(self, ids: list[int]) -> int:
-        return self._each("kill", ids)
+        """The script takes its time: the moment is when a connection to the broker broke."""
+        addresses = parse_bootstrap(self.bootstrap)
+        watched = [socket.create_connection(addresses[id - 1], 5) for id in ids]
+        with ThreadPoolExecutor(len(watched)) as threads:
+            deaths = [threads.submit(until_closed, each) for each in watched]
+            self._each("kill", ids)
+            return min(death.result(60) for death in deaths)
 
     def start(self, ids: list[int]) -> None:
         self._each("start", ids)
@@ -115,6 +126,16 @@ class PeerBrokers:
         for process in running:
             assert process.wait(120) == 0
         return at
+
+
+def until_closed(connection: socket.socket) -> int:
+    """CLOCK_MONOTONIC ns of the moment when the other end is gone."""
+    with connection:
+        connection.settimeout(60)
+        with contextlib.suppress(ConnectionError):
+            said = connection.recv(1)
+            assert not said, "nothing was asked"
+        return time.monotonic_ns()
 
 
 # --- looking --------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import threading
@@ -60,7 +61,8 @@ def until_told() -> threading.Event:
     told = threading.Event()
 
     def read() -> None:
-        while sys.stdin.buffer.read(1):
+        # Past sys.stdin, whose lock would be held when the interpreter ends.
+        while os.read(0, 1):
             pass
         told.set()
 
