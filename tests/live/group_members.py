@@ -1,8 +1,8 @@
 """Members of a group as processes, and everything that they said.
 
-    with Group(bootstrap, topic, "g", partitions=12) as group:
-        group.start("confluent-kafka")
-        group.wait(lambda live: live.is_shared_by(1), 30, "one owner of all")
+with Group(bootstrap, topic, "g", partitions=12) as group:
+    group.start("confluent-kafka")
+    group.wait(lambda live: live.is_shared_by(1), 30, "one owner of all")
 """
 
 from __future__ import annotations

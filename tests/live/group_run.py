@@ -50,6 +50,8 @@ IN_FLIGHT_NS = 20_000_000
 """What a dead broker had answered before it died is read within this."""
 EXAMPLES_MAX = 3
 
+_numbers = itertools.count(1)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -73,6 +75,32 @@ class Figures:
     join: list[float] = field(default_factory=list)
     leave: list[float] = field(default_factory=list)
     unowned: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Who owns what, and how often that changed."""
+
+    owned: dict[str, list[int]]
+    generations: dict[str, int]
+    """As far as members tell."""
+    assignments: int
+    revocations: int
+
+
+def new_topic() -> str:
+    return f"group-run-{os.getpid()}-{next(_numbers)}"
+
+
+def run_soundly(brokers: Brokers, plan: Plan) -> Run:
+    """Runs it all; fails on what must not be."""
+    run = Run(brokers, plan, new_topic())
+    report = run.go()
+    assert report["is_sound"], report
+    assert report["failed"] == 0, report
+    assert report["rebalances"] == plan.rebalances, report
+    assert report["kills"] == plan.kills, report
+    return run
 
 
 def summary(times_ms: list[float]) -> dict[str, object]:
@@ -104,14 +132,13 @@ class Run:
             plan.strategy,
             plan.session_ms,
         )
-        self.writer = Writer(
-            brokers.bootstrap, topic, rate=plan.rate, partitions=plan.partitions
-        )
+        self.writer = Writer(brokers.bootstrap, topic, rate=plan.rate, partitions=plan.partitions)
 
     # --- what is done to the group --------------------------------------------------------
 
-    def start_member(self) -> Member:
-        instance = f"instance-{len(self.group.members)}" if self.plan.is_static else ""
+    def start_member(self, instance: str = "") -> Member:
+        if self.plan.is_static and not instance:
+            instance = f"instance-{len(self.group.members)}"
         return self.group.start(next(self._libraries), instance)
 
     def settle(self) -> None:
@@ -152,10 +179,13 @@ class Run:
         self.figures.first_commit.append(first_commit)
         self.figures.all_commits.append(all_commits)
         self.brokers.start([victim])
-        killing.await_in_sync(self.brokers.bootstrap, self.topic, REPLICAS)
-        killing.await_in_sync(self.brokers.bootstrap, OFFSETS_TOPIC, REPLICAS)
+        self.await_in_sync()
         self.settle()
         self.figures.revocations_by_kills += self.group.live.revocations - before
+
+    def await_in_sync(self) -> None:
+        killing.await_in_sync(self.brokers.bootstrap, self.topic, REPLICAS)
+        killing.await_in_sync(self.brokers.bootstrap, OFFSETS_TOPIC, REPLICAS)
 
     def flow(self, since_ns: int) -> tuple[float, float, float]:
         """Waits until records that are sent from now on were delivered from all partitions and
@@ -201,6 +231,20 @@ class Run:
             for each in self.group.snapshot()
             if each.member == member.name and each.line["event"] == event
         )
+
+    def shape(self) -> Shape:
+        live = self.group.live
+        owned = {name: sorted(owned) for name, owned in live.owned.items()}
+        return Shape(owned, dict(live.generation), live.assignments, live.revocations)
+
+    def revoked_between(self, from_ns: int, until_ns: int) -> list[int]:
+        """The partitions that members gave up then."""
+        return [
+            partition
+            for each in self.group.snapshot()
+            if each.line["event"] in ("revoked", "lost") and from_ns <= each.at_ns <= until_ns
+            for partition in each.line["partitions"]
+        ]
 
     # --- from beginning to end ------------------------------------------------------------
 
@@ -250,9 +294,7 @@ class Run:
             self.brokers.bootstrap, self.topic, self.group.name, self.plan.partitions
         )
         for from_ns, until_ns in self.windows:
-            self.figures.unowned.append(
-                unowned_ms(heard, self.plan.partitions, from_ns, until_ns)
-            )
+            self.figures.unowned.append(unowned_ms(heard, self.plan.partitions, from_ns, until_ns))
         lost = [
             number
             for number, (_, partition, offset) in self.writer.acknowledged.items()
@@ -381,7 +423,7 @@ def main() -> int:
     )
     began = time.monotonic()
     with reach(options) as brokers:
-        report = Run(brokers, plan, f"run-{os.getpid()}").go()
+        report = Run(brokers, plan, new_topic()).go()
     report["seconds"] = round(time.monotonic() - began, 1)
     print(json.dumps(report))
     return 0 if report["is_sound"] else EXIT_LOST

@@ -25,6 +25,7 @@ from kcluster.client.connect import parse_bootstrap
 from kcluster.client.control import ControlClient
 from kcluster.errors import KclusterError
 from kcluster.wire import control as c
+from kcluster.wire.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 from kcluster.wire.messages.create_topics import (
     CreatableTopic,
     CreatableTopicConfig,
@@ -67,6 +68,10 @@ class Brokers(Protocol):
 
     def resume(self, ids: list[int]) -> None: ...
 
+    def restart(self, ids: list[int]) -> None:
+        """Stopped in order where there is a way to, and started again."""
+        ...
+
 
 @dataclass
 class KclusterBrokers:
@@ -91,6 +96,9 @@ class KclusterBrokers:
 
     def resume(self, ids: list[int]) -> None:
         self.control.command(c.Resume(ids))
+
+    def restart(self, ids: list[int]) -> None:
+        self.control.command(c.Restart(ids))
 
 
 @dataclass
@@ -119,6 +127,10 @@ class PeerBrokers:
 
     def resume(self, ids: list[int]) -> None:
         self._each("resume", ids)
+
+    def restart(self, ids: list[int]) -> None:
+        self.kill(ids)
+        self.start(ids)
 
     def _each(self, verb: str, ids: list[int]) -> int:
         at = time.monotonic_ns()
@@ -188,6 +200,17 @@ def leader_of(bootstrap: str, topic: str, partition: int = 0) -> int:
         if described.partition_index == partition:
             return described.leader_id
     return -1
+
+
+GROUP_APIS = {8, 9, 10, 11, 12, 13, 14}
+"""OffsetCommit, OffsetFetch, FindCoordinator, JoinGroup, Heartbeat, LeaveGroup, SyncGroup"""
+
+
+def has_groups(bootstrap: str) -> bool:
+    with Connection(parse_bootstrap(bootstrap)[0]) as connection:
+        asked = ApiVersionsRequest(client_software_name="kcluster", client_software_version="1")
+        served = connection.ask(asked, ApiVersionsResponse, 3).api_keys
+    return {api.api_key for api in served} >= GROUP_APIS
 
 
 def coordinator_of(bootstrap: str, group: str, timeout_s: float = 30) -> int:
