@@ -273,8 +273,10 @@ class Group:
     def _check(self) -> None:
         for member in self.members.values():
             code = member.process.poll()
-            said = "".join(member.errors)[-2000:]
-            assert code is None, f"{member.name} ended by itself with {code}: {said}"
+            if code is not None:
+                said = [each.line for each in self.heard if each.member == member.name][-3:]
+                stderr = "".join(member.errors)[-2000:]
+                raise AssertionError(f"{member.name} ended by itself, {code}: {said} {stderr}")
 
     def _hear(self, heard: Heard) -> None:
         with self._changed:

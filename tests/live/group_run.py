@@ -174,11 +174,13 @@ class Run:
         before = self.group.live.revocations
         victim = killing.coordinator_of(self.brokers.bootstrap, self.group.name)
         killed_ns = self.brokers.kill([victim])
-        all_partitions, first_commit, all_commits = self.flow(killed_ns)
+        try:
+            all_partitions, first_commit, all_commits = self.flow(killed_ns)
+        finally:
+            self.brokers.start([victim])
         self.figures.all_partitions.append(all_partitions)
         self.figures.first_commit.append(first_commit)
         self.figures.all_commits.append(all_commits)
-        self.brokers.start([victim])
         self.await_in_sync()
         self.settle()
         self.figures.revocations_by_kills += self.group.live.revocations - before
@@ -295,11 +297,7 @@ class Run:
         )
         for from_ns, until_ns in self.windows:
             self.figures.unowned.append(unowned_ms(heard, self.plan.partitions, from_ns, until_ns))
-        lost = [
-            number
-            for number, (_, partition, offset) in self.writer.acknowledged.items()
-            if offset >= ends[partition]
-        ]
+        audit = killing.audit(self.brokers.bootstrap, self.writer)
         commits_lost = [
             f"{partition}: stored is {is_stored}, acknowledged was {acknowledged}"
             for partition, (is_stored, acknowledged) in enumerate(
@@ -308,7 +306,9 @@ class Run:
             if is_stored < acknowledged
         ]
         anomalies = {
-            "lost": lost,
+            "lost": audit.lost,
+            "duplicated": audit.duplicated,
+            "misplaced": audit.misplaced,
             "commits_lost": commits_lost,
             "skipped": history.skipped,
             "ahead": history.ahead,

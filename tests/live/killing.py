@@ -277,12 +277,12 @@ class Writer:
         partitions: int = 0,
         **config: object,
     ) -> None:
-        """With `partitions`, number n goes to n % partitions, wherever its key would go."""
+        """With `partitions`, number n goes to n % partitions, and each has a key of its own."""
         self.topic = topic
-        self.keys = keys
+        self.keys = partitions or keys
         self.partitions = partitions
         self.acknowledged: dict[int, tuple[int, int, int]] = {}
-        """number -> (monotonic ns, partition, offset)"""
+        """number -> (monotonic ns, partition, offset or -1 where it is not told)"""
         self.times_ns: list[int] = []
         """Of all acknowledgements, in order."""
         self.failures: list[str] = []
@@ -366,7 +366,9 @@ class Writer:
             return
         now = time.monotonic_ns()
         number = int(message.value())
-        self.acknowledged[number] = (now, message.partition(), message.offset())
+        offset = message.offset()
+        # None where a duplicate was acknowledged.
+        self.acknowledged[number] = (now, message.partition(), -1 if offset is None else offset)
         with self._some:
             self.times_ns.append(now)
             self._some.notify_all()

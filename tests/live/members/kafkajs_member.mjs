@@ -27,6 +27,7 @@ consumer.on(consumer.events.HEARTBEAT, ({ payload }) => {
 })
 consumer.on(consumer.events.REBALANCING, () => member.revoked())
 consumer.on(consumer.events.CRASH, ({ payload }) => {
+  member.revoked()
   say('error', { error: `crashed, restarts: ${payload.restart}: ${payload.error.message}` })
   if (!payload.restart) process.exit(1)
 })

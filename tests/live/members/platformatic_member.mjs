@@ -3,6 +3,13 @@
 import { Consumer, cooperativeStickyAssigner, roundRobinAssigner } from '@platformatic/kafka'
 import { brokers, Member, options, say, sessionMs, whenTold } from './lines.mjs'
 
+// It wants Node 22 for this; the rest of what a member needs runs on Node 20 as well.
+Promise.withResolvers ??= function () {
+  const it = {}
+  it.promise = new Promise((resolve, reject) => Object.assign(it, { resolve, reject }))
+  return it
+}
+
 const RETRY_MS = 100
 
 const consumer = new Consumer({
@@ -14,6 +21,8 @@ const consumer = new Consumer({
   protocols: [{ name: options.strategy, version: 1 }],
   partitionAssigner:
     options.strategy === 'cooperative-sticky' ? cooperativeStickyAssigner : roundRobinAssigner,
+  // Its 3 tries of 1 s end the stream before a cluster that is slow to elect has a leader again.
+  retries: 60,
   autocommit: false
 })
 const member = new Member()
