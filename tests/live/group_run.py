@@ -33,6 +33,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
 
@@ -367,6 +368,15 @@ def first_commit_ns(heard: list[Heard], partition: int, offset: int) -> int:
     )
 
 
+def write_lines(path: Path, heard: list[Heard]) -> None:
+    lines = sorted(heard, key=lambda each: each.at_ns)
+    texts = (
+        json.dumps({"member": each.member, **each.line, "at_ns": each.at_ns}) + "\n"
+        for each in lines
+    )
+    path.write_text("".join(texts))
+
+
 def progress(what: str, number: int, times_ms: list[float]) -> None:
     print(f"{what} {number + 1}: {times_ms[-1]:.0f} ms", file=sys.stderr, flush=True)
 
@@ -406,6 +416,7 @@ def main() -> int:
     parser.add_argument("--strategy", default="", help="range, cooperative-sticky, ...")
     parser.add_argument("--static", action="store_true", help="with group.instance.id")
     parser.add_argument("--session-ms", type=int, default=45_000)
+    parser.add_argument("--lines", metavar="FILE", help="write everything that members said there")
     options = parse(parser)
     clients = options.client.split(",")
     if unknown := set(clients) - set(LIBRARIES):
@@ -423,7 +434,12 @@ def main() -> int:
     )
     began = time.monotonic()
     with reach(options) as brokers:
-        report = Run(brokers, plan, new_topic()).go()
+        run = Run(brokers, plan, new_topic())
+        try:
+            report = run.go()
+        finally:
+            if options.lines:
+                write_lines(Path(options.lines), run.group.snapshot())
     report["seconds"] = round(time.monotonic() - began, 1)
     print(json.dumps(report))
     return 0 if report["is_sound"] else EXIT_LOST

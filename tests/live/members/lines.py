@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import signal
 import sys
@@ -28,6 +29,7 @@ class Options(argparse.Namespace):
 
 
 def options() -> Options:
+    logging.getLogger().addHandler(Complaints(logging.ERROR))
     parser = argparse.ArgumentParser()
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--topic", required=True)
@@ -36,6 +38,13 @@ def options() -> Options:
     parser.add_argument("--strategy", default="range")
     parser.add_argument("--session-ms", type=int, default=45_000)
     return parser.parse_args(namespace=Options())
+
+
+class Complaints(logging.Handler):
+    """What a library logs as an error, as lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say("error", error=record.getMessage()[:200])
 
 
 def say(event: str, **fields: object) -> None:
