@@ -21,8 +21,6 @@ const consumer = new Consumer({
   protocols: [{ name: options.strategy, version: 1 }],
   partitionAssigner:
     options.strategy === 'cooperative-sticky' ? cooperativeStickyAssigner : roundRobinAssigner,
-  // Its 3 tries of 1 s end the stream before a cluster that is slow to elect has a leader again.
-  retries: 60,
   autocommit: false
 })
 const member = new Member()
@@ -66,29 +64,44 @@ async function commitDue() {
   }
 }
 
+// A fetch is tried again on the same broker, then the stream ends with an error, and the member
+// has to open another: that is how its users go on after a broker died.
+let stream
+async function open() {
+  try {
+    stream = await consumer.consume({
+      topics: [options.topic],
+      mode: 'committed',
+      fallbackMode: 'earliest',
+      autocommit: false
+    })
+  } catch (error) {
+    reopen(error)
+    return
+  }
+  stream.on('error', reopen)
+  stream.on('data', ({ partition, offset, leaderEpoch }) => {
+    if (isStopping) return
+    if (places.length === 0) {
+      setImmediate(() => {
+        takePlaces()
+        commitDue()
+      })
+    }
+    places.push([partition, Number(offset), leaderEpoch ?? -1])
+  })
+}
+
+function reopen(error) {
+  const cause = error?.errors?.at(-1)?.message ?? ''
+  say('error', { error: `${error?.message ?? error} ${cause}` })
+  if (!isStopping) setTimeout(open, RETRY_MS)
+}
+
 say('started')
-const stream = await consumer.consume({
-  topics: [options.topic],
-  mode: 'committed',
-  fallbackMode: 'earliest',
-  autocommit: false
-})
 whenTold(async () => {
   isStopping = true
-  await stream.close()
+  await stream?.close()
   await consumer.close(true)
 })
-stream.on('error', (error) => {
-  say('error', { error: String(error?.message ?? error) })
-  process.exit(1)
-})
-stream.on('data', ({ partition, offset, leaderEpoch }) => {
-  if (isStopping) return
-  if (places.length === 0) {
-    setImmediate(() => {
-      takePlaces()
-      commitDue()
-    })
-  }
-  places.push([partition, Number(offset), leaderEpoch ?? -1])
-})
+await open()
