@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -47,6 +48,8 @@ def own_cluster(brokers: int, options: list[str]) -> Iterator[Brokers]:
 
 @contextlib.contextmanager
 def reach(options: argparse.Namespace) -> Iterator[Brokers]:
+    # Also who is told to stop takes the cluster down.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if options.bootstrap:
         yield PeerBrokers(options.bootstrap, options.peer_script)
     elif options.cluster:
