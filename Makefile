@@ -17,7 +17,7 @@ BIN = $(dir $(PY))
 
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
-.PHONY: up setup setup-test test check fix test-pure test-live test-java bench sim lock
+.PHONY: up setup setup-test test check fix test-pure test-live test-java test-node bench sim lock
 
 up: $(RUN_READY)
 	@$(PY) -m kcluster.cli.main up --brokers 3
@@ -42,7 +42,7 @@ fix: $(TEST_READY)
 	$(PY) -m ruff check --fix .
 
 test-pure: $(TEST_READY)
-	$(PY) -m pytest -n auto -m "not live and not java"
+	$(PY) -m pytest -n auto -m "not live and not java and not node"
 
 # Real processes share the machine with nobody, or their times would say nothing.
 test-live: $(TEST_READY)
@@ -50,6 +50,10 @@ test-live: $(TEST_READY)
 
 test-java: $(TEST_READY)
 	$(PY) -m pytest -n 0 -m "java"
+
+# npm installs the clients into the user's cache, once for each list of versions.
+test-node: $(TEST_READY)
+	$(PY) -m pytest -n 0 -m "node"
 
 bench: $(TEST_READY)
 	$(PY) -m kcluster.cli.main bench produce

@@ -24,6 +24,8 @@ from kcluster.processes.launch import Launch
 from kcluster.wire import bus
 from kcluster.wire import control as c
 from kcluster.wire.messages import create_topics
+from tests.live import killing
+from tests.live.killing import Brokers, KclusterBrokers, PeerBrokers
 
 HEALTHY_S = 30
 POLL_S = 0.01
@@ -182,6 +184,23 @@ def topic(cluster: LiveCluster, request: pytest.FixtureRequest) -> str:
     """One partition, three replicas, named after the test."""
     name = re.sub(r"[^a-zA-Z0-9._-]", "-", request.node.name)[:80]
     return cluster.topic(f"{name}-{time.time_ns() % 10**9}")
+
+
+@pytest.fixture
+def group_brokers(request: pytest.FixtureRequest) -> Brokers:
+    """The shared cluster's, or those of KCLUSTER_TEST_BOOTSTRAP and KCLUSTER_TEST_PEER_SCRIPT."""
+    brokers: Brokers
+    if given := os.environ.get("KCLUSTER_TEST_BOOTSTRAP"):
+        script = os.environ.get("KCLUSTER_TEST_PEER_SCRIPT")
+        if script is None:
+            pytest.skip("KCLUSTER_TEST_PEER_SCRIPT has to kill the brokers of that cluster")
+        brokers = PeerBrokers(given, script)
+    else:
+        cluster = request.getfixturevalue("cluster")
+        brokers = KclusterBrokers(cluster.bootstrap, cluster.control)
+    if not killing.has_groups(brokers.bootstrap):
+        pytest.skip("the brokers serve no consumer groups yet: ApiVersions lacks their APIs")
+    return brokers
 
 
 @pytest.fixture

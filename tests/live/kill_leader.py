@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -47,6 +48,8 @@ def own_cluster(brokers: int, options: list[str]) -> Iterator[Brokers]:
 
 @contextlib.contextmanager
 def reach(options: argparse.Namespace) -> Iterator[Brokers]:
+    # Also who is told to stop takes the cluster down.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if options.bootstrap:
         yield PeerBrokers(options.bootstrap, options.peer_script)
     elif options.cluster:
@@ -56,6 +59,19 @@ def reach(options: argparse.Namespace) -> Iterator[Brokers]:
         extra = [word for pair in options.X for word in ("-X", pair)]
         with own_cluster(options.brokers, extra) as brokers:
             yield brokers
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """With the options that `reach` reads."""
+    parser.add_argument("--brokers", type=int, default=3)
+    parser.add_argument("--cluster")
+    parser.add_argument("--bootstrap")
+    parser.add_argument("--peer-script")
+    parser.add_argument("-X", action="append", default=[], metavar="key=value")
+    options = parser.parse_args()
+    if options.bootstrap and not options.peer_script:
+        parser.error("--bootstrap needs --peer-script, which kills and starts its brokers")
+    return options
 
 
 def fault_once(brokers: Brokers, fault: str, topic: str, count: int, writer: Writer) -> int:
@@ -130,18 +146,11 @@ def main() -> int:
     )
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--fault", choices=["kill", "pause", "two", "all"], default="kill")
-    parser.add_argument("--brokers", type=int, default=3)
     parser.add_argument("--replicas", type=int, default=0, help="0: the lesser of 3 and brokers")
     parser.add_argument("--min-isr", type=int, default=1)
     parser.add_argument("--partitions", type=int, default=1)
     parser.add_argument("--rate", type=float, default=2000)
-    parser.add_argument("--cluster")
-    parser.add_argument("--bootstrap")
-    parser.add_argument("--peer-script")
-    parser.add_argument("-X", action="append", default=[], metavar="key=value")
-    options = parser.parse_args()
-    if options.bootstrap and not options.peer_script:
-        parser.error("--bootstrap needs --peer-script, which kills and starts its brokers")
+    options = parse(parser)
     began = time.monotonic()
     with reach(options) as brokers:
         report = run(brokers, options)

@@ -7,11 +7,14 @@ audit      reads everything back: lost, duplicated, reordered
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -22,11 +25,16 @@ from kcluster.client.connect import parse_bootstrap
 from kcluster.client.control import ControlClient
 from kcluster.errors import KclusterError
 from kcluster.wire import control as c
+from kcluster.wire.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 from kcluster.wire.messages.create_topics import (
     CreatableTopic,
     CreatableTopicConfig,
     CreateTopicsRequest,
     CreateTopicsResponse,
+)
+from kcluster.wire.messages.find_coordinator import (
+    FindCoordinatorRequest,
+    FindCoordinatorResponse,
 )
 from kcluster.wire.messages.metadata import (
     MetadataRequest,
@@ -60,6 +68,10 @@ class Brokers(Protocol):
 
     def resume(self, ids: list[int]) -> None: ...
 
+    def restart(self, ids: list[int]) -> None:
+        """Stopped in order where there is a way to, and started again."""
+        ...
+
 
 @dataclass
 class KclusterBrokers:
@@ -85,16 +97,27 @@ class KclusterBrokers:
     def resume(self, ids: list[int]) -> None:
         self.control.command(c.Resume(ids))
 
+    def restart(self, ids: list[int]) -> None:
+        self.control.command(c.Restart(ids))
+
 
 @dataclass
 class PeerBrokers:
-    """Another cluster's, by a script that takes `kill N`, `start N`, `pause N`, `resume N`."""
+    """Another cluster's, by a script that takes `kill N`, `start N`, `pause N`, `resume N`.
+
+    The bootstrap addresses are those of broker 1, 2, ..."""
 
     bootstrap: str
     script: str
 
     def kill(self, ids: list[int]) -> int:
-        return self._each("kill", ids)
+        """The script takes its time: the moment is when a connection to the broker broke."""
+        addresses = parse_bootstrap(self.bootstrap)
+        watched = [socket.create_connection(addresses[id - 1], 5) for id in ids]
+        with ThreadPoolExecutor(len(watched)) as threads:
+            deaths = [threads.submit(until_closed, each) for each in watched]
+            self._each("kill", ids)
+            return min(death.result(60) for death in deaths)
 
     def start(self, ids: list[int]) -> None:
         self._each("start", ids)
@@ -105,12 +128,26 @@ class PeerBrokers:
     def resume(self, ids: list[int]) -> None:
         self._each("resume", ids)
 
+    def restart(self, ids: list[int]) -> None:
+        self.kill(ids)
+        self.start(ids)
+
     def _each(self, verb: str, ids: list[int]) -> int:
         at = time.monotonic_ns()
         running = [subprocess.Popen([self.script, verb, str(id)]) for id in ids]
         for process in running:
             assert process.wait(120) == 0
         return at
+
+
+def until_closed(connection: socket.socket) -> int:
+    """CLOCK_MONOTONIC ns of the moment when the other end is gone."""
+    with connection:
+        connection.settimeout(60)
+        with contextlib.suppress(ConnectionError):
+            said = connection.recv(1)
+            assert not said, "nothing was asked"
+        return time.monotonic_ns()
 
 
 # --- looking --------------------------------------------------------------------------------
@@ -165,6 +202,38 @@ def leader_of(bootstrap: str, topic: str, partition: int = 0) -> int:
     return -1
 
 
+GROUP_APIS = {8, 9, 10, 11, 12, 13, 14}
+"""OffsetCommit, OffsetFetch, FindCoordinator, JoinGroup, Heartbeat, LeaveGroup, SyncGroup"""
+
+
+def has_groups(bootstrap: str) -> bool:
+    with Connection(parse_bootstrap(bootstrap)[0]) as connection:
+        asked = ApiVersionsRequest(client_software_name="kcluster", client_software_version="1")
+        served = connection.ask(asked, ApiVersionsResponse, 3).api_keys
+    return {api.api_key for api in served} >= GROUP_APIS
+
+
+def coordinator_of(bootstrap: str, group: str, timeout_s: float = 30) -> int:
+    """The id of the broker that coordinates the group, as soon as one says so."""
+    deadline = time.monotonic() + timeout_s
+    answer: object = None
+    while time.monotonic() < deadline:
+        for address in parse_bootstrap(bootstrap):
+            try:
+                with Connection(address) as connection:
+                    asked = FindCoordinatorRequest(key=group, coordinator_keys=[group])
+                    answer = connection.ask(asked, FindCoordinatorResponse)
+            except (KclusterError, OSError) as error:
+                answer = error
+                continue
+            # From version 4 on there is a list, before that one answer.
+            [found] = answer.coordinators or [answer]
+            if found.error_code == 0:
+                return found.node_id
+        time.sleep(POLL_S)
+    raise AssertionError(f"nobody coordinates {group}: {answer}")
+
+
 def create_topic(
     bootstrap: str, topic: str, partitions: int = 1, replicas: int = -1, **configs: str
 ) -> None:
@@ -199,12 +268,21 @@ class Writer:
     """Numbers from 0 up, under `keys` keys, at a steady rate, in a thread of its own."""
 
     def __init__(
-        self, bootstrap: str, topic: str, *, keys: int = 8, rate: float = 2000, **config: object
+        self,
+        bootstrap: str,
+        topic: str,
+        *,
+        keys: int = 8,
+        rate: float = 2000,
+        partitions: int = 0,
+        **config: object,
     ) -> None:
+        """With `partitions`, number n goes to n % partitions, and each has a key of its own."""
         self.topic = topic
-        self.keys = keys
+        self.keys = partitions or keys
+        self.partitions = partitions
         self.acknowledged: dict[int, tuple[int, int, int]] = {}
-        """number -> (monotonic ns, partition, offset)"""
+        """number -> (monotonic ns, partition, offset or -1 where it is not told)"""
         self.times_ns: list[int] = []
         """Of all acknowledgements, in order."""
         self.failures: list[str] = []
@@ -272,8 +350,11 @@ class Writer:
     def _send(self) -> None:
         number = self.sent
         key = b"key-%d" % (number % self.keys)
+        partition = number % self.partitions if self.partitions else -1
         try:
-            self._producer.produce(self.topic, b"%d" % number, key, on_delivery=self._delivered)
+            self._producer.produce(
+                self.topic, b"%d" % number, key, partition, on_delivery=self._delivered
+            )
         except BufferError:
             self._producer.poll(0.05)
             return
@@ -285,7 +366,9 @@ class Writer:
             return
         now = time.monotonic_ns()
         number = int(message.value())
-        self.acknowledged[number] = (now, message.partition(), message.offset())
+        offset = message.offset()
+        # None where a duplicate was acknowledged.
+        self.acknowledged[number] = (now, message.partition(), -1 if offset is None else offset)
         with self._some:
             self.times_ns.append(now)
             self._some.notify_all()
