@@ -214,6 +214,27 @@ BROKER_KNOBS: Final = _table(
     Knob("max.request.partition.size.limit", _I, "2000", low=1, is_dynamic=False,
          doc="partitions in one DescribeTopicPartitions response"),
     Knob("delete.topic.enable", _B, "true", "whether topics may be deleted", is_dynamic=False),
+    Knob("group.min.session.timeout.ms", _I, "6000", low=1,
+         doc="shortest session that a member of a group may ask for"),
+    Knob("group.max.session.timeout.ms", _I, "1800000", low=1,
+         doc="longest session that a member of a group may ask for"),
+    Knob("group.initial.rebalance.delay.ms", _I, "0", low=0,
+         doc="how long the first member of a group waits for others (Kafka: 3000)"),
+    Knob("group.max.size", _I, str(INT_MAX), "members that a group may have", low=1),
+    Knob("offset.metadata.max.bytes", _I, "4096", low=0,
+         doc="metadata that a consumer may keep with an offset"),
+    Knob("offsets.commit.timeout.ms", _I, "5000", low=1,
+         doc="how long a commit waits for the replicas"),
+    Knob("offsets.retention.minutes", _I, "10080", low=1,
+         doc="how long the offsets of a group without members are kept"),
+    Knob("offsets.retention.check.interval.ms", _L, "600000", low=1, is_dynamic=False,
+         doc="how often expired offsets are looked for"),
+    Knob("offsets.topic.num.partitions", _I, "12", low=1, is_dynamic=False,
+         doc="partitions of __consumer_offsets (Kafka: 50)"),
+    Knob("offsets.topic.replication.factor", Kind.SHORT, "3", low=1, is_dynamic=False,
+         doc="of __consumer_offsets, or the number of brokers when that is less"),
+    Knob("offsets.topic.segment.bytes", _I, "104857600", low=1, is_dynamic=False,
+         doc="of __consumer_offsets"),
     Knob("num.io.threads", _I, "1", is_dynamic=False, honoured=False,
          reason="a kcluster broker is one thread and one loop"),
     Knob("num.network.threads", _I, "1", is_dynamic=False, honoured=False,
@@ -345,6 +366,10 @@ class Limits(msgspec.Struct, frozen=True):
     arena_bytes: int = 2 << 20
     purgatory_requests: int = 10_000
     """Requests of one broker that wait for a condition."""
+    groups_per_shard: int = 20_000
+    """Of one partition of `__consumer_offsets`."""
+    parked_group_requests: int = 2_000
+    """Of one such partition, while it is loaded."""
     metadata_tail_records: int = 10_000
     """Committed metadata records kept in memory to bring brokers up to date."""
     metadata_snapshot_records: int = 20_000

@@ -14,6 +14,7 @@ Kafka's purgatory does the same with a hierarchical timing wheel.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
@@ -46,7 +47,9 @@ class Waiter:
 
 
 class Deadlines:
-    def __init__(self) -> None:
+    def __init__(self, expired: Callable[[int], Timer] = Expired) -> None:
+        """`expired` makes the timer of a bucket: of a kind of its own for each `Deadlines`."""
+        self._expired = expired
         self._buckets: dict[int, dict[Waiter, None]] = {}
         """By due time. A dict for a set that keeps its order: the same seed, the same run."""
         self.count = 0
@@ -63,7 +66,7 @@ class Deadlines:
         bucket = self._buckets.get(due_ms)
         if bucket is None:
             bucket = self._buckets[due_ms] = {}
-            turn.after(due_ms - turn.now_ms, Expired(due_ms))
+            turn.after(due_ms - turn.now_ms, self._expired(due_ms))
         bucket[waiter] = None
         waiter.due_ms = due_ms
         self.count += 1

@@ -121,3 +121,45 @@ class Warned(Trace, frozen=True):
     """Something a person should read that has no kind of its own."""
 
     text: str
+
+
+# --- groups -------------------------------------------------------------------------------
+
+
+class GroupsLoaded(Trace, frozen=True):
+    """A partition of `__consumer_offsets` was read back by its new leader."""
+
+    partition: int
+    groups: int
+    took_ms: int
+
+
+class GroupRebalancing(Trace, frozen=True):
+    group: str
+    generation: int
+    """The one that ends."""
+    cause: str
+
+
+class GroupGeneration(Trace, frozen=True):
+    """All have joined: the leader is to assign."""
+
+    group: str
+    generation: int
+    members: int
+    protocol: str
+
+
+class GroupStable(Trace, frozen=True):
+    group: str
+    generation: int
+    members: int
+
+
+class GroupDeleted(Trace, frozen=True):
+    group: str
+
+
+class OffsetsExpired(Trace, frozen=True):
+    group: str
+    count: int

@@ -36,6 +36,8 @@ class Request(msgspec.Struct):
 
     connection: int
     frame: memoryview
+    host: str = ""
+    """Address of the client; empty when it is not one of TCP."""
 
 
 class Disconnected(msgspec.Struct):

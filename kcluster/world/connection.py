@@ -70,6 +70,7 @@ class Connection:
         "_start",
         "_view",
         "deadline",
+        "host",
         "id",
         "in_flight",
         "is_closed",
@@ -77,8 +78,12 @@ class Connection:
         "is_paused",
     )
 
-    def __init__(self, id: int, sock: socket.socket, server: KafkaServer, now: float) -> None:
+    def __init__(
+        self, id: int, sock: socket.socket, host: str, server: KafkaServer, now: float
+    ) -> None:
         self.id = id
+        self.host = host
+        """Address of the client."""
         self._socket = sock
         self._fd = sock.fileno()
         self._server = server
@@ -231,7 +236,7 @@ class Connection:
                 break
             if self._is_full:
                 break
-            server.post(Request(self.id, view[position + 4 : following]))
+            server.post(Request(self.id, view[position + 4 : following], self.host))
             self.in_flight.append(length)
             server.queued_bytes += length
             position = following

@@ -147,7 +147,7 @@ class KafkaServer:
             if len(self.connections) >= self.connections_max:
                 break
             try:
-                accepted, _ = self._listener.accept()
+                accepted, address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 break
             except OSError as error:
@@ -158,7 +158,7 @@ class KafkaServer:
             accepted.setblocking(False)
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._last_id += 1
-            connection = Connection(self._last_id, accepted, self, self.loop.time())
+            connection = Connection(self._last_id, accepted, address[0], self, self.loop.time())
             self.connections[connection.id] = connection
         self._look()
 

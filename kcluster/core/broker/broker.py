@@ -24,6 +24,7 @@ from kcluster.core.broker.checkpoints import CLEAN_SHUTDOWN, Checkpoints
 from kcluster.core.broker.connections import Connections
 from kcluster.core.broker.controller_channel import ControllerChannel, HeartbeatDue, RegisterDue
 from kcluster.core.broker.forwards import Done, Forwards
+from kcluster.core.broker.groups import Groups, LoadGroups, SessionsExpired
 from kcluster.core.broker.holds import Condition, Holds, Then
 from kcluster.core.broker.members import Members
 from kcluster.core.broker.neighbours import Neighbours
@@ -126,19 +127,24 @@ class BrokerCore:
         self.members = Members(self)
         self.roles = Roles(self)
         self.upkeep = Upkeep(self)
+        self.groups = Groups(self, random)
         self.lag_max_ms = settings.int("replica.lag.time.max.ms")
 
         self._dirty: list[Replica] = []
         self._with_tail: list[Replica] = []
         self._woken: dict[Retried, None] = {}
-        self._held: list[tuple[int, memoryview]] = []
+        self._held: list[tuple[int, memoryview, str]] = []
         self._events: dict[type[Any], Callable[[Any, Turn], None]] = {
-            Request: lambda event, turn: self._serve(event.connection, event.frame, turn),
+            Request: lambda event, turn: self._serve(
+                event.connection, event.frame, turn, event.host
+            ),
             Received: self._received,
             Disconnected: self._disconnected,
             Synced: self._synced,
             StoodStill: self._stood_still,
             Expired: self.deadlines.expired,
+            SessionsExpired: self.groups.sessions.expired,
+            LoadGroups: self.groups.load,
             PushMarks: lambda _, turn: self.outgoing.marks_due(),
             LookAtStreams: lambda _, turn: self.incoming.look(turn),
             HeartbeatDue: lambda _, turn: self.channel.heartbeat_due(turn, self.image.next_offset),
@@ -357,20 +363,20 @@ class BrokerCore:
         # Batches are patched in place, and what ZeroMQ received is not writable.
         self._serve(received.source, memoryview(bytearray(received.payload[0])), turn)
 
-    def _serve(self, connection: int, frame: memoryview, turn: Turn) -> None:
+    def _serve(self, connection: int, frame: memoryview, turn: Turn, host: str = "") -> None:
         if self.is_ready and not self.channel.awaits_word:
-            self.connections.request(self, connection, frame, turn)
+            self.connections.request(self, connection, frame, turn, host)
         elif len(self._held) < HELD_REQUESTS:
             # Invariant 19, and before the first image: answered late rather than wrong.
-            self._held.append((connection, memoryview(bytearray(frame))))
+            self._held.append((connection, memoryview(bytearray(frame)), host))
         else:
             self.connections.close(turn, connection)
 
     def _serve_held(self, turn: Turn) -> None:
         if self._held and self.is_ready and not self.channel.awaits_word:
             held, self._held = self._held, []
-            for connection, frame in held:
-                self.connections.request(self, connection, frame, turn)
+            for connection, frame, host in held:
+                self.connections.request(self, connection, frame, turn, host)
 
     def _disconnected(self, event: Disconnected, turn: Turn) -> None:
         self.connections.disconnected(event.connection)

@@ -34,16 +34,23 @@ _LENGTH_PREFIX_BYTES: Final = 4
 class Call:
     """One request that has not been answered yet."""
 
-    __slots__ = ("_connections", "body", "connection", "header", "parts")
+    __slots__ = ("_connections", "body", "connection", "header", "host", "parts")
 
     def __init__(
-        self, connections: Connections, connection: int, header: RequestHeader, body: memoryview
+        self,
+        connections: Connections,
+        connection: int,
+        header: RequestHeader,
+        body: memoryview,
+        host: str,
     ) -> None:
         self._connections = connections
         self.connection = connection
         self.header = header
         self.body = body
         """The request behind its header: valid until the end of the turn that brought it."""
+        self.host = host
+        """Address of the client; empty on the bus."""
         self.parts: list[Part] | None = None
         """The response frame once it is there; empty for none."""
 
@@ -79,14 +86,16 @@ class Connections:
         self._files = files
         self._calls: dict[int, deque[Call]] = {}
 
-    def request(self, broker: BrokerCore, connection: int, frame: memoryview, turn: Turn) -> None:
+    def request(
+        self, broker: BrokerCore, connection: int, frame: memoryview, turn: Turn, host: str = ""
+    ) -> None:
         """Serve one frame. It must be writable, and hold until the end of the turn."""
         try:
             header, position = parse_request_header(frame)
             handler = handler_of(header.api_key)
             if handler is None:
                 raise RemoteProtocolError(f"api key {header.api_key} is not served")
-            call = Call(self, connection, header, frame[position:])
+            call = Call(self, connection, header, frame[position:], host)
             api = APIS[header.api_key]
             if api.serves(header.api_version):
                 message = decode(api.request, frame, header.api_version, position)

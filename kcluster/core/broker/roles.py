@@ -72,6 +72,8 @@ class Roles:
                 self._broker.replica_set.delete(turn, replica)
         for topic_id, partition in sorted(changes.partitions):
             self._apply_partition(topic_id, partition, turn)
+        if changes.topics_deleted:
+            self._broker.groups.topics_deleted({name for name, _ in changes.topics_deleted}, turn)
         if changes.brokers:
             self._broker.neighbours.changed(self._broker.image, changes.brokers, turn.now_ms)
             self._broker.members.changed(changes.brokers)
@@ -108,6 +110,7 @@ class Roles:
         ):
             self._proposing.pop(replica, None)
             self._broker.mark(replica)
+            self._broker.groups.role_changed(replica, turn)
 
     def create_deferred(self, turn: Turn) -> None:
         """After the disk has moved away what stood in the way."""
@@ -125,6 +128,7 @@ class Roles:
             turn, self._broker.incoming, self._broker.outgoing, ErrorCode.NOT_LEADER_OR_FOLLOWER
         )
         self._proposing.pop(replica, None)
+        self._broker.groups.role_changed(replica, turn)
 
     # --- replication ----------------------------------------------------------------------
 
@@ -228,6 +232,7 @@ class Roles:
         replica.log.fail(cause)
         replica.go_offline(turn, broker.incoming, broker.outgoing, cause)
         self._proposing.pop(replica, None)
+        broker.groups.role_changed(replica, turn)
         broker.channel.log_failed(replica.topic_id, replica.tp.partition)
         broker.channel.report_failures(turn, self.is_counted_on)
 

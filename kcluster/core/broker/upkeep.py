@@ -29,6 +29,10 @@ class RetentionDue(Timer, msgspec.Struct):
     pass
 
 
+class OffsetsDue(Timer, msgspec.Struct):
+    """Expired offsets of groups are looked for."""
+
+
 class FlushDue(Timer, msgspec.Struct):
     pass
 
@@ -49,6 +53,7 @@ class Upkeep:
             ProbeDue: self._probe,
             LagDue: self._look_for_laggards,
             RetentionDue: self._retain,
+            OffsetsDue: self._expire_offsets,
             DeletionDue: lambda event, turn: event.carry_out(turn),
             FlushDue: self._flush,
             MarksDue: self._checkpoint_marks,
@@ -60,6 +65,7 @@ class Upkeep:
         turn.after(PROBE_INTERVAL_MS, ProbeDue())
         turn.after(max(self._broker.lag_max_ms // 2, 1), LagDue())
         turn.after(settings.int("log.retention.check.interval.ms"), RetentionDue())
+        turn.after(settings.int("offsets.retention.check.interval.ms"), OffsetsDue())
         turn.after(settings.int("replica.high.watermark.checkpoint.interval.ms"), MarksDue())
         turn.after(settings.int("log.flush.offset.checkpoint.interval.ms"), RecoveryPointsDue())
 
@@ -101,6 +107,10 @@ class Upkeep:
                 replica.log.apply_retention(turn)
                 replica.log.expire_producers(turn.wall_ms)
                 self._broker.mark(replica)
+
+    def _expire_offsets(self, event: OffsetsDue, turn: Turn) -> None:
+        turn.after(self._broker.settings.int("offsets.retention.check.interval.ms"), OffsetsDue())
+        self._broker.groups.expire(turn)
 
     def _checkpoint_marks(self, event: MarksDue, turn: Turn) -> None:
         turn.after(

@@ -228,13 +228,18 @@ class PartitionLog:
         """Append one batch of our own, without the checks of a produced one. Raises ApiError."""
         if self.failure:
             raise ApiError(ErrorCode.KAFKA_STORAGE_ERROR, self.failure)
-        base_offset = self.log_end_offset
         plain = [msgspec.structs.replace(record, offset=-1) for record in records]
-        batch = build_batch(
-            plain, base_offset=base_offset, leader_epoch=leader_epoch, attributes=attributes
-        )
-        last_offset = base_offset + len(records) - 1
-        self._stage(turn, batch, last_offset, HEADER.unpack_from(batch)[8], leader_epoch)
+        return self.append_own(turn, build_batch(plain, attributes=attributes), leader_epoch)
+
+    def append_own(self, turn: Turn, batch: bytearray, leader_epoch: int) -> Appended:
+        """Append a batch that this broker has built itself, patched in place. Raises ApiError."""
+        if self.failure:
+            raise ApiError(ErrorCode.KAFKA_STORAGE_ERROR, self.failure)
+        header = HEADER.unpack_from(batch)
+        base_offset = self.log_end_offset
+        last_offset = base_offset + header[6]
+        patch(batch, 0, base_offset, leader_epoch)
+        self._stage(turn, batch, last_offset, header[8], leader_epoch)
         return Appended(base_offset, last_offset, -1, self.log_start_offset)
 
     def append_as_follower(self, turn: Turn, buffer: Buffer) -> None:

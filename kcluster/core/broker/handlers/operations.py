@@ -25,6 +25,7 @@ def _bits(*operations: int) -> int:
 _TOPIC = _bits(
     _READ, _WRITE, _CREATE, _DELETE, _ALTER, _DESCRIBE, _DESCRIBE_CONFIGS, _ALTER_CONFIGS
 )
+_GROUP = _bits(_READ, _DELETE, _DESCRIBE, _DESCRIBE_CONFIGS, _ALTER_CONFIGS)
 _CLUSTER = _bits(
     _CREATE,
     _ALTER,
@@ -38,6 +39,10 @@ _CLUSTER = _bits(
 
 def topic_operations(is_asked: bool) -> int:
     return _TOPIC if is_asked else NOT_ASKED
+
+
+def group_operations(is_asked: bool) -> int:
+    return _GROUP if is_asked else NOT_ASKED
 
 
 def cluster_operations(is_asked: bool) -> int:

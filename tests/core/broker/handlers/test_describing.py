@@ -217,21 +217,15 @@ def test_resources_that_are_not_there_are_refused_one_by_one() -> None:
 # --- FindCoordinator ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", range(7))
-def test_groups_are_not_there_yet_and_transactions_are_refused_for_good(version: int) -> None:
-    for kind, code in (
-        (0, ErrorCode.COORDINATOR_NOT_AVAILABLE),
-        (1, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
-    ):
-        if version == 0 and kind:
-            continue
-        request = FindCoordinatorRequest(key_type=kind)
-        if version < 4:
-            request.key = "k"
-        else:
-            request.coordinator_keys = ["k", "l"]
-        answer = ask(find_coordinator, FakeBroker(), request, version)
-        answers = [answer] if version < 4 else answer.coordinators
-        assert [(a.error_code, a.node_id) for a in answers] == [(code, -1)] * len(answers)
-        if version >= 1:
-            assert "not supported by kcluster yet" in answers[0].error_message
+@pytest.mark.parametrize("version", range(1, 7))
+def test_transactions_are_refused_for_good(version: int) -> None:
+    request = FindCoordinatorRequest(key_type=1)
+    if version < 4:
+        request.key = "k"
+    else:
+        request.coordinator_keys = ["k", "l"]
+    answer = ask(find_coordinator, FakeBroker(), request, version)
+    answers = [answer] if version < 4 else answer.coordinators
+    code = ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+    assert [(a.error_code, a.node_id) for a in answers] == [(code, -1)] * len(answers)
+    assert "not supported by kcluster yet" in answers[0].error_message

@@ -1,0 +1,106 @@
+"""DescribeGroups (key 15): state and members of groups.
+
+Versions 0-6: 3 permitted operations, 4 instance ids, 6 says GROUP_ID_NOT_FOUND of a group that is
+not there (KIP-1043), which before was one in state Dead. What members subscribe to and have is
+told of a stable group only, as in Kafka: until then nothing is settled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from kcluster.core.broker.handlers import operations
+from kcluster.core.groups.group import Group, GroupState
+from kcluster.errors import ErrorCode
+from kcluster.wire.messages.describe_groups import (
+    DescribedGroup,
+    DescribedGroupMember,
+    DescribeGroupsRequest,
+    DescribeGroupsResponse,
+)
+
+if TYPE_CHECKING:
+    from kcluster.core.broker.broker import BrokerCore
+    from kcluster.core.broker.connections import Call
+    from kcluster.core.groups.shard import Shard
+    from kcluster.core.turn import Turn
+
+NOT_FOUND_VERSION = 6
+
+
+def handle(broker: BrokerCore, call: Call, request: DescribeGroupsRequest, turn: Turn) -> None:
+    version = call.header.api_version
+    described: list[DescribedGroup] = [DescribedGroup() for _ in request.groups]
+    missing = len(described)
+
+    def found(later: Turn, index: int, group: DescribedGroup) -> None:
+        nonlocal missing
+        described[index] = group
+        missing -= 1
+        if not missing:
+            call.answer(later, DescribeGroupsResponse(groups=described))
+
+    if not described:
+        call.answer(turn, DescribeGroupsResponse())
+    for index, group_id in enumerate(request.groups):
+        _find(
+            broker,
+            group_id,
+            version,
+            request.include_authorized_operations,
+            turn,
+            lambda later, group, index=index: found(later, index, group),  # type: ignore[misc]
+        )
+
+
+def _find(
+    broker: BrokerCore,
+    group_id: str,
+    version: int,
+    wants_operations: bool,
+    turn: Turn,
+    answer: Callable[[Turn, DescribedGroup], None],
+) -> None:
+    def refuse(later: Turn, error: ErrorCode) -> None:
+        answer(later, DescribedGroup(group_id=group_id, error_code=error))
+
+    def describe(later: Turn, shard: Shard) -> None:
+        group = shard.find(group_id)
+        if group is None:
+            answer(later, _not_found(group_id, version))
+            return
+        described = _describe(group)
+        described.authorized_operations = operations.group_operations(wants_operations)
+        answer(later, described)
+
+    broker.groups.serve(turn, group_id, describe, refuse)
+
+
+def _not_found(group_id: str, version: int) -> DescribedGroup:
+    described = DescribedGroup(group_id=group_id, group_state=GroupState.DEAD.value)
+    if version >= NOT_FOUND_VERSION:
+        described.error_code = ErrorCode.GROUP_ID_NOT_FOUND
+        described.error_message = f"Group {group_id} not found."
+    return described
+
+
+def _describe(group: Group) -> DescribedGroup:
+    is_stable = group.state is GroupState.STABLE
+    return DescribedGroup(
+        group_id=group.id,
+        group_state=group.state.value,
+        protocol_type=group.protocol_type,
+        protocol_data=(group.protocol or "") if is_stable else "",
+        members=[
+            DescribedGroupMember(
+                member_id=member.id,
+                group_instance_id=member.instance_id,
+                client_id=member.client_id,
+                client_host=member.client_host,
+                member_metadata=member.metadata(group.protocol) if is_stable else b"",
+                member_assignment=member.assignment if is_stable else b"",
+            )
+            for member in group.members.values()
+        ],
+    )

@@ -1,0 +1,39 @@
+"""Heartbeat (key 12): a member lives, and hears whether a rebalance is on.
+
+Versions 0-4: 3 static members (KIP-345).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kcluster.core.groups import rebalance
+from kcluster.errors import ErrorCode
+from kcluster.wire.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
+
+if TYPE_CHECKING:
+    from kcluster.core.broker.broker import BrokerCore
+    from kcluster.core.broker.connections import Call
+    from kcluster.core.groups.shard import Shard
+    from kcluster.core.turn import Turn
+
+
+def handle(broker: BrokerCore, call: Call, request: HeartbeatRequest, turn: Turn) -> None:
+    def refuse(later: Turn, error: ErrorCode) -> None:
+        call.answer(later, HeartbeatResponse(error_code=error))
+
+    def beat(later: Turn, shard: Shard) -> None:
+        rebalance.heartbeat(
+            shard,
+            request.group_id,
+            request.member_id,
+            request.group_instance_id,
+            request.generation_id,
+            later,
+        )
+        call.answer(later, HeartbeatResponse())
+
+    if not request.group_id:
+        refuse(turn, ErrorCode.INVALID_GROUP_ID)
+    else:
+        broker.groups.serve(turn, request.group_id, beat, refuse)

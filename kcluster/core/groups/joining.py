@@ -1,0 +1,215 @@
+"""Who may join a group, and as what.
+
+    no id, version 4+        an id to ask again with, MEMBER_ID_REQUIRED (KIP-394)
+    no id, or a pending one  a new member; the group rebalances
+    no id, known instance    a static member that was restarted: in its old place (KIP-345)
+    a member's id            the answer of this generation again, or a rebalance, when what it
+                             supports is another thing, or it leads
+
+Functions over a shard and one of its groups. Sources: KIP-62, KIP-345, KIP-394, KIP-814; Kafka's
+GroupMetadataManager, whose rules these are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from kcluster.core.groups import rebalance, records
+from kcluster.core.groups.group import (
+    AnswerJoin,
+    Group,
+    GroupState,
+    Member,
+    PendingMember,
+    Protocols,
+)
+from kcluster.core.turn import Turn
+from kcluster.errors import ApiError, ErrorCode
+from kcluster.wire.messages.join_group import JoinGroupRequest, JoinGroupResponse
+
+if TYPE_CHECKING:
+    from kcluster.core.groups.shard import Shard
+
+NEW_MEMBER_JOIN_MS: Final = 300_000
+"""How long a member waits for its first join to be answered. It cannot be heard to be silent
+meanwhile, and a client that gave up and asked again would leave a dead member each time."""
+
+REQUIRES_ID_VERSION: Final = 4
+SKIPS_ASSIGNMENT_VERSION: Final = 9
+
+
+def join(
+    shard: Shard,
+    request: JoinGroupRequest,
+    version: int,
+    client_id: str,
+    client_host: str,
+    turn: Turn,
+    answer: AnswerJoin,
+) -> None:
+    """Raises ApiError; else `answer` is called, now or when the rebalance is over."""
+    settings = shard.settings
+    session_ms = request.session_timeout_ms
+    if not settings.min_session_timeout_ms <= session_ms <= settings.max_session_timeout_ms:
+        raise ApiError(ErrorCode.INVALID_SESSION_TIMEOUT)
+    group = shard.find(request.group_id)
+    if group is None:
+        if request.member_id:
+            raise ApiError(ErrorCode.UNKNOWN_MEMBER_ID)
+        group = shard.group(request.group_id)
+    try:
+        _join(shard, group, request, version, client_id, client_host, turn, answer)
+    finally:
+        shard.forget_if_unused(group)
+
+
+def _join(
+    shard: Shard,
+    group: Group,
+    request: JoinGroupRequest,
+    version: int,
+    client_id: str,
+    client_host: str,
+    turn: Turn,
+    answer: AnswerJoin,
+) -> None:
+    protocols: Protocols = tuple((each.name, bytes(each.metadata)) for each in request.protocols)
+    if not group.supports(request.protocol_type, protocols):
+        raise ApiError(ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
+    instance_id = request.group_instance_id
+    member_id = request.member_id
+    if member_id and member_id not in group.pending:
+        _join_again(shard, group, request, protocols, turn, answer)
+        return
+    if instance_id is not None and instance_id in group.static:
+        if member_id:
+            raise ApiError(ErrorCode.FENCED_INSTANCE_ID)
+        _replace_static(shard, group, request, version, client_id, protocols, turn, answer)
+        return
+    pending = group.pending.get(member_id)
+    if pending is None and len(group.members) + len(group.pending) >= shard.settings.max_size:
+        raise ApiError(ErrorCode.GROUP_MAX_SIZE_REACHED)
+    if pending is not None:
+        shard.deadlines.remove(pending)
+        del group.pending[member_id]
+    else:
+        member_id = _new_member_id(shard, instance_id or client_id)
+        if instance_id is None and version >= REQUIRES_ID_VERSION:
+            waiting = group.pending[member_id] = PendingMember(shard, group, member_id)
+            shard.deadlines.add(turn, request.session_timeout_ms, waiting)
+            answer(
+                turn,
+                JoinGroupResponse(
+                    error_code=ErrorCode.MEMBER_ID_REQUIRED,
+                    protocol_name=None,
+                    member_id=member_id,
+                ),
+            )
+            return
+    member = Member(
+        shard,
+        group,
+        member_id,
+        instance_id,
+        client_id,
+        client_host,
+        request.session_timeout_ms,
+        _rebalance_timeout_ms(request),
+        protocols,
+    )
+    member.join = answer
+    member.is_new = True
+    group.protocol_type = request.protocol_type
+    group.add(member)
+    shard.deadlines.add(turn, NEW_MEMBER_JOIN_MS, member)
+    rebalance.rebalance_or_join(shard, group, turn, f"{member_id} joined")
+
+
+def _new_member_id(shard: Shard, prefix: str) -> str:
+    number = shard.random.getrandbits(128)
+    text = f"{number:032x}"
+    return f"{prefix}-{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _rebalance_timeout_ms(request: JoinGroupRequest) -> int:
+    """Version 0 has none of its own."""
+    timeout_ms = request.rebalance_timeout_ms
+    return timeout_ms if timeout_ms >= 0 else request.session_timeout_ms
+
+
+def _join_again(
+    shard: Shard,
+    group: Group,
+    request: JoinGroupRequest,
+    protocols: Protocols,
+    turn: Turn,
+    answer: AnswerJoin,
+) -> None:
+    """Of a member that is one already."""
+    member = group.find(request.member_id, request.group_instance_id)
+    is_same = member.protocols == protocols
+    match group.state:
+        case GroupState.COMPLETING_REBALANCE if is_same:
+            # It may have missed the answer that it was given.
+            answer(turn, rebalance.joined(group, member))
+        case GroupState.STABLE if is_same and member.id != group.leader:
+            answer(turn, rebalance.joined(group, member))
+        case GroupState.STABLE | GroupState.COMPLETING_REBALANCE | GroupState.PREPARING_REBALANCE:
+            # A leader that joins anew wants to assign anew.
+            rebalance.refuse_join(member, turn, ErrorCode.UNKNOWN_MEMBER_ID)
+            member.protocols = protocols
+            member.session_timeout_ms = request.session_timeout_ms
+            member.rebalance_timeout_ms = _rebalance_timeout_ms(request)
+            member.join = answer
+            rebalance.rebalance_or_join(shard, group, turn, f"{member.id} joined again")
+        case _:
+            raise ApiError(ErrorCode.UNKNOWN_MEMBER_ID)
+
+
+def _replace_static(
+    shard: Shard,
+    group: Group,
+    request: JoinGroupRequest,
+    version: int,
+    client_id: str,
+    protocols: Protocols,
+    turn: Turn,
+    answer: AnswerJoin,
+) -> None:
+    """A static member has come back without its id: it gets a new one, and what holds the old
+    one is fenced. In a stable group its place and its partitions stay (KIP-345)."""
+    instance_id = request.group_instance_id
+    assert instance_id is not None
+    old_leader = group.leader
+    new_id = _new_member_id(shard, instance_id)
+    member = group.replace_static(instance_id, new_id)
+    rebalance.refuse_join(member, turn, ErrorCode.FENCED_INSTANCE_ID)
+    rebalance.answer_sync(member, turn, ErrorCode.FENCED_INSTANCE_ID)
+    member.client_id = client_id
+    member.protocols = protocols
+    member.session_timeout_ms = request.session_timeout_ms
+    member.rebalance_timeout_ms = _rebalance_timeout_ms(request)
+    rebalance.beat(shard, member, turn)
+    if group.state is not GroupState.STABLE or group.choose_protocol() != group.protocol:
+        member.join = answer
+        rebalance.rebalance_or_join(shard, group, turn, f"static member {instance_id} came back")
+        return
+    is_leader = group.leader == new_id
+    response = rebalance.joined(group, member)
+    if version >= SKIPS_ASSIGNMENT_VERSION:
+        # It is told that it leads, and that there is nothing to assign (KIP-814).
+        response.skip_assignment = is_leader
+    elif is_leader:
+        # It must not think that it has to assign: its former self is named as the leader.
+        response.leader = old_leader or ""
+        response.members = []
+
+    def done(later: Turn, error: ErrorCode) -> None:
+        if error:
+            response.error_code = error
+            response.generation_id = -1
+            response.members = []
+        answer(later, response)
+
+    assignments = {each.id: each.assignment for each in group.members.values()}
+    shard.append(turn, [records.group_record(group, assignments, turn.wall_ms)], done)

@@ -1,0 +1,110 @@
+"""What a group committed, partition by partition: what is durable, and what is on its way to be.
+
+    slot    [entry, entry ...]      oldest first; each knows where in the log it lies
+
+An entry is replayed at append, so that it is there for what is decided next, and shown once the
+high watermark has passed it: until then readers see the one before. So a slot mostly has one
+entry, and a deletion is an entry, too.
+
+Sources: KIP-211 (expiry); Kafka's OffsetMetadataManager.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+if TYPE_CHECKING:
+    from kcluster.core.groups.group import Group
+
+DELETED: Final = -1
+"""The offset of an entry that is a deletion."""
+
+
+class Committed(msgspec.Struct, frozen=True, gc=False):
+    """A position that was committed."""
+
+    offset: int
+    leader_epoch: int
+    """-1 for none."""
+    metadata: str
+    commit_ms: int
+    """Wall clock."""
+    expire_ms: int = -1
+    """Wall clock; -1 to go by the broker's retention."""
+    log_offset: int = -1
+    """Of its record in the log of `__consumer_offsets`."""
+
+
+def deletion(log_offset: int) -> Committed:
+    return Committed(DELETED, -1, "", -1, -1, log_offset)
+
+
+Place = tuple[str, int]
+"""(topic, partition)."""
+
+
+class Offsets:
+    __slots__ = ("_slots",)
+
+    def __init__(self) -> None:
+        self._slots: dict[Place, list[Committed]] = {}
+
+    def __bool__(self) -> bool:
+        """Whether there is any, or one is on its way."""
+        return any(slot[-1].offset != DELETED for slot in self._slots.values())
+
+    def replay(self, place: Place, entry: Committed) -> None:
+        self._slots.setdefault(place, []).append(entry)
+
+    def settle(self, place: Place, high_watermark: int) -> Committed | None:
+        """What is committed for `place`; forgets what that has replaced."""
+        slot = self._slots.get(place)
+        if slot is None:
+            return None
+        while len(slot) > 1 and slot[1].log_offset < high_watermark:
+            del slot[0]
+        first = slot[0]
+        if first.log_offset >= high_watermark:
+            return None
+        if first.offset == DELETED:
+            if len(slot) == 1:
+                del self._slots[place]
+            return None
+        return first
+
+    def committed(self, high_watermark: int) -> Iterator[tuple[Place, Committed]]:
+        for place in list(self._slots):
+            entry = self.settle(place, high_watermark)
+            if entry is not None:
+                yield place, entry
+
+    def places(self) -> list[Place]:
+        """Those that are not deleted, committed or not."""
+        return [place for place, slot in self._slots.items() if slot[-1].offset != DELETED]
+
+    def of_topic(self, topic: str) -> list[Place]:
+        return [place for place in self.places() if place[0] == topic]
+
+    def expired(self, group: Group, now_ms: int, retention_ms: int) -> list[Place]:
+        """Those whose time is over (KIP-211): of a group that is in use, of topics that nobody
+        in it subscribes to; of an empty one, so long after it became empty; of one that never
+        had members, so long after the commit. Wall clock."""
+        subscribed = group.subscribed_topics()
+        if subscribed is None:
+            return []
+        since_ms = group.state_since_ms if group.protocol_type and group.is_empty else -1
+        due = []
+        for place, slot in self._slots.items():
+            entry = slot[-1]
+            if entry.offset == DELETED or place[0] in subscribed:
+                continue
+            if entry.expire_ms >= 0:
+                is_due = now_ms >= entry.expire_ms
+            else:
+                is_due = now_ms - max(entry.commit_ms, since_ms) >= retention_ms
+            if is_due:
+                due.append(place)
+        return due

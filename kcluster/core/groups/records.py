@@ -1,0 +1,128 @@
+"""Groups and offsets as records of `__consumer_offsets`, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kcluster.core.groups.group import Group, GroupState, Member
+from kcluster.core.groups.offsets import Committed, Place, deletion
+from kcluster.wire.group_records import (
+    GroupMetadataKey,
+    GroupMetadataValue,
+    MemberMetadata,
+    OffsetCommitKey,
+    OffsetCommitValue,
+    decode_key,
+    decode_value,
+    encode_key,
+    encode_value,
+)
+from kcluster.wire.records import Record
+
+if TYPE_CHECKING:
+    from kcluster.core.groups.shard import Shard
+
+
+def group_record(group: Group, assignments: dict[str, bytes], wall_ms: int) -> Record:
+    """The group as it is, its members with these assignments."""
+    value = GroupMetadataValue(
+        protocol_type=group.protocol_type,
+        generation=group.generation,
+        protocol=group.protocol,
+        leader=group.leader,
+        current_state_timestamp=group.state_since_ms,
+        members=[
+            MemberMetadata(
+                member_id=member.id,
+                group_instance_id=member.instance_id,
+                client_id=member.client_id,
+                client_host=member.client_host,
+                rebalance_timeout=member.rebalance_timeout_ms,
+                session_timeout=member.session_timeout_ms,
+                subscription=member.metadata(group.protocol),
+                assignment=assignments.get(member.id, b""),
+            )
+            for member in group.members.values()
+        ],
+    )
+    return Record(encode_value(value), encode_key(GroupMetadataKey(group.id)), timestamp=wall_ms)
+
+
+def group_tombstone(group_id: str, wall_ms: int) -> Record:
+    return Record(None, encode_key(GroupMetadataKey(group_id)), timestamp=wall_ms)
+
+
+def offset_record(group_id: str, place: Place, entry: Committed, wall_ms: int) -> Record:
+    value = OffsetCommitValue(
+        offset=entry.offset,
+        leader_epoch=entry.leader_epoch,
+        metadata=entry.metadata,
+        commit_timestamp=entry.commit_ms,
+    )
+    return Record(encode_value(value), _offset_key(group_id, place), timestamp=wall_ms)
+
+
+def offset_tombstone(group_id: str, place: Place, wall_ms: int) -> Record:
+    return Record(None, _offset_key(group_id, place), timestamp=wall_ms)
+
+
+def _offset_key(group_id: str, place: Place) -> bytes:
+    topic, partition = place
+    return encode_key(OffsetCommitKey(group_id, topic, partition))
+
+
+def replay(shard: Shard, record: Record) -> None:
+    """Move the shard's groups by one record of its log. Raises CorruptLogError."""
+    key = decode_key(record.key) if record.key is not None else None
+    match key:
+        case OffsetCommitKey(group_id, topic, partition):
+            entry = deletion(record.offset)
+            if record.value is not None:
+                value = decode_value(key, record.value)
+                assert isinstance(value, OffsetCommitValue)
+                entry = Committed(
+                    value.offset,
+                    value.leader_epoch,
+                    value.metadata,
+                    value.commit_timestamp,
+                    value.expire_timestamp,
+                    record.offset,
+                )
+            shard.group(group_id).offsets.replay((topic, partition), entry)
+        case GroupMetadataKey(group_id):
+            group = shard.group(group_id)
+            fresh = Group(group_id)
+            fresh.offsets = group.offsets
+            if record.value is not None:
+                value = decode_value(key, record.value)
+                assert isinstance(value, GroupMetadataValue)
+                _restore(shard, fresh, value)
+            shard.groups[group_id] = fresh
+        case _:
+            # Of a newer group protocol, or of nothing: not ours.
+            return
+
+
+def _restore(shard: Shard, group: Group, value: GroupMetadataValue) -> None:
+    group.protocol_type = value.protocol_type
+    group.generation = value.generation
+    group.protocol = value.protocol
+    group.leader = value.leader
+    group.state_since_ms = value.current_state_timestamp
+    if value.members:
+        group.state = GroupState.STABLE
+    for told in value.members:
+        member = Member(
+            shard,
+            group,
+            told.member_id,
+            told.group_instance_id,
+            told.client_id,
+            told.client_host,
+            told.session_timeout,
+            told.rebalance_timeout if told.rebalance_timeout >= 0 else told.session_timeout,
+            ((value.protocol or "", told.subscription),),
+        )
+        member.assignment = told.assignment
+        group.add(member)
+    group.leader = value.leader

@@ -1,0 +1,335 @@
+"""The groups of one partition of `__consumer_offsets`, for as long as this broker leads it.
+
+    loading --(log read to its end, all of it committed)--> active --(leadership ends)--> closed
+        requests wait, COORDINATOR_LOAD_IN_PROGRESS              NOT_COORDINATOR
+        after `LOAD_WAIT_MS`
+
+The log is read a chunk at a time, so that clients of other partitions are served in between.
+What it holds above the high watermark may still be lost: the shard serves once the high watermark
+has reached the log end that it began with, which is where this leader's epoch starts.
+
+An append that fails takes the log offline, and with it the leadership and this shard: nothing
+that was decided on top of it outlives it (rule 7).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Final, Protocol
+
+import msgspec
+
+from kcluster.config import LIMITS
+from kcluster.core import traces
+from kcluster.core.groups import rebalance, records
+from kcluster.core.groups.group import Group, GroupState, Member, PendingMember
+from kcluster.core.groups.offsets import Committed, Place, deletion
+from kcluster.core.purgatory import Deadlines, Waiter
+from kcluster.core.turn import Turn
+from kcluster.errors import ApiError, ErrorCode
+from kcluster.wire.records import Record
+
+LOAD_WAIT_MS: Final = 2000
+"""A request that finds its group still being loaded waits so long: above what a load takes,
+below what clients wait for an answer."""
+
+Done = Callable[[Turn, ErrorCode], None]
+"""Told once what became of an append: NONE when it is committed."""
+
+
+class GroupSettings(msgspec.Struct, frozen=True):
+    """Times in ms."""
+
+    min_session_timeout_ms: int = 6_000
+    max_session_timeout_ms: int = 1_800_000
+    initial_rebalance_delay_ms: int = 0
+    max_size: int = 2**31 - 1
+    """Members of a group."""
+    metadata_max_bytes: int = 4096
+    """Of what a consumer may keep with an offset."""
+    commit_timeout_ms: int = 5_000
+    retention_ms: int = 604_800_000
+    """Of the offsets of groups that nobody uses."""
+
+
+class Journal(Protocol):
+    """The log of the shard's partition, led by this broker in one leader epoch."""
+
+    @property
+    def partition(self) -> int: ...
+
+    @property
+    def high_watermark(self) -> int: ...
+
+    def append(self, turn: Turn, records: Sequence[Record]) -> int:
+        """Their base offset, as one batch. Raises ApiError; then nothing was appended."""
+        ...
+
+    def when_committed(self, turn: Turn, offset: int, done: Done) -> None:
+        """`done` once the high watermark has reached `offset`, or when it never will under this
+        leader; at once if it has."""
+        ...
+
+    @property
+    def log_start_offset(self) -> int: ...
+
+    @property
+    def log_end_offset(self) -> int: ...
+
+    def read(self, offset: int) -> tuple[list[Record], int]:
+        """Some records from `offset` on, and where to go on; the same offset at the end."""
+        ...
+
+
+class Phase(enum.Enum):
+    LOADING = "loading"
+    ACTIVE = "active"
+    CLOSED = "closed"
+
+
+class Parked(Waiter):
+    """A request that waits for the shard to be loaded."""
+
+    __slots__ = ("serve", "shard")
+
+    def __init__(self, shard: Shard, serve: Callable[[Turn], None]) -> None:
+        self.due_ms = 0
+        self.shard = shard
+        self.serve = serve
+
+    def expire(self, turn: Turn) -> None:
+        self.shard.parked.pop(self, None)
+        self.serve(turn)
+
+
+class CommitTimeout(Waiter):
+    """An answer that waits for a commit, and not for ever."""
+
+    __slots__ = ("done",)
+
+    def __init__(self, done: Done) -> None:
+        self.due_ms = 0
+        self.done: Done | None = done
+
+    def expire(self, turn: Turn) -> None:
+        done, self.done = self.done, None
+        if done is not None:
+            done(turn, ErrorCode.COORDINATOR_NOT_AVAILABLE)
+
+
+_ERRORS: Final = {
+    ErrorCode.NOT_LEADER_OR_FOLLOWER: ErrorCode.NOT_COORDINATOR,
+    ErrorCode.KAFKA_STORAGE_ERROR: ErrorCode.NOT_COORDINATOR,
+    ErrorCode.NOT_ENOUGH_REPLICAS: ErrorCode.COORDINATOR_NOT_AVAILABLE,
+    ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND: ErrorCode.COORDINATOR_NOT_AVAILABLE,
+    ErrorCode.MESSAGE_TOO_LARGE: ErrorCode.UNKNOWN_SERVER_ERROR,
+}
+"""What a failed append means to a member of a group (Kafka's mapping)."""
+
+
+class Shard:
+    def __init__(
+        self, journal: Journal, deadlines: Deadlines, random: Random, settings: GroupSettings
+    ) -> None:
+        self.journal = journal
+        self.deadlines = deadlines
+        self.random = random
+        self.settings = settings
+        self.phase = Phase.LOADING
+        self.groups: dict[str, Group] = {}
+        self.parked: dict[Parked, None] = {}
+        self._load_offset = journal.log_start_offset
+        self._load_end = journal.log_end_offset
+        self._started_ms = -1
+
+    def __repr__(self) -> str:
+        return f"Shard({self.journal.partition}, {self.phase.value}, {len(self.groups)} groups)"
+
+    # --- life -----------------------------------------------------------------------------
+
+    def load(self, turn: Turn) -> bool:
+        """Read on; whether there is more to read. Raises CorruptLogError."""
+        if self.phase is not Phase.LOADING:
+            return False
+        if self._started_ms < 0:
+            self._started_ms = turn.now_ms
+        while self._load_offset < self._load_end:
+            found, following = self.journal.read(self._load_offset)
+            for record in found:
+                records.replay(self, record)
+            if following <= self._load_offset:
+                break
+            self._load_offset = following
+            return True
+        # Its own epoch begins where it found the end: what is below is committed by then.
+        self.journal.when_committed(turn, self._load_end, self._loaded)
+        return False
+
+    def _loaded(self, turn: Turn, error: ErrorCode) -> None:
+        if error and error is not ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND:
+            return
+        if self.phase is not Phase.LOADING:
+            return
+        self.phase = Phase.ACTIVE
+        for group in list(self.groups.values()):
+            rebalance.resumed(self, group, turn)
+            self.forget_if_unused(group)
+        turn.trace(
+            traces.GroupsLoaded(
+                self.journal.partition, len(self.groups), turn.now_ms - self._started_ms
+            )
+        )
+        self._serve_parked(turn)
+
+    def close(self, turn: Turn) -> None:
+        """This broker leads the partition no more: whoever waits is told to look elsewhere."""
+        self.phase = Phase.CLOSED
+        for group in self.groups.values():
+            rebalance.abandon(self, group, turn)
+        self.groups.clear()
+        self._serve_parked(turn)
+
+    def _serve_parked(self, turn: Turn) -> None:
+        parked, self.parked = self.parked, {}
+        for each in parked:
+            self.deadlines.remove(each)
+            each.serve(turn)
+
+    def park(self, turn: Turn, serve: Callable[[Turn], None]) -> None:
+        """Have `serve` called when the shard is loaded or closed, or has taken too long."""
+        if len(self.parked) >= LIMITS.parked_group_requests:
+            serve(turn)
+            return
+        parked = Parked(self, serve)
+        self.parked[parked] = None
+        self.deadlines.add(turn, LOAD_WAIT_MS, parked)
+
+    def check_active(self) -> None:
+        """Raises ApiError unless it serves."""
+        if self.phase is Phase.LOADING:
+            raise ApiError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
+        if self.phase is Phase.CLOSED:
+            raise ApiError(ErrorCode.NOT_COORDINATOR)
+
+    # --- groups ---------------------------------------------------------------------------
+
+    def group(self, group_id: str) -> Group:
+        """The group, made when there is none. Raises ApiError at the bound of groups."""
+        group = self.groups.get(group_id)
+        if group is None:
+            if len(self.groups) >= LIMITS.groups_per_shard:
+                raise ApiError(ErrorCode.COORDINATOR_NOT_AVAILABLE, "too many groups")
+            group = self.groups[group_id] = Group(group_id)
+        return group
+
+    def find(self, group_id: str) -> Group | None:
+        return self.groups.get(group_id)
+
+    def forget_if_unused(self, group: Group) -> None:
+        """A group without members, pending ones, offsets or generation was never more than a
+        question."""
+        if (
+            group.is_empty
+            and not group.members
+            and not group.pending
+            and not group.offsets
+            and not group.generation
+        ):
+            self.groups.pop(group.id, None)
+
+    def member_fell_silent(self, member: Member, turn: Turn) -> None:
+        rebalance.member_fell_silent(self, member.group, member, turn)
+
+    def pending_member_fell_silent(self, member: PendingMember, turn: Turn) -> None:
+        rebalance.pending_member_fell_silent(self, member.group, member, turn)
+
+    # --- the log --------------------------------------------------------------------------
+
+    def append(self, turn: Turn, batch: Sequence[Record], done: Done | None) -> int:
+        """Append as one batch; its base offset. `done` is told when it is committed, or after
+        the commit timeout that nobody knows. Raises ApiError with a group's error code; then
+        nothing was appended."""
+        try:
+            base_offset = self.journal.append(turn, batch)
+        except ApiError as error:
+            raise ApiError(_ERRORS.get(error.code, error.code), error.message) from error
+        if done is None:
+            return base_offset
+        waiter = CommitTimeout(done)
+        self.deadlines.add(turn, self.settings.commit_timeout_ms, waiter)
+
+        def committed(later: Turn, error: ErrorCode) -> None:
+            self.deadlines.remove(waiter)
+            waiting, waiter.done = waiter.done, None
+            if waiting is not None:
+                waiting(later, _ERRORS.get(error, error))
+
+        self.journal.when_committed(turn, base_offset + len(batch), committed)
+        return base_offset
+
+    def commit_offsets(
+        self, turn: Turn, group: Group, entries: dict[Place, Committed], done: Done
+    ) -> None:
+        """Raises ApiError."""
+        batch = [
+            records.offset_record(group.id, place, entry, turn.wall_ms)
+            for place, entry in entries.items()
+        ]
+        base_offset = self.append(turn, batch, done)
+        for index, (place, entry) in enumerate(entries.items()):
+            group.offsets.replay(
+                place, msgspec.structs.replace(entry, log_offset=base_offset + index)
+            )
+
+    def delete_offsets(
+        self, turn: Turn, group: Group, places: Sequence[Place], done: Done | None
+    ) -> None:
+        """Raises ApiError."""
+        batch = [records.offset_tombstone(group.id, place, turn.wall_ms) for place in places]
+        base_offset = self.append(turn, batch, done)
+        for index, place in enumerate(places):
+            group.offsets.replay(place, deletion(base_offset + index))
+
+    def delete_group(self, turn: Turn, group: Group, done: Done | None) -> None:
+        """With all its offsets, in one batch. Raises ApiError."""
+        batch = [
+            records.offset_tombstone(group.id, place, turn.wall_ms)
+            for place in group.offsets.places()
+        ]
+        batch.append(records.group_tombstone(group.id, turn.wall_ms))
+        self.append(turn, batch, done)
+        for pending in group.pending.values():
+            self.deadlines.remove(pending)
+        group.enter(GroupState.DEAD, turn.wall_ms)
+        del self.groups[group.id]
+        turn.trace(traces.GroupDeleted(group.id))
+
+    def expire(self, turn: Turn) -> None:
+        """Forget offsets whose time is over, and groups that have none left and no members."""
+        if self.phase is not Phase.ACTIVE:
+            return
+        for group in list(self.groups.values()):
+            due = group.offsets.expired(group, turn.wall_ms, self.settings.retention_ms)
+            try:
+                if due:
+                    self.delete_offsets(turn, group, due, None)
+                    turn.trace(traces.OffsetsExpired(group.id, len(due)))
+                if group.is_empty and not group.pending and not group.offsets:
+                    self.delete_group(turn, group, None)
+            except ApiError:
+                # Too few in-sync replicas: the next round tries again.
+                return
+
+    def topics_deleted(self, turn: Turn, topics: set[str]) -> None:
+        """Offsets of a topic that is no more would be those of its namesake, too."""
+        if self.phase is not Phase.ACTIVE:
+            return
+        for group in list(self.groups.values()):
+            gone = [place for topic in topics for place in group.offsets.of_topic(topic)]
+            if gone:
+                try:
+                    self.delete_offsets(turn, group, gone, None)
+                except ApiError:
+                    return
