@@ -1,4 +1,4 @@
-"""Members of our client in a group of lists: nothing is skipped, and one reads what is committed."""
+"""Members of our client in a group of lists: no record is skipped, commits are never ahead."""
 
 from __future__ import annotations
 
