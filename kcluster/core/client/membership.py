@@ -25,20 +25,19 @@ KIP-814 (skip_assignment).
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from kcluster.core.client.assignors import ASSIGNORS, COOPERATIVE_STICKY, RANGE
+from kcluster.core.client.assignors import COOPERATIVE_STICKY, RANGE
 from kcluster.core.client.coordination import NOT_YET, Coordination
-from kcluster.errors import ApiError, ErrorCode, RemoteProtocolError
+from kcluster.core.client.group_leader import GroupLeader
+from kcluster.errors import ApiError, ErrorCode
 from kcluster.model import TopicPartition
 from kcluster.wire.consumer_protocol import (
     PROTOCOL_TYPE,
     Subscription,
     decode_assignment,
-    decode_subscription,
-    encode_assignment,
     encode_subscription,
 )
 from kcluster.wire.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
@@ -46,7 +45,6 @@ from kcluster.wire.messages.join_group import (
     JoinGroupRequest,
     JoinGroupRequestProtocol,
     JoinGroupResponse,
-    JoinGroupResponseMember,
 )
 from kcluster.wire.messages.leave_group import (
     LeaveGroupRequest,
@@ -145,10 +143,7 @@ class Membership:
         self._round = 0
         """Rises with every change of state, so that late answers find nobody."""
         self._join: JoinGroupResponse | None = None
-        self._described_before = 0
-        self._counts: dict[str, int] = {}
-        """Partitions of each topic, as the leader assigned them last."""
-        self._recount_at_ms = 0
+        self._leader = GroupLeader(self.exchange, self.settings)
         coordination.on_found = self.pump
 
     @property
@@ -195,8 +190,8 @@ class Membership:
             self._end(self.coordination.problem, now_ms)
         if self.state is State.LEAVING and now_ms >= self._leave_by_ms:
             self._left(now_ms)
-        if self.state is State.ASSIGNING:
-            self._assign(now_ms)
+        if self.state is State.ASSIGNING and self._leader.is_ready(now_ms):
+            self._sync(self._leader.assign(now_ms), now_ms)
         if self._is_asking or self._at_ms is None or now_ms < self._at_ms:
             return
         if self.state not in (State.JOINING, State.STABLE, State.LEAVING):
@@ -209,7 +204,7 @@ class Membership:
             self._ask_to_join(now_ms)
         elif self.state is State.LEAVING:
             self._ask_to_leave(now_ms)
-        elif self._wants_to_rejoin(now_ms):
+        elif self.is_leader and self._leader.has_news(now_ms):
             self._rejoin(now_ms)
         else:
             self._ask_to_stay(now_ms)
@@ -357,79 +352,9 @@ class Membership:
             self.is_leader = response.leader == response.member_id
             self._join = response
             if self.is_leader and not response.skip_assignment:
-                self._begin_to_assign(response, now_ms)
+                self._enter(State.ASSIGNING, self._leader.begin(response, now_ms))
             else:
                 self._sync([], now_ms)
-
-    # --- the leader assigns
-
-    def _begin_to_assign(self, response: JoinGroupResponse, now_ms: int) -> None:
-        for topic in sorted(self._wanted_topics(response)):
-            self.exchange.follow(topic, now_ms)
-        self._described_before = self.exchange.descriptions
-        self.exchange.refresh(now_ms)
-        self._enter(State.ASSIGNING, now_ms + self.settings.assign_ms)
-
-    def _wanted_topics(self, response: JoinGroupResponse) -> set[str]:
-        topics = set(self.topics)
-        for member in response.members:
-            try:
-                topics.update(decode_subscription(member.metadata).topics)
-            except RemoteProtocolError:
-                continue  # It gets nothing; the others need not suffer.
-        return topics
-
-    def _assign(self, now_ms: int) -> None:
-        """As soon as the topics are known, or waiting for that has taken too long."""
-        response, at_ms = self._join, self._at_ms
-        assert response is not None
-        assert at_ms is not None
-        topics = self._wanted_topics(response)
-        is_told = self.exchange.descriptions > self._described_before
-        if now_ms < at_ms and not (is_told and all(map(self._is_told_of, topics))):
-            return
-        members = {}
-        for member in sorted(response.members, key=_place):
-            try:
-                members[member.member_id] = decode_subscription(member.metadata)
-            except RemoteProtocolError:
-                members[member.member_id] = Subscription([], [])
-        self._counts = self._count(topics)
-        self._recount_at_ms = now_ms + self.settings.recount_ms
-        assign = ASSIGNORS[response.protocol_name or self.settings.assignor]
-        assignment = assign(members, self._counts)
-        self._sync(
-            [
-                SyncGroupRequestAssignment(
-                    member_id=member, assignment=encode_assignment(partitions)
-                )
-                for member, partitions in assignment.items()
-            ],
-            now_ms,
-        )
-
-    def _is_told_of(self, topic: str) -> bool:
-        view = self.exchange.topics.get(topic)
-        return view is not None and (
-            bool(view.leaders) or view.error is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        )
-
-    def _count(self, topics: Iterable[str]) -> dict[str, int]:
-        counts = {}
-        for topic in topics:
-            view = self.exchange.topics.get(topic)
-            is_there = view is not None and view.error is not ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-            counts[topic] = len(view.leaders) if view is not None and is_there else 0
-        return counts
-
-    def _wants_to_rejoin(self, now_ms: int) -> bool:
-        """The leader sees other partitions than it has assigned."""
-        if not self.is_leader or not self._counts:
-            return False
-        if now_ms >= self._recount_at_ms:
-            self._recount_at_ms = now_ms + self.settings.recount_ms
-            self.exchange.refresh(now_ms)
-        return self._count(self._counts) != self._counts
 
     # --- syncing
 
@@ -526,9 +451,3 @@ class Membership:
             self.coordination.refused(code, now_ms)
         else:
             self._left(now_ms)
-
-
-def _place(member: JoinGroupResponseMember) -> tuple[bool, str]:
-    """Static members first, by their instance id, as Java's range assignor has it."""
-    instance_id = member.group_instance_id
-    return instance_id is None, instance_id or member.member_id
