@@ -14,6 +14,7 @@
     run <n>ms
     until <claim>   expect <claim>        leader|isr|epoch|elr <tp> = ..   end|hw <tp> on <id> = ..
     state <tp>                            the replicas, as they are
+    join, sync, beat, leave, commit, offset                 see `group_story`
 
 A script is a text file; what is indented by four spaces is output, everything else is the
 story. Running it gives the text again with the output as it is now: a test compares the two,
@@ -28,10 +29,13 @@ from collections.abc import Callable
 from typing import Any
 
 from kcluster.check.history import History
+from kcluster.core.metadata.topic_names import INTERNAL_TOPICS
+from kcluster.core.traces import GroupsLoaded
 from kcluster.model import COORDINATOR, TopicPartition
 from kcluster.sim import clients
 from kcluster.sim.clients import Consumer, Producer, SimClient
 from kcluster.sim.cluster import Make, NotReached, SimCluster
+from kcluster.sim.group_story import GroupStory, named
 from kcluster.sim.network import Weather
 from kcluster.sim.process import Process
 from kcluster.sim.watch import Watch, batches_of, replica_seen
@@ -67,6 +71,7 @@ class Script:
         self._rules: set[tuple[str, int, int]] = set()
         self._sending: list[tuple[SimClient, int]] = []
         self._names = 0
+        self._groups = GroupStory(self._named_client, self.tell, self._finish)
 
     @property
     def cluster(self) -> SimCluster:
@@ -92,7 +97,8 @@ class Script:
         self.out.append(INDENT + line)
 
     def _command(self, line: str, words: list[str]) -> None:
-        command = getattr(self, "do_" + words[0].replace("-", "_"), None)
+        name = "do_" + words[0].replace("-", "_")
+        command = getattr(self, name, None) or getattr(self._groups, name, None)
         if command is None:
             raise ScriptError(line, "no such command")
         command(words[1:])
@@ -133,12 +139,18 @@ class Script:
 
     def _new_client(self) -> SimClient:
         self._names += 1
-        client = SimClient(self.cluster, f"client-{self._names}", self.history)
+        return self._named_client(f"client-{self._names}")
+
+    def _named_client(self, name: str) -> SimClient:
+        client = SimClient(self.cluster, name, self.history)
         self._watch.client(client)
         return client
 
     def _traced(self, process: Process, trace: Any) -> None:
-        self.tell(f"{_name(process.id)}: {trace_line(trace)}")
+        if getattr(trace, "topic", None) in INTERNAL_TOPICS or isinstance(trace, GroupsLoaded):
+            # A dozen partitions that do what every other partition does.
+            return
+        self.tell(f"{_name(process.id)}: {named(trace_line(trace))}")
 
     def _ended(self, process: Process, reason: str) -> None:
         self.tell(f"{_name(process.id)}: ended, {reason}")

@@ -450,6 +450,7 @@ class BrokerCore:
         if self.epoch >= 0:
             turn.trace(traces.Warned(f"stood still for {event.gap_ms} ms"))
             self.channel.stood_still(turn, self.image.next_offset)
+            self.groups.stood_still(turn)
 
     def _look_at_membership(self, turn: Turn) -> None:
         """Begin to serve once unfenced with the image; go on when the word has come."""

@@ -214,6 +214,11 @@ class Groups:
         if self._coordinator is not None:
             self._coordinator.expire(turn)
 
+    def stood_still(self, turn: Turn) -> None:
+        """Nobody could be heard meanwhile: whoever was silent gets a whole session anew."""
+        if self._coordinator is not None:
+            self._coordinator.renew_sessions(turn)
+
     def topics_deleted(self, topics: set[str], turn: Turn) -> None:
         if self._coordinator is not None:
             self._coordinator.topics_deleted(turn, topics)

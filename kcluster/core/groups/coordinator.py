@@ -114,6 +114,10 @@ class GroupCoordinator:
             shard.settings = settings
             shard.expire(turn)
 
+    def renew_sessions(self, turn: Turn) -> None:
+        for shard in self.shards.values():
+            shard.renew_sessions(turn)
+
     def topics_deleted(self, turn: Turn, topics: set[str]) -> None:
         for shard in self.shards.values():
             shard.topics_deleted(turn, topics)

@@ -30,6 +30,7 @@ Sources: KIP-62, KIP-345 (static members), KIP-394 (member ids); Kafka's Classic
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -168,6 +169,8 @@ class Group:
         self.is_initial = False
         """The join phase of a group that was empty: it waits for others to come."""
         self.offsets = Offsets()
+        self._supporters: Counter[str] = Counter()
+        """{protocol: members that support it}"""
 
     def __repr__(self) -> str:
         return f"Group({self.id}, {self.state.value}, generation {self.generation})"
@@ -204,16 +207,23 @@ class Group:
         if self.leader is None:
             self.leader = member.id
         self.members[member.id] = member
+        self._supporters.update({name for name, _ in member.protocols})
         if member.instance_id is not None:
             self.static[member.instance_id] = member.id
 
     def remove(self, member: Member) -> None:
         del self.members[member.id]
+        self._supporters.subtract({name for name, _ in member.protocols})
         self.not_synced.discard(member.id)
         if member.instance_id is not None and self.static.get(member.instance_id) == member.id:
             del self.static[member.instance_id]
         if self.leader == member.id:
             self.leader = next(iter(self.members), None)
+
+    def change_protocols(self, member: Member, protocols: Protocols) -> None:
+        self._supporters.subtract({name for name, _ in member.protocols})
+        member.protocols = protocols
+        self._supporters.update({name for name, _ in protocols})
 
     def replace_static(self, instance_id: str, new_id: str) -> Member:
         """The same static member under a new id: it keeps its place in the order."""
@@ -270,21 +280,19 @@ class Group:
         if not self.members:
             return True
         return protocol_type == self.protocol_type and any(
-            name in self.common_protocols() for name, _ in protocols
+            self._is_common(name) for name, _ in protocols
         )
 
-    def common_protocols(self) -> set[str]:
-        """Those that every member supports."""
-        lists = [{name for name, _ in member.protocols} for member in self.members.values()]
-        return set.intersection(*lists) if lists else set()
+    def _is_common(self, protocol: str) -> bool:
+        """Whether every member supports it."""
+        return self._supporters[protocol] == len(self.members)
 
     def choose_protocol(self) -> str:
         """Each member votes for the first of its list that all support; the most votes win, and
         among equals the one that was voted for first."""
-        common = self.common_protocols()
         votes: dict[str, int] = {}
         for member in self.members.values():
-            choice = next(name for name, _ in member.protocols if name in common)
+            choice = next(name for name, _ in member.protocols if self._is_common(name))
             votes[choice] = votes.get(choice, 0) + 1
         return max(votes, key=votes.__getitem__)
 

@@ -157,7 +157,7 @@ def _join_again(
         case GroupState.STABLE | GroupState.COMPLETING_REBALANCE | GroupState.PREPARING_REBALANCE:
             # A leader that joins anew wants to assign anew.
             rebalance.refuse_join(member, turn, ErrorCode.UNKNOWN_MEMBER_ID)
-            member.protocols = protocols
+            group.change_protocols(member, protocols)
             member.session_timeout_ms = request.session_timeout_ms
             member.rebalance_timeout_ms = _rebalance_timeout_ms(request)
             member.join = answer
@@ -186,7 +186,7 @@ def _replace_static(
     rebalance.refuse_join(member, turn, ErrorCode.FENCED_INSTANCE_ID)
     rebalance.answer_sync(member, turn, ErrorCode.FENCED_INSTANCE_ID)
     member.client_id = client_id
-    member.protocols = protocols
+    group.change_protocols(member, protocols)
     member.session_timeout_ms = request.session_timeout_ms
     member.rebalance_timeout_ms = _rebalance_timeout_ms(request)
     rebalance.beat(shard, member, turn)

@@ -125,12 +125,6 @@ def pending_member_fell_silent(
         shard.forget_if_unused(group)
 
 
-def resumed(shard: Shard, group: Group, turn: Turn) -> None:
-    """This broker has begun to coordinate the group: each member gets a whole session."""
-    for member in group.members.values():
-        beat(shard, member, turn)
-
-
 def abandon(shard: Shard, group: Group, turn: Turn) -> None:
     """It is another broker's from now on."""
     _disarm(shard, group)

@@ -173,8 +173,8 @@ class Shard:
         if self.phase is not Phase.LOADING:
             return
         self.phase = Phase.ACTIVE
+        self.renew_sessions(turn)
         for group in list(self.groups.values()):
-            rebalance.resumed(self, group, turn)
             self.forget_if_unused(group)
         turn.trace(
             traces.GroupsLoaded(
@@ -244,6 +244,13 @@ class Shard:
 
     def pending_member_fell_silent(self, member: PendingMember, turn: Turn) -> None:
         rebalance.pending_member_fell_silent(self, member.group, member, turn)
+
+    def renew_sessions(self, turn: Turn) -> None:
+        """Each member gets a whole session from now on."""
+        for group in self.groups.values():
+            for member in group.members.values():
+                if not member.is_new:
+                    rebalance.beat(self, member, turn)
 
     # --- the log --------------------------------------------------------------------------
 
