@@ -10,6 +10,8 @@
     poll-skip             a consumer was never given a record between two that it was given
     diverged-logs         replicas do not hold the same at the end
 
+And those of consumer groups, see `groups`.
+
 A report gives the count of each and its most telling examples.
 """
 
@@ -19,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from kcluster.check import groups
 from kcluster.check.history import FAIL, OK, History
 from kcluster.model import TopicPartition
 
@@ -59,7 +62,18 @@ def find(history: History) -> Anomalies:
                 at = next((a for a, b in zip(one, other, strict=False) if a != b), None)
                 where = f"first at {at}" if at else f"lengths {len(one)}, {len(other)}"
                 found.add("diverged-logs", f"{tp}: brokers {first} and {second}, {where}")
+    for name, example in groups.find(history.groups, _known_offsets(history)):
+        found.add(name, example)
     return found
+
+
+def _known_offsets(history: History) -> dict[TopicPartition, list[int]]:
+    """Of the records that every replica holds at the end, in order."""
+    return {
+        tp: [offset for offset, _ in next(iter(by_broker.values()))]
+        for tp, by_broker in history.logs.items()
+        if by_broker
+    }
 
 
 def _writes(history: History, found: Anomalies) -> None:

@@ -166,7 +166,8 @@ class Exchange:
         """A request without an answer."""
         self.outgoing.append(Outgoing(broker_id, self._correlation(), request, version, None))
 
-    def arrived(self, correlation: int, response: Message, now_ms: int) -> None:
+    def arrived(self, correlation: int, response: Message | None, now_ms: int) -> None:
+        """None: this answer will not come."""
         pending = self._pending.pop(correlation, None)
         if pending is not None:
             pending.done(response, now_ms)

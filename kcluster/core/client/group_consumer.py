@@ -99,9 +99,12 @@ class GroupConsumerCore:
 
     def done(self, taken: Iterable[Consumed]) -> None:
         """These are dealt with, and all before them in their partitions."""
+        reading = self.consumer.positions()
         for consumed in taken:
-            if consumed.tp in self.membership.owned:
-                self.offsets.done(consumed.tp, consumed.record.offset + 1)
+            tp, offset = consumed.tp, consumed.record.offset
+            # What was taken in an earlier generation may be behind what others have committed.
+            if tp in reading and offset >= self.consumer.begin_offset(tp) >= 0:
+                self.offsets.done(tp, offset + 1)
 
     @property
     def is_out(self) -> bool:
