@@ -83,14 +83,15 @@ class GroupHistory:
         else:
             given[offset] = self.moment()
 
-    def last_acknowledged(self, place: Place) -> int:
-        """The offset of the commit that was acknowledged last."""
-        acknowledged = [
+    def last_known(self, place: Place) -> int:
+        """What was acknowledged or read last."""
+        told = [
             (commit.acknowledged, commit.offset)
             for commit in self.commits.get(place, ())
             if commit.acknowledged is not None
         ]
-        return max(acknowledged, default=(0, NEVER))[1]
+        told += [(read.answered, read.offset) for read in self.reads.get(place, ())]
+        return max(told, default=(0, NEVER))[1]
 
 
 def find(
@@ -102,9 +103,10 @@ def find(
             yield "two-owners", f"{group} generation {generation}: {tp} of {sorted(members)}"
     for place, reads in sorted(history.reads.items()):
         commits = history.commits.get(place, [])
-        for read in reads:
+        for read in sorted(reads, key=lambda each: each.answered):
             if not _may_be_told(read, commits):
                 yield "lost-commit", f"{place[0]} {place[1]}: {read} after {_newest(read, commits)}"
+            _learn(read, commits)
     for place, commits in sorted(history.commits.items()):
         yield from _skipped(place, commits, history.given.get(place, {}), known)
 
@@ -125,6 +127,17 @@ def _may_be_told(read: Read, commits: Sequence[Committed]) -> bool:
         and not any(_replaces(later, commit) for later in before)
         for commit in commits
     )
+
+
+def _learn(read: Read, commits: Sequence[Committed]) -> None:
+    """What was told is committed, also when its own acknowledgement got lost."""
+    told = [
+        commit
+        for commit in commits
+        if commit.offset == read.offset and commit.asked < read.answered and not commit.is_refused
+    ]
+    if len(told) == 1 and told[0].acknowledged is None:
+        told[0].acknowledged = read.answered
 
 
 def _replaces(later: Committed, earlier: Committed) -> bool:

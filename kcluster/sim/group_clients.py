@@ -11,6 +11,7 @@ that: whoever is away comes back, and all stay.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -278,15 +279,22 @@ class GroupLoad:
         self.members: list[GroupMember] = []
         self._cluster = cluster
 
-    def begin(self, make_client: Any) -> None:
-        """`make_client(name)` gives a SimClient."""
+    def begin(self, make_client: Callable[[str], SimClient]) -> None:
+        """The first member of each group at once, the others one after another."""
         for plan in self.plans:
             for number in range(plan.members):
                 client = make_client(f"{plan.group}/{number}")
                 member = GroupMember(client, plan, sorted(self.topics))
                 self.members.append(member)
-                delay_ms = client.random.randint(0, 3000)
+                delay_ms = number * client.random.randint(0, 3000)
                 self._cluster.scheduler.after(delay_ms * MS, member.start)
+
+    @property
+    def have_begun(self) -> bool:
+        """Every group has had a generation."""
+        history = [member.client.history.groups for member in self.members[:1]]
+        begun = {group for each in history for group, _, _ in each.owners}
+        return all(plan.group in begun for plan in self.plans)
 
     def settle(self) -> None:
         for member in self.members:
@@ -295,7 +303,7 @@ class GroupLoad:
     def missing(self, tp: TopicPartition, end_offset: int) -> str:
         """What keeps a partition from being committed to its end; empty when nothing does."""
         for plan in self.plans:
-            at = self.members[0].client.history.groups.last_acknowledged((plan.group, tp))
+            at = self.members[0].client.history.groups.last_known((plan.group, tp))
             if end_offset and at < end_offset:
                 return f"{plan.group} has committed {at} of {tp}, which ends at {end_offset}"
         return ""

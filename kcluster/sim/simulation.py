@@ -127,6 +127,8 @@ class Simulation:
         count = groups if groups is not None else chance.choice([0, 1, 1, 2])
         plans = [GroupPlan.draw(f"group-{number}", chance) for number in range(count)]
         self.groups = GroupLoad(self.cluster, plans, self.topics)
+        self._groups_come_first = chance.random() < 0.8
+        """Otherwise their topic is created while faults happen."""
 
     def run(self) -> Story:
         cluster = self.cluster
@@ -141,6 +143,8 @@ class Simulation:
         if self._choice.random() < 0.3:
             self._churn()
         self.groups.begin(self._member)
+        if self._groups_come_first:
+            cluster.run_until(lambda: self.groups.have_begun, START_BOUND_MS, "the groups begin")
         self.faults.begin()
         cluster.run(self.fault_ms)
         self.faults.heal()
