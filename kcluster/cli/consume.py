@@ -15,12 +15,20 @@ from kcluster.cli.options import DEFAULT_CLUSTER, ClusterName
 from kcluster.client.consumer import Consumer
 from kcluster.client.driver import Transport
 from kcluster.core.client.consumer import Consumed, From
-from kcluster.errors import ApiError, UsageError
+from kcluster.errors import ApiError, ErrorCode, UsageError
 
 app = typer.Typer()
 
 POLL_MS = 100
 """As a member: a signal is noticed within so long."""
+
+
+_OF_GROUPS = {
+    ErrorCode.INCONSISTENT_GROUP_PROTOCOL:
+        "group {group} assigns partitions in a way that is not range",
+    ErrorCode.GROUP_MAX_SIZE_REACHED: "group {group} has as many members as it may have",
+    ErrorCode.INVALID_GROUP_ID: "{group!r} cannot be the name of a group",
+}  # fmt: skip
 
 
 class Output(enum.StrEnum):
@@ -96,6 +104,10 @@ def consume(
             else:
                 _as_member(transport, group, topics, place, count, exit_at_end, write)
         except ApiError as problem:
+            if group is not None and problem.code in _OF_GROUPS:
+                what = _OF_GROUPS[problem.code].format(group=group)
+                hint = f"kcluster group describe {group} -c {cluster}"
+                raise UsageError(what, problem.code.name, hint) from None
             raise records.refusal(problem.code, str(problem), " ".join(topics), cluster) from None
 
 

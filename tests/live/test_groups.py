@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer
 
 from kcluster.client.connect import over_bus, over_tcp
 from kcluster.client.group_consumer import GroupConsumer
@@ -222,6 +223,92 @@ def test_members_share_a_topic_while_their_coordinator_is_killed(
     assert found["state"] == "Empty"
     assert has_read_all(found)
     assert found["coordinator"] != victim
+
+
+@pytest.mark.parametrize("assignor", [RANGE, COOPERATIVE_STICKY])
+def test_our_members_lead_and_follow_those_of_a_stock_client(
+    cluster: LiveCluster, assignor: str
+) -> None:
+    topic, group = cluster.topic(partitions=5), f"mixed-{assignor}"
+    fill(cluster, topic, range(200))
+    settings = {
+        "bootstrap.servers": cluster.bootstrap,
+        "group.id": group,
+        "auto.offset.reset": "earliest",
+        "partition.assignment.strategy": assignor,
+        "session.timeout.ms": 6000,
+        "heartbeat.interval.ms": 500,
+        "enable.auto.commit": False,
+    }
+    seen: list[int] = []
+    stock: Consumer | None = None
+    ours: GroupConsumer | None = None
+
+    def work_until(is_so: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not is_so():
+            assert time.monotonic() < deadline, f"not in time: {what}"
+            if ours is not None:
+                taken = ours.poll(20)
+                seen.extend(int(consumed.record.value or b"") for consumed in taken)
+                ours.done(taken)
+            if stock is not None:
+                for message in stock.consume(100, 0.02):
+                    assert message.error() is None, message.error()
+                    seen.append(int(message.value()))
+                    stock.commit(message, asynchronous=True)
+
+    def counts() -> tuple[int, int]:
+        return (
+            len(ours.assignment) if ours is not None else 0,
+            len(stock.assignment()) if stock is not None else 0,
+        )
+
+    try:
+        stock = Consumer(settings)
+        stock.subscribe([topic])
+        work_until(lambda: counts() == (0, 5), "the stock client has all")
+        ours = GroupConsumer(
+            over_tcp(cluster.bootstrap),
+            group,
+            [topic],
+            membership=MembershipSettings(session_ms=6_000, assignor=assignor),
+        )
+        work_until(lambda: sorted(counts()) == [2, 3], "they share, the stock client leads")
+        stock.close()
+        stock = None
+        work_until(lambda: counts() == (5, 0), "ours has all")
+        stock = Consumer(settings)
+        stock.subscribe([topic])
+        work_until(lambda: sorted(counts()) == [2, 3], "they share, ours leads")
+        fill(cluster, topic, range(200, 400))
+        work_until(lambda: set(seen) == set(range(400)), "everything is read")
+    finally:
+        if ours is not None:
+            ours.close()
+        if stock is not None:
+            stock.close()
+
+
+def test_a_group_that_assigns_in_another_way_is_told_of(cluster: LiveCluster, start: Start) -> None:
+    topic, group = cluster.topic(partitions=1), "another-way"
+    with GroupConsumer(
+        over_bus(cluster.control),
+        group,
+        [topic],
+        membership=MembershipSettings(assignor=COOPERATIVE_STICKY),
+    ) as member:
+        deadline = time.monotonic() + PATIENCE_S
+        while not member.assignment:
+            assert time.monotonic() < deadline
+            member.poll(20)
+        done = kcluster("consume", topic, "-g", group, "-e", "-c", "live")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"error: group {group} assigns partitions in a way that is not range",
+        "INCONSISTENT_GROUP_PROTOCOL",
+        f"try: kcluster group describe {group} -c live",
+    ]
 
 
 def test_the_page_views_example_shares_its_counting_while_the_coordinator_is_killed(
