@@ -41,6 +41,8 @@ EARLIEST: Final = -2
 PATIENCE_S: Final = 10.0
 LOOK_AGAIN_S: Final = 0.05
 
+GROUPS_TOPIC: Final = "__consumer_offsets"
+
 OFFSET_FETCH_VERSION: Final = 8
 OFFSET_COMMIT_VERSION: Final = 8
 """Later ones name topics by id."""
@@ -211,7 +213,13 @@ class GroupClient:
         return any_broker(self._states(), self._servers, self._name)
 
     def _list(self) -> dict[str, int]:
-        self._any()  # UsageError when no broker runs
+        """Raises ApiError while a partition of groups has no leader that runs: a list that
+        leaves groups out would be a lie."""
+        running = {state.id for state in self._running()}
+        if any(leader not in running for leader in self._leaders([GROUPS_TOPIC]).values()):
+            raise ApiError(
+                ErrorCode.COORDINATOR_NOT_AVAILABLE, f"{GROUPS_TOPIC} has partitions without leader"
+            )
         found = {}
         for state in self._running():
             response = KafkaConnection(state, self._servers).request(ls.ListGroupsRequest())

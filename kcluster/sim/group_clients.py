@@ -5,8 +5,9 @@
           '--- answers, lost, ticks -----'     everything on the wire goes into the history
 
 A member takes records in small portions, calls them done a little later, and by chance leaves,
-comes back, or is killed: then its connections close and its session runs out. `settle` ends
-that: whoever is away comes back, and all stay.
+comes back, is killed (its connections close, its session runs out), or stands still for a while
+and goes on as if it still had its partitions. `settle` ends that: whoever is away comes back,
+and all stay.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ class GroupMember:
         self._serial = 0
         self._tick_at_ms: int | None = None
         self._starts = 0
+        self._missed: list[Callable[[], None]] | None = None
+        """What came while it stands still; None while it does not."""
 
     @property
     def _history(self) -> GroupHistory:
@@ -95,11 +98,17 @@ class GroupMember:
                 self._look_for_problems(core)
                 self.core = None
             elif not self.is_settled and chance.random() < self.plan.restless:
-                if chance.random() < 0.5:
-                    core.leave(client.cluster.now_ms)
-                    self._go_on()
-                else:
-                    self._die()
+                match chance.choice(["leave", "die", "stand still"]):
+                    case "leave":
+                        core.leave(client.cluster.now_ms)
+                        self._go_on()
+                    case "die":
+                        self._die()
+                    case _:
+                        self._missed = []
+                        client.cluster.note(f"{client.name} stands still")
+                        yield Sleep(chance.choice([300, 5_000]))
+                        self._wake()
             yield Sleep(chance.randint(100, 2500))
         if self.core is not None and not self.core.is_out:
             self.core.leave(client.cluster.now_ms)
@@ -135,6 +144,18 @@ class GroupMember:
         self._taken.clear()
         self.client.hang_up()
 
+    def _wake(self) -> None:
+        """Its work comes first, then what it has missed."""
+        self.client.cluster.note(f"{self.client.name} goes on")
+        missed, self._missed = self._missed or [], None
+        assert self.core is not None
+        self.core.done(self._taken)
+        self._taken.clear()
+        self.core.tick(self.client.cluster.now_ms)
+        self._go_on()
+        for each in missed:
+            each()
+
     def _look_for_problems(self, core: GroupConsumerCore) -> None:
         if core.problem is not None:
             self.client.surprises.append(f"{self.client.name} is out: {core.problem}")
@@ -164,7 +185,7 @@ class GroupMember:
     def _tick(self, at_ms: int) -> None:
         if self._tick_at_ms == at_ms:
             self._tick_at_ms = None
-        if self.core is not None:
+        if self.core is not None and self._missed is None:
             self.core.tick(self.client.cluster.now_ms)
             self._go_on()
 
@@ -197,7 +218,9 @@ class GroupMember:
         asked, commits = self._history.moment(), self._commits(each.request)
 
         def done(response: Any) -> None:
-            if self.core is core:
+            if self._missed is not None:
+                self._missed.append(lambda: done(response))
+            elif self.core is core:
                 self._heard(each.request, response, asked, commits)
                 core.exchange.arrived(each.correlation, response, client.cluster.now_ms)
                 self._go_on()
