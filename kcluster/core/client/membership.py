@@ -247,6 +247,10 @@ class Membership:
             self.owned.difference_update(partitions)
             if self._round != began:
                 return
+            if self._leaves and self.owned:
+                # It was to give up some, and meanwhile it was told to leave: now the others.
+                self._give_up(sorted(self.owned), now_ms)
+                return
             if self._leaves:
                 self._enter(State.LEAVING, now_ms)
                 if not self.member_id or self.settings.instance_id is not None:
@@ -299,9 +303,7 @@ class Membership:
 
     def _end(self, problem: ApiError, now_ms: int) -> None:
         self.problem = problem
-        self.member_id, self.generation = "", NO_GENERATION
-        self._lose(now_ms)
-        self._enter(State.OUT, None)
+        self._left(now_ms)
 
     def _left(self, now_ms: int) -> None:
         self.member_id, self.generation = "", NO_GENERATION

@@ -146,6 +146,29 @@ def test_cooperative_members_keep_reading_what_stays_with_them() -> None:
     assert set(revoked.partitions) == second.membership.owned
 
 
+def test_a_cooperative_member_that_leaves_while_it_gives_up_some_commits_all() -> None:
+    cluster = group()
+    first, second = member(COOPERATIVE_STICKY), member(COOPERATIVE_STICKY)
+    first.join(0)
+    until(cluster, [first], lambda: is_shared(cluster, [first]))
+    until(cluster, [first], lambda: committed(cluster))
+    write(cluster, 5)
+    second.join(cluster.now_ms)
+    taken: list[Consumed] = []
+    while first.membership.state is not State.GIVING_UP:
+        cluster.step_all([first, second])
+        taken += first.take()
+        first.done(taken)
+        # Otherwise the commit is there before it can be told to leave.
+        cluster.errors["OffsetCommit"] = [ErrorCode.COORDINATOR_LOAD_IN_PROGRESS] * 2
+    first.leave(cluster.now_ms)
+    until(cluster, [first, second], lambda: first.is_out)
+    for tp in cluster.logs:
+        offsets = [consumed.record.offset for consumed in taken if consumed.tp == tp]
+        assert cluster.offsets[tp] >= max(offsets, default=0)
+    until(cluster, [second], lambda: is_shared(cluster, [second]) and committed(cluster))
+
+
 def test_records_taken_and_not_done_come_again_to_the_next_owner() -> None:
     cluster, core = group(partitions=1), member()
     core.join(0)
