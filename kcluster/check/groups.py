@@ -2,6 +2,7 @@
 
     two-owners       one partition assigned to two members in one generation
     lost-commit      a group was told an offset that an acknowledged commit had replaced, or none
+    stale-commit     a commit of a generation was taken after one of a later generation
     skipped-record   an acknowledged commit stands above a record that no member had been given
 
 Moments are places in one order of all that clients did and heard. A commit that was neither
@@ -108,7 +109,25 @@ def find(
                 yield "lost-commit", f"{place[0]} {place[1]}: {read} after {_newest(read, commits)}"
             _learn(read, commits)
     for place, commits in sorted(history.commits.items()):
+        yield from _stale(place, commits)
         yield from _skipped(place, commits, history.given.get(place, {}), known)
+
+
+def _stale(place: Place, commits: Sequence[Committed]) -> Iterator[tuple[str, str]]:
+    newest: Committed | None = None
+    """Of the latest generation, among those acknowledged before the commit that is looked at."""
+    acknowledged = sorted(
+        (commit for commit in commits if commit.acknowledged is not None),
+        key=lambda commit: commit.acknowledged or 0,
+    )
+    at = 0
+    for commit in sorted(acknowledged, key=lambda each: each.asked):
+        while at < len(acknowledged) and (acknowledged[at].acknowledged or 0) < commit.asked:
+            if newest is None or acknowledged[at].generation > newest.generation:
+                newest = acknowledged[at]
+            at += 1
+        if newest is not None and newest.generation > commit.generation:
+            yield "stale-commit", f"{place[0]} {place[1]}: {commit} after {newest}"
 
 
 def _may_be_told(read: Read, commits: Sequence[Committed]) -> bool:

@@ -44,7 +44,7 @@ GROUP_MUTANTS = {
     for mutant in (
         Mutant("a group's records are answered before they are committed", "lost-commit", Shard,
                "append", _answers_at_once, False),
-        Mutant("anybody commits, of whatever generation", "lost-commit, skipped-record", commits,
+        Mutant("anybody commits, of whatever generation", "stale-commit, lost-commit", commits,
                "_check", _lets_anybody_commit, False),
         Mutant("offsets are shown before they are committed", "lost-commit", Offsets, "settle",
                _shows_what_is_staged, False),

@@ -67,6 +67,10 @@ def invent(history: GroupHistory) -> None:
     read(history, 4)
 
 
+def commit_late(history: GroupHistory) -> None:
+    commit(history, 1, 6)
+
+
 def skip(history: GroupHistory) -> None:
     del history.given[PLACE][1]
 
@@ -82,6 +86,7 @@ def commit_ahead(history: GroupHistory) -> None:
         (forget, "lost-commit"),
         (go_back, "lost-commit"),
         (invent, "lost-commit"),
+        (commit_late, "stale-commit"),
         (skip, "skipped-record"),
         (commit_ahead, "skipped-record"),
     ],
