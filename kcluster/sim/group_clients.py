@@ -12,7 +12,7 @@ and all stay.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -25,7 +25,7 @@ from kcluster.core.client.group_consumer import Assigned, GroupConsumerCore
 from kcluster.core.client.membership import MembershipSettings
 from kcluster.errors import ErrorCode
 from kcluster.model import TopicPartition
-from kcluster.sim.clients import RETRY_BACKOFF_MS, Call, Life, SimClient, Sleep
+from kcluster.sim.clients import RETRY_BACKOFF_MS, Call, Life, SimClient, Sleep, Step
 from kcluster.sim.cluster import SimCluster
 from kcluster.sim.scheduler import MS
 from kcluster.wire.consumer_protocol import decode_assignment
@@ -331,28 +331,36 @@ class GroupLoad:
                 return f"{plan.group} has committed {at} of {tp}, which ends at {end_offset}"
         return ""
 
+    def observe(self, client: SimClient) -> Life:
+        """Ask again and again what the groups have committed, as anybody may."""
+        while not client.is_stopped:
+            for plan in self.plans:
+                yield from self._ask(client, plan.group)
+            yield Sleep(client.random.randint(20, 300))
+
     def audit(self, client: SimClient) -> Life:
-        """Ask once more what each group has committed, as anybody could, for the verdict."""
-        wanted = [
+        """Ask once more, until there is an answer, for the verdict."""
+        for plan in self.plans:
+            while not (yield from self._ask(client, plan.group)):
+                yield Sleep(RETRY_BACKOFF_MS)
+
+    def _ask(self, client: SimClient, group: str) -> Generator[Step, Any, bool]:
+        """Whether somebody answered."""
+        found = yield Call(
+            client.some_broker(), fc.FindCoordinatorRequest(coordinator_keys=[group]), 4
+        )
+        if found is None or found.coordinators[0].error_code:
+            return False
+        history, asked = client.history.groups, client.history.groups.moment()
+        topics = [
             of.OffsetFetchRequestTopics(name=topic, partition_indexes=list(range(count)))
             for topic, count in sorted(self.topics.items())
         ]
-        for plan in self.plans:
-            while True:
-                found = yield Call(
-                    client.some_broker(),
-                    fc.FindCoordinatorRequest(coordinator_keys=[plan.group]),
-                    4,
-                )
-                if found is not None and not found.coordinators[0].error_code:
-                    asked = client.history.groups.moment()
-                    request = of.OffsetFetchRequest(
-                        groups=[of.OffsetFetchRequestGroup(group_id=plan.group, topics=wanted)]
-                    )
-                    response = yield Call(found.coordinators[0].node_id, request, 8)
-                    if response is not None and not response.groups[0].error_code:
-                        record_reads(
-                            client.history.groups, plan.group, client.name, response, asked
-                        )
-                        break
-                yield Sleep(RETRY_BACKOFF_MS)
+        request = of.OffsetFetchRequest(
+            groups=[of.OffsetFetchRequestGroup(group_id=group, topics=topics)]
+        )
+        response = yield Call(found.coordinators[0].node_id, request, 8)
+        if response is None or response.groups[0].error_code:
+            return False
+        record_reads(history, group, client.name, response, asked)
+        return True

@@ -143,6 +143,10 @@ class Simulation:
         if self._choice.random() < 0.3:
             self._churn()
         self.groups.begin(self._member)
+        if self.groups.plans:
+            observer = self._client("observer")
+            self.producers.append(observer)  # stopped with them
+            observer.live(self.groups.observe(observer))
         if self._groups_come_first:
             cluster.run_until(lambda: self.groups.have_begun, START_BOUND_MS, "the groups begin")
         self.faults.begin()
