@@ -43,11 +43,11 @@ GROUP_MUTANTS = {
     mutant.name: mutant
     for mutant in (
         Mutant("a group's records are answered before they are committed", "lost-commit", Shard,
-               "append", _answers_at_once, False),
+               "append", _answers_at_once),
         Mutant("anybody commits, of whatever generation", "stale-commit, lost-commit", commits,
                "_check", _lets_anybody_commit, False),
         Mutant("offsets are shown before they are committed", "lost-commit", Offsets, "settle",
-               _shows_what_is_staged, False),
+               _shows_what_is_staged),
         Mutant("a partition is read from its end, not from the commit", "skipped-record",
                GroupConsumerCore, "_begin", _begins_at_the_end),
     )
