@@ -104,14 +104,11 @@ _B, _S, _I, _L, _D, _LIST = (
     Kind.BOOLEAN, Kind.STRING, Kind.INT, Kind.LONG, Kind.DOUBLE, Kind.LIST,
 )  # fmt: skip
 
-_COMPACTION_LATER = "compaction is not supported by kcluster yet"
 _TIERED_LATER = "tiered storage is not supported by kcluster"
 
 TOPIC_KNOBS: Final = _table(
     Knob("cleanup.policy", _LIST, "delete", "what happens to old segments",
-         choices=("delete", "compact"), honoured=False,
-         reason=f"only cleanup.policy=delete is supported: {_COMPACTION_LATER}",
-         synonym="log.cleanup.policy"),
+         choices=("delete", "compact"), synonym="log.cleanup.policy"),
     Knob("compression.type", _S, "producer", "codec of stored batches: as the producer sent them",
          choices=("uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"), honoured=False,
          reason="only compression.type=producer is supported: the broker never recompresses",
@@ -119,8 +116,8 @@ TOPIC_KNOBS: Final = _table(
     _unhonoured("compression.gzip.level", _I, "-1"),
     _unhonoured("compression.lz4.level", _I, "9"),
     _unhonoured("compression.zstd.level", _I, "3"),
-    _unhonoured("delete.retention.ms", _L, "86400000", _COMPACTION_LATER,
-                "log.cleaner.delete.retention.ms"),
+    Knob("delete.retention.ms", _L, "86400000", "how long compaction keeps tombstones", low=0,
+         synonym="log.cleaner.delete.retention.ms"),
     Knob("file.delete.delay.ms", _L, "60000", "delay before a deleted file leaves the disk", low=0,
          synonym="log.segment.delete.delay.ms"),
     Knob("flush.messages", _L, str(LONG_MAX), "fsync after so many records", low=1,
@@ -133,8 +130,8 @@ TOPIC_KNOBS: Final = _table(
     _unhonoured("leader.replication.throttled.replicas", _LIST, ""),
     _unhonoured("local.retention.bytes", _L, "-2", _TIERED_LATER),
     _unhonoured("local.retention.ms", _L, "-2", _TIERED_LATER),
-    _unhonoured("max.compaction.lag.ms", _L, str(LONG_MAX), _COMPACTION_LATER,
-                "log.cleaner.max.compaction.lag.ms"),
+    Knob("max.compaction.lag.ms", _L, str(LONG_MAX), "age at which a record is compacted anyway",
+         low=1, synonym="log.cleaner.max.compaction.lag.ms"),
     Knob("max.message.bytes", _I, "1048588", "largest record batch", low=0,
          synonym="message.max.bytes"),
     Knob("message.timestamp.after.max.ms", _L, "3600000", "how far in the future", low=0,
@@ -143,10 +140,10 @@ TOPIC_KNOBS: Final = _table(
          synonym="log.message.timestamp.before.max.ms"),
     Knob("message.timestamp.type", _S, "CreateTime", "whose clock stamps records",
          choices=("CreateTime", "LogAppendTime"), synonym="log.message.timestamp.type"),
-    _unhonoured("min.cleanable.dirty.ratio", _D, "0.5", _COMPACTION_LATER,
-                "log.cleaner.min.cleanable.ratio"),
-    _unhonoured("min.compaction.lag.ms", _L, "0", _COMPACTION_LATER,
-                "log.cleaner.min.compaction.lag.ms"),
+    Knob("min.cleanable.dirty.ratio", _D, "0.5", "part of a log that is new before it is compacted",
+         low=0, high=1, synonym="log.cleaner.min.cleanable.ratio"),
+    Knob("min.compaction.lag.ms", _L, "0", "age below which a record is not compacted", low=0,
+         synonym="log.cleaner.min.compaction.lag.ms"),
     Knob("min.insync.replicas", _I, "1", "in-sync replicas that acks=all needs", low=1,
          synonym="min.insync.replicas"),
     _unhonoured("preallocate", _B, "false", "", "log.preallocate"),
@@ -168,7 +165,7 @@ TOPIC_KNOBS: Final = _table(
     Knob("unclean.leader.election.enable", _B, "false", "elect a replica that lacks records",
          synonym="unclean.leader.election.enable"),
 )  # fmt: skip
-"""What a topic may override. `cleanup.policy` and `compression.type` accept their default only."""
+"""What a topic may override. `compression.type` accepts its default only."""
 
 _TOPIC_DEFAULTS: Final = tuple(
     Knob(knob.synonym, knob.kind, knob.default, knob.doc, knob.low, knob.high, knob.choices,
@@ -205,6 +202,11 @@ BROKER_KNOBS: Final = _table(
     Knob("producer.id.expiration.ms", _I, "86400000", "a silent producer is forgotten", low=1),
     Knob("log.retention.check.interval.ms", _L, "300000", low=1, is_dynamic=False,
          doc="how often retention looks for segments to delete"),
+    Knob("log.cleaner.enable", _B, "true", "whether logs are compacted", is_dynamic=False),
+    Knob("log.cleaner.backoff.ms", _L, "15000", low=1, is_dynamic=False,
+         doc="how often compaction looks for something to do"),
+    Knob("log.cleaner.dedupe.buffer.size", _L, "134217728", low=1024, is_dynamic=False,
+         doc="memory for the keys of one compaction; more keys take more than one"),
     Knob("log.flush.offset.checkpoint.interval.ms", _I, "60000", low=1, is_dynamic=False,
          doc="how often the recovery point is written"),
     Knob("replica.high.watermark.checkpoint.interval.ms", _L, "5000", low=1, is_dynamic=False,
@@ -297,9 +299,15 @@ class Settings:
         def number(name: str) -> int:
             return int(self.topic_text(name, overrides))
 
+        policy = [item.strip() for item in self.topic_text("cleanup.policy", overrides).split(",")]
+        max_compaction_lag_ms = number("max.compaction.lag.ms")
+        segment_ms = number("segment.ms")
+        if "compact" in policy:
+            # The active segment is never compacted: what must be soon has to be sealed by then.
+            segment_ms = min(segment_ms, max_compaction_lag_ms)
         return LogConfig(
             segment_bytes=number("segment.bytes"),
-            segment_ms=number("segment.ms"),
+            segment_ms=segment_ms,
             segment_jitter_ms=number("segment.jitter.ms"),
             segment_index_bytes=number("segment.index.bytes"),
             index_interval_bytes=number("index.interval.bytes"),
@@ -319,6 +327,14 @@ class Settings:
             ).lower()
             == "true",
             producer_id_expiration_ms=self.int("producer.id.expiration.ms"),
+            is_compacted="compact" in policy,
+            applies_retention="delete" in policy,
+            min_cleanable_dirty_ratio=float(
+                self.topic_text("min.cleanable.dirty.ratio", overrides)
+            ),
+            min_compaction_lag_ms=number("min.compaction.lag.ms"),
+            max_compaction_lag_ms=max_compaction_lag_ms,
+            delete_retention_ms=number("delete.retention.ms"),
         )
 
 
@@ -342,6 +358,12 @@ class LogConfig(msgspec.Struct, frozen=True):
     min_insync_replicas: int = 1
     allows_unclean_election: bool = False
     producer_id_expiration_ms: int = 86_400_000
+    is_compacted: bool = False
+    applies_retention: bool = True
+    min_cleanable_dirty_ratio: float = 0.5
+    min_compaction_lag_ms: int = 0
+    max_compaction_lag_ms: int = LONG_MAX
+    delete_retention_ms: int = 86_400_000
 
 
 class Limits(msgspec.Struct, frozen=True):

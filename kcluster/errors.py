@@ -60,6 +60,22 @@ class ApiError(KclusterError):
         self.message = message
 
 
+class InvalidRecords(ApiError):
+    """A produced batch was refused for single records of it (KIP-467): (index in the batch, why)
+    of each."""
+
+    def __init__(self, records: list[tuple[int, str]]) -> None:
+        shown = ", ".join(
+            f"RecordError(batchIndex={index}, message='{why}')" for index, why in records[:3]
+        )
+        super().__init__(
+            ErrorCode.INVALID_RECORD,
+            f"One or more records have been rejected due to {len(records)} record errors in total,"
+            f" and only showing the first three errors at most: [{shown}]",
+        )
+        self.records = records
+
+
 class ErrorCode(enum.IntEnum):
     """Kafka's error codes; the wire carries them as INT16."""
 

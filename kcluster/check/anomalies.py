@@ -10,6 +10,9 @@
     poll-skip             a consumer was never given a record between two that it was given
     diverged-logs         replicas do not hold the same at the end
 
+A compacted partition may lack what a later record of the same key has superseded; what its
+replicas hold in the end is compared key by key (`invariants.Ledger.compacted_log`).
+
 And those of consumer groups, see `groups`.
 
 A report gives the count of each and its most telling examples.
@@ -56,7 +59,7 @@ def find(history: History) -> Anomalies:
     _offsets(history, found)
     _polls(history, found)
     for tp, by_broker in sorted(history.logs.items()):
-        logs = sorted(by_broker.items())
+        logs = sorted(by_broker.items()) if tp not in history.compacted else []
         for (first, one), (second, other) in pairwise(logs):
             if one != other:
                 at = next((a for a, b in zip(one, other, strict=False) if a != b), None)
@@ -68,12 +71,13 @@ def find(history: History) -> Anomalies:
 
 
 def _known_offsets(history: History) -> dict[TopicPartition, list[int]]:
-    """Of the records that every replica holds at the end, in order."""
-    return {
-        tp: [offset for offset, _ in next(iter(by_broker.values()))]
-        for tp, by_broker in history.logs.items()
-        if by_broker
-    }
+    """Of the records that every replica holds at the end and no compaction may have taken."""
+    known = {}
+    for tp, by_broker in history.logs.items():
+        held = [{offset for offset, _ in log} for log in by_broker.values()]
+        everywhere = set.intersection(*held) if held else set()
+        known[tp] = sorted(at for at in everywhere if not history.is_superseded(tp, at))
+    return known
 
 
 def _writes(history: History, found: Anomalies) -> None:
@@ -84,10 +88,11 @@ def _writes(history: History, found: Anomalies) -> None:
             for offset, value in log:
                 places.setdefault(value, []).append(offset)
             last: dict[str, tuple[int, bytes]] = {}
-            for sent in (sent for sent in history.sends if sent.tp == tp):
+            for sent in (s for s in history.sends if s.tp == tp and not s.is_tombstone):
                 where = places.get(sent.value, [])
                 example = f"{tp} on broker {broker}: {sent.value!r} acked at {sent.offset}"
-                if sent.outcome == OK and sent.acks == -1 and not where:
+                is_missing = not where and not history.is_superseded(tp, sent.offset)
+                if sent.outcome == OK and sent.acks == -1 and is_missing:
                     found.add("lost-write", example)
                 if sent.outcome == FAIL and where:
                     found.add("phantom-write", f"{example}, refused, at {where}")
@@ -106,7 +111,8 @@ def _writes(history: History, found: Anomalies) -> None:
 def _claims(history: History) -> Iterator[tuple[TopicPartition, int, bytes, str]]:
     """Everything anybody was told to stand at an offset."""
     for sent in history.sends:
-        if sent.outcome == OK and sent.offset >= 0 and sent.acks == -1:
+        is_told = sent.outcome == OK and sent.offset >= 0 and sent.acks == -1
+        if is_told and not sent.is_tombstone:
             yield sent.tp, sent.offset, sent.value, f"acked to {sent.producer}"
     for polled in history.polls:
         for offset, value in polled.records:
@@ -141,6 +147,8 @@ def _polls(history: History, found: Anomalies) -> None:
                 found.add("nonmonotonic-poll", f"{polled.consumer} {polled.tp}@{offset} {value!r}")
             elif last is not None:
                 for skipped in range(last + 1, offset):
-                    if skipped in known[polled.tp]:
+                    if skipped in known[polled.tp] and not history.is_superseded(
+                        polled.tp, skipped
+                    ):
                         found.add("poll-skip", f"{polled.consumer} {polled.tp}@{skipped}")
             position[key] = max(offset, last if last is not None else -1)

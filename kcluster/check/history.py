@@ -32,6 +32,9 @@ class Sent:
     is_idempotent: bool = True
     error: str = ""
     """The last error that it was answered with."""
+    key: bytes | None = None
+    is_tombstone: bool = False
+    """It has no value on the wire: what deletes is judged by what is left of its key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +52,49 @@ class History:
     logs: dict[TopicPartition, dict[int, list[tuple[int, bytes]]]] = field(default_factory=dict)
     """A full scan of each replica at the end: (offset, value) by broker."""
     groups: GroupHistory = field(default_factory=GroupHistory)
+    compacted: dict[TopicPartition, dict[int, bytes]] = field(default_factory=dict)
+    """Of partitions that are compacted, the key of every offset that was ever committed."""
     _sequences: dict[tuple[str, TopicPartition], int] = field(default_factory=dict)
+    _last: dict[TopicPartition, dict[bytes, int]] = field(default_factory=dict)
+    """Last offset of each key."""
 
     def send(
-        self, producer: str, tp: TopicPartition, value: bytes, acks: int, *, is_idempotent: bool
+        self,
+        producer: str,
+        tp: TopicPartition,
+        value: bytes,
+        acks: int,
+        *,
+        is_idempotent: bool,
+        key: bytes | None = None,
+        is_tombstone: bool = False,
     ) -> Sent:
         sequence = self._sequences.get((producer, tp), 0)
         self._sequences[producer, tp] = sequence + 1
-        sent = Sent(producer, tp, value, acks, sequence, is_idempotent=is_idempotent)
+        sent = Sent(
+            producer,
+            tp,
+            value,
+            acks,
+            sequence,
+            is_idempotent=is_idempotent,
+            key=key,
+            is_tombstone=is_tombstone,
+        )
         self.sends.append(sent)
         return sent
+
+    def is_superseded(self, tp: TopicPartition, offset: int) -> bool:
+        """Whether compaction may have taken what stood at `offset`: a later record has its key."""
+        keys = self.compacted.get(tp)
+        if keys is None:
+            return False
+        if offset not in keys:
+            # Nobody was told where it stands.
+            return offset < 0
+        if tp not in self._last:
+            self._last[tp] = {key: at for at, key in sorted(keys.items())}
+        return self._last[tp][keys[offset]] > offset
 
     def poll(self, consumer: str, tp: TopicPartition, records: list[tuple[int, bytes]]) -> None:
         if records:

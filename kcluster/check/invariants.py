@@ -23,6 +23,10 @@ tells it what a turn touched; each batch of each replica is looked at once.
     16  Consumers read committed records only, and the same bytes each time.
     17  The metadata image at an offset is the same wherever and whenever it is seen.
     19  Who stood still longer than a session serves nothing before the coordinator answered.
+
+Of a compacted log, 3 and 16 compare records and not bytes: what stands at an offset is what was
+committed there, with its epoch, or nothing; and nothing only where a later record of the same
+key is committed, or a tombstone stood. In the end every replica holds the last value per key.
 """
 
 from __future__ import annotations
@@ -31,57 +35,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from kcluster.check.compacted import CompactedTruth
+from kcluster.check.seen import BatchSeen, InvariantViolated, ReplicaSeen, require
 from kcluster.core.metadata.records import PartitionChanged
 from kcluster.model import NO_LEADER, ZERO_TOPIC_ID, TopicPartition
 
 SEQUENCES = 1 << 31
 """Sequence numbers wrap here."""
-
-
-class InvariantViolated(AssertionError):
-    def __init__(self, number: int, name: str, detail: str) -> None:
-        super().__init__(f"invariant {number} ({name}): {detail}")
-        self.number = number
-
-
-def require(claim: bool, number: int, name: str, detail: str | Callable[[], str]) -> None:
-    """A `detail` that costs something to say is made only when it is needed."""
-    if not claim:
-        raise InvariantViolated(number, name, detail if isinstance(detail, str) else detail())
-
-
-@dataclass(frozen=True, slots=True)
-class BatchSeen:
-    """A record batch as it stands in a log; `digest` is of all its bytes."""
-
-    base_offset: int
-    last_offset: int
-    leader_epoch: int
-    digest: int
-    producer_id: int = -1
-    producer_epoch: int = -1
-    base_sequence: int = -1
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaSeen:
-    """A replica after a turn. Offsets exclusive where they are ends."""
-
-    broker: int
-    incarnation: int
-    tp: TopicPartition
-    topic_id: bytes
-    is_leader: bool
-    leader_epoch: int
-    log_start_offset: int
-    log_end_offset: int
-    """Of what is written."""
-    high_watermark: int
-    isr: frozenset[int] = frozenset()
-    """A leader's: the committed one, as it knows it."""
-    maximal_isr: frozenset[int] = frozenset()
-    min_isr: int = 1
-    """min(min.insync.replicas, replication factor)."""
 
 
 Read = Callable[[int, int], Iterable[BatchSeen]]
@@ -110,6 +70,8 @@ class _Partition:
     """(epoch, last sequence) by producer id, of what is committed."""
     state: PartitionChanged | None = None
     """The controller's newest."""
+    compacted: CompactedTruth | None = None
+    """The truth record by record, when it is compacted."""
 
     @property
     def committed_end(self) -> int:
@@ -143,7 +105,7 @@ class Ledger:
             found = self.partitions[key] = _Partition(tp)
         return found
 
-    def _named(self, tp: TopicPartition, topic_id: bytes) -> _Partition | None:
+    def named(self, tp: TopicPartition, topic_id: bytes) -> _Partition | None:
         """By the id if there is one, else the newest of that name."""
         if topic_id != ZERO_TOPIC_ID:
             return self.partitions.get((topic_id, tp.partition))
@@ -155,6 +117,8 @@ class Ledger:
         """A replica was touched."""
         self.checks += 1
         truth = self.partition(now.topic_id, now.tp)
+        if now.is_compacted and truth.compacted is None:
+            truth.compacted = CompactedTruth()
         known = truth.replicas.get(now.broker)
         before = known.seen if known is not None else None
         if known is None:
@@ -195,6 +159,8 @@ class Ledger:
                 f"committed is {truth.committed_end}",
             )  # fmt: skip
             known.matched_end = min(known.matched_end, now.log_end_offset)
+        if now.compactions != before.compactions:
+            known.matched_end = 0
 
     def _leader(
         self,
@@ -262,6 +228,8 @@ class Ledger:
             self._sequence(truth, batch, where)
             truth.committed.append(batch)
             truth.bases.append(batch.base_offset)
+            if truth.compacted is not None:
+                truth.compacted.commit(batch)
         require(
             truth.committed_end == now.high_watermark, 5,
             "the high watermark stands between batches",
@@ -309,6 +277,12 @@ class Ledger:
         upto = min(upto, truth.committed_end)
         start = max(known.matched_end, known.seen.log_start_offset)
         if start >= upto:
+            return
+        if truth.compacted is not None:
+            for batch in read(start, upto):
+                truth.compacted.match(batch, start, 3, "LogMatching", where)
+                start = batch.last_offset + 1
+            known.matched_end = start
             return
         for batch in read(start, upto):
             committed = truth.at(batch.base_offset)
@@ -413,7 +387,7 @@ class Ledger:
         self, tp: TopicPartition, base_offset: int, count: int, topic_id: bytes = ZERO_TOPIC_ID
     ) -> None:
         """A produce reply (acks=all) without error leaves a broker."""
-        truth = self._named(tp, topic_id)
+        truth = self.named(tp, topic_id)
         if truth is None:
             return
         require(
@@ -429,7 +403,7 @@ class Ledger:
         topic_id: bytes = ZERO_TOPIC_ID,
     ) -> None:
         """A fetch reply leaves a broker."""
-        truth = self._named(tp, topic_id)
+        truth = self.named(tp, topic_id)
         if truth is None:
             return
         for batch in batches:
@@ -437,6 +411,10 @@ class Ledger:
                 batch.last_offset < truth.committed_end, 16, "consumers read committed records",
                 f"{tp}: {batch}, committed is {truth.committed_end}",
             )  # fmt: skip
+            if truth.compacted is not None:
+                what = "consumers read the same records each time"
+                truth.compacted.match(batch, batch.base_offset, 16, what, f"{tp}")
+                continue
             committed = truth.at(batch.base_offset)
             require(
                 committed == batch, 16, "consumers read the same bytes each time",

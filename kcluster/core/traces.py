@@ -94,6 +94,17 @@ class SegmentDeleted(Trace, frozen=True):
     cause: str
 
 
+class LogCompacted(Trace, frozen=True):
+    topic: str
+    partition: int
+    cleaned_end: int
+    """Exclusive: below it each key stands once."""
+    bytes_before: int
+    bytes_after: int
+    records_before: int
+    records_after: int
+
+
 class LogRecovered(Trace, frozen=True):
     topic: str
     partition: int

@@ -211,6 +211,15 @@ class Turn:
         self.disk.append(operation)
         return operation
 
+    def rename(self, source: str, target: str) -> None:
+        """Rename a file that is being read: replies of this turn leave after it was carried out,
+        so that what they hold of it is found under its new name."""
+        for reply in self.replies:
+            for part in reply.parts:
+                if type(part) is Span and part.path == source:
+                    part.path = target
+        self.disk.append(Rename(source, target))
+
     def send(self, target: int, message: Message, payload: Sequence[Buffer] = ()) -> None:
         self.sends.append(Send(target, message, payload))
 

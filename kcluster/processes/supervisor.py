@@ -28,6 +28,7 @@ from kcluster.core.metadata import records
 from kcluster.core.metadata.image import ClusterImage
 from kcluster.core.turn import Event, Received, Send
 from kcluster.model import COORDINATOR, NO_LEADER, SUPERVISOR
+from kcluster.processes.compactors import Compactors
 from kcluster.processes.roster import ServerProcess
 from kcluster.processes.server import ServerArguments
 from kcluster.processes.workdir import Workdir, process_name
@@ -35,6 +36,7 @@ from kcluster.processes.zygote import ENTRIES, Spawner
 from kcluster.wire.bus import (
     Announce,
     Bound,
+    CompactionEnded,
     DescribeImage,
     Died,
     Failed,
@@ -43,6 +45,7 @@ from kcluster.wire.bus import (
     Message,
     ProcessState,
     Ready,
+    StartCompaction,
     Stop,
 )
 from kcluster.world import platform
@@ -79,6 +82,7 @@ class Supervisor:
         self.on_ready: Callable[[ServerProcess], None] = lambda process: None
         self._spawner = spawner
         self._loop = loop
+        self._compactors = Compactors(spawner, loop, self._compaction_ended)
         self._watches: dict[int, platform.PidWatch] = {}
         self._restarts: dict[int, asyncio.TimerHandle] = {}
         self._resumes: dict[int, asyncio.TimerHandle] = {}
@@ -162,6 +166,7 @@ class Supervisor:
                 await self.gone(group, deadline)
             self._kill_all()
         await self.gone(self.roster)
+        await self._compactors.gone(self.roster)
 
     def _kill_all(self) -> None:
         for process in self.roster.values():
@@ -170,6 +175,7 @@ class Supervisor:
     def close(self) -> None:
         self._bus.close()
         self._spawner.close()
+        self._compactors.close()
         for watch in self._watches.values():
             watch.close()
 
@@ -177,27 +183,12 @@ class Supervisor:
 
     async def launch(self, process: ServerProcess) -> None:
         self.cancel_restart(process.id)
-        cluster = self.workdir.cluster
         incarnation = self.workdir.next_incarnation()
         process.launched(incarnation, now_ms(), wall_ms())
-        is_broker = process.id != COORDINATOR
-        seat = next((seat for seat in cluster.seats if seat.id == process.id), None)
-        arguments = ServerArguments(
-            id=process.id,
-            incarnation=incarnation,
-            data_dir=str(self.workdir.data_dir(process.id)),
-            log_path=str(self.workdir.log_path(process.id)),
-            endpoint=self.workdir.endpoint(process.id, incarnation),
-            supervisor=ProcessState(
-                SUPERVISOR, self.incarnation, self._bus.endpoint, os.getpid(), "running"
-            ),
-            host=cluster.host if is_broker else "",
-            port=seat.port if seat is not None else 0,
-            advertise=(cluster.advertise or cluster.host) if is_broker else "",
-            options=cluster.options,
-            expected_brokers=[seat.id for seat in cluster.seats],
-        )
-        entry = ENTRIES["broker" if is_broker else "coordinator"]
+        # Recovery must have the directory for itself.
+        await self._compactors.gone([process.id])
+        arguments = self._arguments(process)
+        entry = ENTRIES["coordinator" if process.id == COORDINATOR else "broker"]
         pid = await self._spawner.spawn(entry, arguments)
         process.pid = pid
         self._watches[process.id] = platform.PidWatch(
@@ -213,6 +204,32 @@ class Supervisor:
         elif process.endpoint:
             self.announce()  # it was quicker than its pid
 
+    def _arguments(self, process: ServerProcess) -> ServerArguments:
+        """Of its present incarnation."""
+        cluster = self.workdir.cluster
+        is_broker = process.id != COORDINATOR
+        seat = next((seat for seat in cluster.seats if seat.id == process.id), None)
+        return ServerArguments(
+            id=process.id,
+            incarnation=process.incarnation,
+            data_dir=str(self.workdir.data_dir(process.id)),
+            log_path=str(self.workdir.log_path(process.id)),
+            endpoint=self.workdir.endpoint(process.id, process.incarnation),
+            supervisor=ProcessState(
+                SUPERVISOR, self.incarnation, self._bus.endpoint, os.getpid(), "running"
+            ),
+            host=cluster.host if is_broker else "",
+            port=seat.port if seat is not None else 0,
+            advertise=(cluster.advertise or cluster.host) if is_broker else "",
+            options=cluster.options,
+            expected_brokers=[seat.id for seat in cluster.seats],
+        )
+
+    def _compaction_ended(self, id: int, incarnation: int, number: int, status: int) -> None:
+        process = self.roster.get(id)
+        if process is not None and process.is_alive and process.incarnation == incarnation:
+            self.tell([id], CompactionEnded(number, status))
+
     def _died(self, process: ServerProcess, incarnation: int, status: int) -> None:
         """Its parent knows first: tell everybody before anything else."""
         process.ended_ns = time.monotonic_ns()
@@ -224,6 +241,7 @@ class Supervisor:
         if self.phase != "stopping":
             self.tell((other.id for other in others), Died(process.id, incarnation))
         self.announce()
+        self._compactors.kill(process.id)
         reason = f" ({process.last_words})" if process.last_words else ""
         self.say(f"{process_name(process.id)} ended: {process.last_end}{reason}")
         if delay_ms is not None and self.phase == "up":
@@ -345,6 +363,11 @@ class Supervisor:
                     self.announce()
                 self.on_ready(process)
                 self._changed(process.id)
+            case StartCompaction(id, incarnation, number) if (
+                process and process.is_alive and process.incarnation == incarnation
+            ):
+                if self.phase != "stopping" and self._compactors.wants(id, incarnation, number):
+                    self.spawn(self._compactors.fork(id, self._arguments(process)))
             case Failed(_, incarnation, reason) if process and process.incarnation == incarnation:
                 process.last_words = reason
             case _:

@@ -36,8 +36,12 @@ from kcluster.processes.launch import server_environment
 from kcluster.processes.server import ServerArguments, leave
 from kcluster.world import platform
 
-ENTRIES = {"coordinator": "kcluster.processes.coordinator", "broker": "kcluster.processes.broker"}
-"""The modules whose `run` is a server process."""
+ENTRIES = {
+    "coordinator": "kcluster.processes.coordinator",
+    "broker": "kcluster.processes.broker",
+    "compactor": "kcluster.processes.compactor",
+}
+"""The modules whose `run` is a process: a server, or a broker's compactor."""
 
 REQUEST_BYTES_MAX = 1 << 16
 

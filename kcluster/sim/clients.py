@@ -26,14 +26,14 @@ from kcluster.sim.world import WALL_START_MS
 from kcluster.wire import frame as framing
 from kcluster.wire.apis import APIS
 from kcluster.wire.message import Message, decode
-from kcluster.wire.messages import create_topics as ct
-from kcluster.wire.messages import delete_topics as dt
 from kcluster.wire.messages import fetch as f
 from kcluster.wire.messages import init_producer_id as ipi
 from kcluster.wire.messages import metadata as m
 from kcluster.wire.messages import produce as p
 from kcluster.wire.records import Record, batches, build_batch, read_records
 
+TOMBSTONES = 0.15
+"""Part of the keyed records that delete their key."""
 REQUEST_TIMEOUT_MS = 5_000
 RETRY_BACKOFF_MS = 50
 
@@ -229,53 +229,6 @@ def metadata_request(topic: str) -> m.MetadataRequest:
     )
 
 
-# --- admin ----------------------------------------------------------------------------------
-
-
-def create_topic(
-    client: SimClient,
-    topic: str,
-    partitions: int,
-    replication_factor: int,
-    *,
-    configs: dict[str, str] | None = None,
-    assignments: list[list[int]] | None = None,
-) -> Life:
-    """Again and again until it is there. `assignments`: replicas of each partition."""
-    creatable = ct.CreatableTopic(
-        name=topic,
-        num_partitions=-1 if assignments else partitions,
-        replication_factor=-1 if assignments else replication_factor,
-        assignments=[
-            ct.CreatableReplicaAssignment(partition_index=index, broker_ids=brokers)
-            for index, brokers in enumerate(assignments or [])
-        ],
-        configs=[
-            ct.CreatableTopicConfig(name=name, value=value)
-            for name, value in sorted((configs or {}).items())
-        ],
-    )
-    while True:
-        request = ct.CreateTopicsRequest(topics=[creatable], timeout_ms=3000)
-        response = yield Call(client.some_broker(), request, 7)
-        if response is not None:
-            code = response.topics[0].error_code
-            if code in (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS):
-                return
-        yield Sleep(RETRY_BACKOFF_MS)
-
-
-def delete_topic(client: SimClient, topic: str) -> Life:
-    while True:
-        request = dt.DeleteTopicsRequest(topics=[dt.DeleteTopicState(name=topic)], timeout_ms=3000)
-        response = yield Call(client.some_broker(), request, 6)
-        if response is not None:
-            code = response.responses[0].error_code
-            if code in (ErrorCode.NONE, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION):
-                return
-        yield Sleep(RETRY_BACKOFF_MS)
-
-
 # --- producers ------------------------------------------------------------------------------
 
 RETRIABLE = frozenset(
@@ -321,6 +274,8 @@ class Producer:
     version: int = 9
     timeout_ms: int = 1500
     limit: int = 1_000_000
+    keys: int = 0
+    """How many keys there are to choose from; 0: records have none, and none deletes."""
     values: list[bytes] = field(default_factory=list)
     """What to send; drawn when empty."""
     producer_id: int = -1
@@ -362,9 +317,16 @@ class Producer:
             else:
                 value = f"{client.name}/{self.tp.partition}/{self.sent}".encode()
             self.sent += 1
+            key = b"%d" % client.random.randrange(self.keys) if self.keys else None
             batch.sends.append(
                 client.history.send(
-                    client.name, self.tp, value, self.acks, is_idempotent=self.is_idempotent
+                    client.name,
+                    self.tp,
+                    value,
+                    self.acks,
+                    is_idempotent=self.is_idempotent,
+                    key=key,
+                    is_tombstone=key is not None and client.random.random() < TOMBSTONES,
                 )
             )
             if not self.values and self.records_max >= 1_000:
@@ -401,7 +363,10 @@ class Producer:
     def _request(self, batch: _Batch) -> p.ProduceRequest:
         wall_ms = WALL_START_MS + self.client.cluster.now_ms
         records = build_batch(
-            [Record(sent.value, timestamp=wall_ms) for sent in batch.sends],
+            [
+                Record(None if sent.is_tombstone else sent.value, sent.key, timestamp=wall_ms)
+                for sent in batch.sends
+            ],
             producer_id=self.producer_id,
             producer_epoch=self.producer_epoch,
             base_sequence=batch.base_sequence if self.is_idempotent else -1,
@@ -501,7 +466,10 @@ class Consumer:
         for position, header in batches(data):
             for record in read_records(data[position : position + header.size]):
                 if record.offset >= self.position:
-                    fresh.append((record.offset, bytes(record.value or b"")))
+                    if record.value is not None:
+                        fresh.append((record.offset, bytes(record.value)))
                     self.position = record.offset + 1
+            # A compacted batch may end without its last records, or be empty.
+            self.position = max(self.position, header.last_offset + 1)
         self.client.history.poll(self.client.name, self.tp, fresh)
         return True

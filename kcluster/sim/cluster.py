@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 from kcluster.core.turn import Core, Disconnected, Event, Files
 from kcluster.model import COORDINATOR, SUPERVISOR
+from kcluster.sim.compactors import Compactors
 from kcluster.sim.disk import SimDisk
 from kcluster.sim.network import Frames, Network
 from kcluster.sim.process import (
@@ -109,6 +110,7 @@ class SimCluster:
                 id, self.scheduler, SimDisk(), self._turned, self._ended, self.session_timeout_ms
             )
         self.connections = Connections(self)
+        self.compactors = Compactors(self.scheduler, self.random, self.note, self._supervise)
         self.ready: set[tuple[int, int]] = set()
         """(id, incarnation) of processes that said so."""
         self.journal: list[str] = []
@@ -311,6 +313,7 @@ class SimCluster:
             # Nobody has heard yet that its logs lost their end: the next one must still say so.
             restart = "lossy"
         process.end(state, restart)
+        self.compactors.reap(id)
         self.connections.ended(id, incarnation)
         for hook in self.ended_hooks:
             hook(process, reason)
@@ -334,6 +337,10 @@ class SimCluster:
             if process.incarnation == envelope.source_epoch and process.state == STARTING:
                 process.state = RUNNING
                 self.announce()
+        elif isinstance(envelope.message, bus.StartCompaction):
+            process = self.processes[envelope.source]
+            if process.incarnation == envelope.source_epoch and process.is_alive:
+                self.compactors.start(process, envelope.message.number)
         elif isinstance(envelope.message, bus.Failed):
             self.note(f"failed {envelope.source}: {envelope.message.reason}")
 

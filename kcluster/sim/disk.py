@@ -8,7 +8,7 @@ views of the same files:
 
 A sync makes one file's content and name durable. A power cut keeps that, and of everything
 newer an arbitrary part: pages of 4 KiB in any order, sectors of 512 bytes torn, names that were
-never synced or not, renames and deletes forgotten or not.
+never synced or not, deletes forgotten or not, renames forgotten from one on.
 """
 
 from __future__ import annotations
@@ -215,8 +215,14 @@ class SimDisk:
             for source, target in self.moves[: random.randint(0, len(self.moves))]:
                 self._move_durable(source, target)
             names = {}
+            homes = {id(file): path for path, file in self.durable.items()}
+            alive = {id(file) for file in self.files.values()}
             for path in sorted(self.durable.keys() | self.files.keys()):
                 old, new = self.durable.get(path), self.files.get(path)
+                # A rename is done or forgotten, in the order of all: what has a durable name is
+                # never under two, nor under none.
+                if homes.get(id(new), path) != path or (new is None and id(old) in alive):
+                    new = old
                 kept = new if old is None or (new is not old and random.random() < 0.5) else old
                 if old is None and random.random() < 0.5:
                     kept = None

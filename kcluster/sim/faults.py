@@ -74,6 +74,9 @@ class Faults:
                 lose = random.random() < 0.4
                 (cluster.lose_power if lose else cluster.kill)(COORDINATOR)
                 self._later(back_ms, lambda: cluster.start(COORDINATOR))
+            case "kill compactor":
+                for id in cluster.broker_ids:
+                    cluster.compactors.kill(id)
             case "pause":
                 id = random.choice([id, id, COORDINATOR])
                 cluster.pause(id)

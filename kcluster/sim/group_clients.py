@@ -203,9 +203,10 @@ class GroupMember:
         by_partition: dict[TopicPartition, list[tuple[int, bytes]]] = {}
         for consumed in taken:
             record = consumed.record
-            entry = record.offset, bytes(record.value or b"")
-            by_partition.setdefault(consumed.tp, []).append(entry)
             self._history.give(self._place(consumed.tp), record.offset)
+            if record.value is not None:
+                entry = record.offset, bytes(record.value)
+                by_partition.setdefault(consumed.tp, []).append(entry)
         for tp, entries in by_partition.items():
             # Within one assignment nothing comes twice, and nothing is left out.
             who = f"{self.client.name}/{self._starts}/{self._assignments[tp]}"

@@ -16,6 +16,7 @@ from typing import Any
 from kcluster.core.broker.controller_channel import ControllerChannel
 from kcluster.core.broker.handlers import produce
 from kcluster.core.controller.partitions import Partitions
+from kcluster.core.log.compaction import plan
 from kcluster.core.log.partition_log import PartitionLog
 from kcluster.core.replication.leader import LeaderState
 from kcluster.core.replication.replica import Replica
@@ -77,6 +78,18 @@ def _believes_any_broker_epoch(was: Any) -> Any:
     return may_be_in_sync
 
 
+def _compacts_what_is_not_committed(was: Any) -> Any:
+    def plan_beyond(log: Any, turn: Any) -> Any:
+        high_watermark = log.high_watermark
+        log.high_watermark = log.written_end
+        try:
+            return was(log, turn)
+        finally:
+            log.high_watermark = high_watermark
+
+    return plan_beyond
+
+
 MUTANTS = {
     mutant.name: mutant
     for mutant in (
@@ -96,6 +109,8 @@ MUTANTS = {
                "replay_producer", lambda was: lambda self, header: None),
         Mutant("who stood still serves at once (etcd #20418)", "19", ControllerChannel,
                "stood_still", lambda was: lambda self, turn, offset: None, False),
+        Mutant("compaction goes beyond the high watermark", "3, 16", plan, "plan",
+               _compacts_what_is_not_committed),
         Mutant("the log's end counts before it is flushed", "18", Replica, "position",
                lambda was: property(lambda self: self.log.written_end), False),
     )

@@ -32,8 +32,8 @@ from kcluster.check.history import History
 from kcluster.core.metadata.topic_names import INTERNAL_TOPICS
 from kcluster.core.traces import GroupsLoaded
 from kcluster.model import COORDINATOR, TopicPartition
-from kcluster.sim import clients
-from kcluster.sim.clients import Consumer, Producer, SimClient
+from kcluster.sim.admin import create_topic, delete_topic
+from kcluster.sim.clients import Call, Consumer, Life, Producer, SimClient, metadata_request
 from kcluster.sim.cluster import Make, NotReached, SimCluster
 from kcluster.sim.group_story import GroupStory, named
 from kcluster.sim.network import Weather
@@ -220,7 +220,7 @@ class Script:
             assignments = [brokers] * int(plain[1])
         client = self._new_client()
         client.live(
-            clients.create_topic(
+            create_topic(
                 client,
                 plain[0],
                 int(plain[1]),
@@ -233,7 +233,7 @@ class Script:
 
     def do_delete(self, words: list[str]) -> None:
         client = self._new_client()
-        client.live(clients.delete_topic(client, words[0]))
+        client.live(delete_topic(client, words[0]))
         self._finish(client, "the topic is deleted")
 
     def _send(self, words: list[str]) -> tuple[SimClient, int]:
@@ -295,9 +295,9 @@ class Script:
         tp = partition_of(words[0])
         told: list[str] = []
 
-        def life() -> clients.Life:
+        def life() -> Life:
             asked_ms = self.cluster.now_ms
-            response = yield clients.Call(int(words[2]), clients.metadata_request(tp.topic), 12)
+            response = yield Call(int(words[2]), metadata_request(tp.topic), 12)
             waited = "at once" if self.cluster.now_ms - asked_ms <= 5 else "held a while"
             partitions = response.topics[0].partitions if response is not None else []
             leaders = [p.leader_id for p in partitions if p.partition_index == tp.partition]

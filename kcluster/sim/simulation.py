@@ -15,29 +15,24 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 from kcluster.check.anomalies import Anomalies, find
 from kcluster.check.history import History
 from kcluster.model import COORDINATOR, NO_LEADER, TopicPartition
-from kcluster.sim.clients import (
-    Consumer,
-    Life,
-    Producer,
-    SimClient,
-    Sleep,
-    create_topic,
-    delete_topic,
-)
+from kcluster.sim.admin import create_topic, delete_topic
+from kcluster.sim.clients import Consumer, Life, Producer, SimClient, Sleep
 from kcluster.sim.cluster import SimCluster
 from kcluster.sim.cores import make_broker, make_controller
 from kcluster.sim.faults import KINDS, Faults
 from kcluster.sim.group_clients import GROUP_SETTINGS, GroupLoad, GroupPlan
 from kcluster.sim.scheduler import MS
-from kcluster.sim.watch import Watch
-from kcluster.wire.records import batches, read_records
+from kcluster.sim.watch import Watch, record_seen
+from kcluster.wire.records import Record, batches, read_records
 
 START_BOUND_MS = 20_000
+COMPACTED_SEEDS = 0.3
 CONVERGE_BOUND_MS = 60_000
 """From the heal on: longer than a delivery timeout of the slowest request and a session."""
 
@@ -79,6 +74,21 @@ class Story:
         )
 
 
+def compaction_settings(random: Random, keeps_tombstones: bool) -> dict[str, str]:
+    """Logs that roll and are compacted all the time."""
+    return {
+        "log.cleanup.policy": "compact",
+        "log.segment.bytes": random.choice(["700", "2000"]),
+        "log.index.interval.bytes": "100",
+        "log.cleaner.backoff.ms": random.choice(["50", "300"]),
+        "log.cleaner.min.cleanable.ratio": random.choice(["0", "0.3"]),
+        "log.cleaner.min.compaction.lag.ms": random.choice(["0", "0", "500"]),
+        "log.cleaner.delete.retention.ms": "10000000" if keeps_tombstones else "200",
+        "log.cleaner.dedupe.buffer.size": random.choice(["1000", "1000000"]),
+        "log.segment.delete.delay.ms": random.choice(["0", "1000"]),
+    }
+
+
 class Simulation:
     def __init__(
         self,
@@ -107,6 +117,14 @@ class Simulation:
         if min_isr == 1 and not flushes:
             # What a single replica has acknowledged alone may be lost with its power.
             kinds = tuple(kind for kind in kinds if kind != "power")
+        # A stream of its own, so that other seeds stay the stories that they were.
+        compaction = SimCluster.stream(seed, "compaction")
+        self.is_compacted = compaction.random() < COMPACTED_SEEDS
+        self.keeps_tombstones = compaction.random() < 0.5
+        if self.is_compacted:
+            settings.update(compaction_settings(compaction, self.keeps_tombstones))
+            kinds = (*kinds, "kill compactor", "kill compactor")
+        self.keys = compaction.choice([3, 20, 200])
         self.cluster = SimCluster(
             seed,
             make_broker=make_broker,
@@ -116,6 +134,7 @@ class Simulation:
         )
         self.cluster.supervisor_us = choice.choice([(200, 2000), (200, 2000), (1_000, 3_000_000)])
         self.cluster.sync_us = choice.choice([(200, 3000), (200, 3000), (5_000, 80_000)])
+        self.cluster.compactors.operation_us = compaction.choice([(20, 400), (1_000, 80_000)])
         self.watch = Watch(self.cluster)
         self.history = History()
         self.topics = topics or {"orders": choice.choice([1, 2])}
@@ -204,6 +223,7 @@ class Simulation:
                     in_flight=choice.choice([1, 5]),
                     version=choice.choice([9, 12, 13]),
                     pause_ms=choice.choice([(0, 30), (0, 300), (100, 500)]),
+                    keys=self.keys if self.is_compacted else 0,
                 ).life()
             )
         if choice.random() < 0.5:
@@ -211,8 +231,9 @@ class Simulation:
             self.producers.append(client)
             acks = choice.choice([-1, -1, 1, 1, 0])
             producer = Producer(
-                client, tp, acks=acks, is_idempotent=False, pause_ms=(20, 200), version=9
-            )
+                client, tp, acks=acks, is_idempotent=False, pause_ms=(20, 200), version=9,
+                keys=self.keys if self.is_compacted else 0,
+            )  # fmt: skip
             client.live(producer.life())
         client = self._client(f"c/{tp}")
         consumer = Consumer(client, tp, version=choice.choice([12, 12, 13, 17]))
@@ -236,7 +257,10 @@ class Simulation:
                 yield from create_topic(client, "churn", 2, 3)
                 for index in range(2):
                     tp = TopicPartition("churn", index)
-                    producer = Producer(client, tp, acks=1, is_idempotent=False, limit=20)
+                    producer = Producer(
+                        client, tp, acks=1, is_idempotent=False, limit=20,
+                        keys=self.keys if self.is_compacted else 0,
+                    )  # fmt: skip
                     client.forget_leader(tp)
                     client.live(producer.life())
                 yield Sleep(choice.randint(100, 3000))
@@ -288,21 +312,30 @@ class Simulation:
             for index in range(partitions):
                 tp = TopicPartition(topic, index)
                 controller: Any = self.cluster.processes[COORDINATOR].core
-                for id in controller.image.partition(tp).replicas:
+                state = controller.image.partition(tp)
+                truth = self.watch.ledger.partition(state.topic_id, tp).compacted
+                if truth is not None:
+                    keys = {offset: record.key or b"" for offset, record in truth.records.items()}
+                    self.history.compacted[tp] = keys
+                for id in state.replicas:
                     core: Any = self.cluster.processes[id].core
-                    log = core.replicas[tp].log
-                    self.history.logs.setdefault(tp, {})[id] = scan(log)
+                    records = scan(core.replicas[tp].log)
+                    values = [(r.offset, r.value) for r in records if r.value is not None]
+                    self.history.logs.setdefault(tp, {})[id] = values
+                    if truth is not None:
+                        left = [record_seen(record) for record in records]
+                        where = f"{tp} on broker {id}"
+                        truth.check_last(left, where, is_strict=self.keeps_tombstones)
 
 
-def scan(log: Any) -> list[tuple[int, bytes]]:
-    """(offset, value) of every record in a log."""
-    out: list[tuple[int, bytes]] = []
+def scan(log: Any) -> list[Record]:
+    """Every record in a log."""
+    out: list[Record] = []
     offset = log.log_start_offset
     while offset < log.log_end_offset:
         data = memoryview(log.read_bytes(offset, 1 << 20, log.log_end_offset)[0])
         for position, header in batches(data):
-            for record in read_records(data[position : position + header.size]):
-                out.append((record.offset, bytes(record.value or b"")))
+            out += read_records(data[position : position + header.size])
             offset = header.last_offset + 1
     return out
 

@@ -113,6 +113,23 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
+class StartCompaction(msgspec.Struct, frozen=True, tag=True):
+    """Broker to supervisor: run a compactor for the job in my directory; repeated until it has
+    ended. A number that has ended already is told again."""
+
+    id: int
+    incarnation: int
+    number: int
+
+
+class CompactionEnded(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to broker: the compactor of this job is no more. `status` 0: what it has to
+    tell is in the outcome's file. Else it is an exit code, or minus the signal that ended it."""
+
+    number: int
+    status: int
+
+
 # --- broker and coordinator ---------------------------------------------------------------
 
 
@@ -382,7 +399,7 @@ class Image(msgspec.Struct, frozen=True, tag=True):
 
 
 Message = (
-    Announce | Died | Freeze | Stop | Bound | Ready | Failed
+    Announce | Died | Freeze | Stop | Bound | Ready | Failed | StartCompaction | CompactionEnded
     | Register | Registered | RegisterRefused | MetadataDelta | Heartbeat | HeartbeatReply
     | AlterPartition | PartitionAltered | AllocateProducerIds | ProducerIdBlock
     | Forward | Forwarded | LogDirFailed | AreYouThere | HereIAm

@@ -206,9 +206,9 @@ class RealDisk:
                 os.fsync(file.fd)
             os.rename(self._prefix + temporary, self._prefix + path)
         except OSError:
-            self._forget(temporary)
+            self._forget_file(temporary)
             raise
-        self._forget(path)
+        self._forget_file(path)
         self._files.pop(temporary, None)
         self._keep(path, file)
         if durable:
@@ -224,6 +224,14 @@ class RealDisk:
                 raise
             os.makedirs(os.path.dirname(self._prefix + target), exist_ok=True)
             os.rename(self._prefix + source, self._prefix + target)
+        if not os.path.isdir(self._prefix + target):
+            # Compaction and retention rename hundreds: no look at all the names that there are.
+            self._forget_file(target)
+            file = self._files.pop(source, None)
+            if file is not None:
+                self._files[target] = file
+            self._forget_file(source)
+            return
         # What had the target's name has none any more; what was below the source has moved.
         self._forget(target)
         below = source + "/"
@@ -233,7 +241,10 @@ class RealDisk:
         self._forget(source)
 
     def _delete(self, path: str) -> None:
-        self._forget(path)
+        if os.path.isdir(self._prefix + path):
+            self._forget(path)
+        else:
+            self._forget_file(path)
         _delete_tree(self._prefix + path)
 
     def _create(self, path: str, flags: int = 0) -> OpenFile:
@@ -254,11 +265,15 @@ class RealDisk:
             del self._files[next(iter(self._files))]
         self._files[path] = file
 
-    def _forget(self, path: str) -> None:
-        """The name, and all names below it, mean nothing any more."""
+    def _forget_file(self, path: str) -> None:
+        """The name means nothing any more; there are none below it."""
         self._name_changes += 1
         self._files.pop(path, None)
         self._durable_names.discard(path)
+
+    def _forget(self, path: str) -> None:
+        """The name, and all names below it, mean nothing any more."""
+        self._forget_file(path)
         below = path + "/"
         for name in [p for p in self._files if p.startswith(below)]:
             del self._files[name]

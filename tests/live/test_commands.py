@@ -175,7 +175,7 @@ def test_a_topics_life_from_the_command_line(cluster: LiveCluster) -> None:
         (("create", "bad/name"), 1, "INVALID_TOPIC_EXCEPTION"),
         (("create", "wide", "-r", "9"), 1, "INVALID_REPLICATION_FACTOR"),
         (("create", "odd", "-X", "retention.ms=soon"), 1, "INVALID_CONFIG"),
-        (("create", "odd", "-X", "cleanup.policy=compact"), 1, "compaction"),
+        (("create", "odd", "-X", "cleanup.policy=shrink"), 1, "delete, compact"),
         (("delete", "never-made"), 4, "UNKNOWN_TOPIC_OR_PARTITION"),
         (("alter", "never-made", "-p", "3"), 4, "UNKNOWN_TOPIC_OR_PARTITION"),
     ],

@@ -172,6 +172,7 @@ class BrokerCore:
             bus.KafkaRequest: self._kafka_request,
             bus.DescribeReplicas: self._describe_replicas,
             bus.DescribeImage: self._describe_image,
+            bus.CompactionEnded: self.upkeep.compactions.ended,
             bus.Announce: self.members.announced,
             bus.Died: self.members.died,
             bus.Freeze: self._freeze,
@@ -281,6 +282,7 @@ class BrokerCore:
         if not self.has_started:
             self.start(turn)
             return
+        self.upkeep.compactions.disk_is_done(turn)
         self.replica_set.settled()
         self.roles.create_deferred(turn)
         while self._dirty:
@@ -301,6 +303,7 @@ class BrokerCore:
             for waiter in woken:
                 waiter.retry(turn)
         self.shutdown.settle(turn)
+        self.upkeep.compactions.settle(turn)
 
     def _settle(self, replica: Replica, turn: Turn) -> None:
         """Count what this turn has written, and tell who waits for it."""

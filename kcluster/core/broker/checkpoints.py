@@ -3,6 +3,7 @@
     recovery-point-offset-checkpoint     every 60 s     below it a log is durable
     log-start-offset-checkpoint          with it
     replication-offset-checkpoint        every 5 s      high watermarks
+    cleaner-offset-checkpoint            after each compaction
 
 They only save work: a recovery point that is too low costs a longer scan, a high watermark that
 is too low is learnt again from the leader. None is believed beyond its log's end.
@@ -24,6 +25,8 @@ from kcluster.model import TopicPartition
 CLEAN_SHUTDOWN: Final = ".kafka_cleanshutdown"
 """Kafka's marker: there while no broker runs on the directory and the last one ended cleanly."""
 
+ALL: Final = (files.RECOVERY_POINTS, files.HIGH_WATERMARKS, files.LOG_STARTS, files.FIRST_DIRTY)
+
 _FILE_BYTES: Final = 64 << 20
 
 
@@ -34,7 +37,7 @@ class Checkpoints:
         """By file, what it holds: as it was found, or as it was last written."""
 
     def load(self, turn: Turn) -> None:
-        for path in (files.RECOVERY_POINTS, files.HIGH_WATERMARKS, files.LOG_STARTS):
+        for path in ALL:
             self._written[path] = self._read(turn, path)
 
     def _told(self, path: str, tp: TopicPartition) -> int:
@@ -61,6 +64,9 @@ class Checkpoints:
         )
         high_watermark = min(self._told(files.HIGH_WATERMARKS, tp), log.log_end_offset)
         log.set_high_watermark(max(high_watermark, log.log_start_offset))
+        first_dirty = self._told(files.FIRST_DIRTY, tp)
+        # One beyond the log's end is of a log that is no more.
+        log.first_dirty_offset = first_dirty if first_dirty <= log.log_end_offset else 0
 
     def write_high_watermarks(self, turn: Turn, replicas: Iterable[Replica]) -> None:
         self._write(
@@ -74,14 +80,20 @@ class Checkpoints:
         self._write(turn, files.RECOVERY_POINTS, {r.tp: r.log.flushed_end for r in healthy})
         self._write(turn, files.LOG_STARTS, {r.tp: r.log.log_start_offset for r in healthy})
 
+    def write_first_dirty(self, turn: Turn, replicas: Iterable[Replica]) -> None:
+        """Of logs that were ever compacted. Not before what it says is durable."""
+        dirty = {r.tp: r.log.first_dirty_offset for r in replicas if r.log.first_dirty_offset > 0}
+        self._write(turn, files.FIRST_DIRTY, dirty)
+
     def lower_recovery_point(self, turn: Turn, log: PartitionLog, offset: int) -> None:
         """Records from `offset` on are about to be cut: a crash in between must not make it look
         as if durable records had been lost."""
         self._lower(turn, files.RECOVERY_POINTS, log.tp, offset)
+        self._lower(turn, files.FIRST_DIRTY, log.tp, offset)
 
     def forget(self, turn: Turn, tp: TopicPartition) -> None:
         """A new log of that name begins: what was true of an older one is not of it."""
-        for path in (files.RECOVERY_POINTS, files.HIGH_WATERMARKS, files.LOG_STARTS):
+        for path in ALL:
             self._lower(turn, path, tp, 0)
 
     def _lower(self, turn: Turn, path: str, tp: TopicPartition, offset: int) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from kcluster.config import LONG_MAX
+from kcluster.core.broker.compactions import Compactions
 from kcluster.core.log.retention import DeletionDue
 from kcluster.core.turn import Timer, Turn
 
@@ -49,6 +50,7 @@ class Upkeep:
     def __init__(self, broker: BrokerCore) -> None:
         self._broker = broker
         self._is_flush_armed = False
+        self.compactions = Compactions(broker)
         self.events: dict[type[Any], Callable[[Any, Turn], None]] = {
             ProbeDue: self._probe,
             LagDue: self._look_for_laggards,
@@ -58,10 +60,12 @@ class Upkeep:
             FlushDue: self._flush,
             MarksDue: self._checkpoint_marks,
             RecoveryPointsDue: self._checkpoint_recovery_points,
+            **self.compactions.events,
         }
 
     def begin(self, turn: Turn) -> None:
         settings = self._broker.settings
+        self.compactions.begin(turn)
         turn.after(PROBE_INTERVAL_MS, ProbeDue())
         turn.after(max(self._broker.lag_max_ms // 2, 1), LagDue())
         turn.after(settings.int("log.retention.check.interval.ms"), RetentionDue())

@@ -163,6 +163,10 @@ class ConsumerCore:
         """Records have come that `take` has not taken."""
         return bool(self._records)
 
+    def is_buffered(self, tp: TopicPartition) -> bool:
+        """Records of this partition have come that `take` has not taken."""
+        return self._partitions[tp].buffered > 0
+
     def positions(self) -> dict[TopicPartition, int]:
         """The next offset to be *fetched*; -1 when that is not known yet."""
         return {tp: state.position for tp, state in self._partitions.items()}

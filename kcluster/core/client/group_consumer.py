@@ -80,6 +80,8 @@ class GroupConsumerCore:
         self._commit_at_ms = 0
         self._unplaced: set[TopicPartition] = set()
         """Never committed, and where their reading begins is not known yet."""
+        self._undone: dict[TopicPartition, int] = {}
+        """The last offset that was taken, of partitions where not all that was is done."""
         self._giving_up: _GivingUp | None = None
         exchange.on_metadata = self.pump
 
@@ -95,7 +97,9 @@ class GroupConsumerCore:
         self.pump(now_ms)
 
     def take(self, limit: int | None = None) -> list[Consumed]:
-        return self.consumer.take(limit)
+        taken = self.consumer.take(limit)
+        self._undone.update((consumed.tp, consumed.record.offset) for consumed in taken)
+        return taken
 
     def done(self, taken: Iterable[Consumed]) -> None:
         """These are dealt with, and all before them in their partitions."""
@@ -105,6 +109,8 @@ class GroupConsumerCore:
             # What was taken in an earlier generation may be behind what others have committed.
             if tp in reading and offset >= self.consumer.begin_offset(tp) >= 0:
                 self.offsets.done(tp, offset + 1)
+                if self._undone.get(tp, offset) <= offset:
+                    self._undone.pop(tp, None)
 
     @property
     def is_out(self) -> bool:
@@ -154,6 +160,7 @@ class GroupConsumerCore:
             self._unplaced.discard(tp)
             self.offsets.done(tp, self.consumer.begin_offset(tp))
             self._commit_at_ms = now_ms
+        self._pass_gaps()
         if now_ms >= self._commit_at_ms and self._may_commit() and self.offsets.commit(now_ms):
             self._commit_at_ms = now_ms + self._commit_ms
         self._go_on_giving_up(now_ms)
@@ -192,10 +199,19 @@ class GroupConsumerCore:
             self._unplaced.add(tp)
             self.consumer.add(tp, self._start, now_ms)
 
+    def _pass_gaps(self) -> None:
+        """Behind the last record there may be offsets without any: compaction took them. A group
+        that has done everything has no lag."""
+        for tp, position in self.consumer.positions().items():
+            is_done = tp not in self._undone and not self.consumer.is_buffered(tp)
+            if is_done and self.offsets.committed.get(tp, position) < position:
+                self.offsets.done(tp, position)
+
     def _stop_reading(self, partitions: list[TopicPartition]) -> None:
         for tp in partitions:
             self.consumer.remove(tp)
             self._unplaced.discard(tp)
+            self._undone.pop(tp, None)
 
     def _go_on_giving_up(self, now_ms: int) -> None:
         giving_up = self._giving_up

@@ -3,6 +3,7 @@
     recovery-point-offset-checkpoint      below it all is durable: recovery starts there
     replication-offset-checkpoint         the high watermark
     log-start-offset-checkpoint           the log start, where it is not a segment's base
+    cleaner-offset-checkpoint             below it a log is compacted
 
         0                       version
         2                       entries
@@ -10,7 +11,8 @@
         orders 1 37
 
 A file that is not what it should be is as good as a missing one: a missing recovery point costs
-a longer scan, a missing high watermark starts at the log start and is learnt from the leader.
+a longer scan, a missing high watermark starts at the log start and is learnt from the leader,
+what was compacted before is compacted again.
 `parse` therefore raises, and its caller says so and goes on with nothing.
 
 Source: Kafka's OffsetCheckpointFile.
@@ -26,6 +28,7 @@ from kcluster.model import TopicPartition
 RECOVERY_POINTS = "recovery-point-offset-checkpoint"
 HIGH_WATERMARKS = "replication-offset-checkpoint"
 LOG_STARTS = "log-start-offset-checkpoint"
+FIRST_DIRTY = "cleaner-offset-checkpoint"
 
 
 def format_offsets(offsets: Mapping[TopicPartition, int]) -> bytes:

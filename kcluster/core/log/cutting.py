@@ -50,6 +50,7 @@ def truncate_to(log: PartitionLog, turn: Turn, offset: int) -> None:
     segment = log.chain.items[number]
     # Everything that may find the disk damaged comes before anything changes.
     position, end_offset = _find_cut(log, segment, offset)
+    log.cancel_swap(turn)
     _lower_recovery_point(log, turn, end_offset)
     while len(log.chain) > number + 1:
         _delete_files(turn, log.chain.drop_last())
@@ -62,6 +63,7 @@ def truncate_to(log: PartitionLog, turn: Turn, offset: int) -> None:
 
 
 def truncate_fully(log: PartitionLog, turn: Turn, start_offset: int) -> None:
+    log.cancel_swap(turn)
     _lower_recovery_point(log, turn, start_offset)
     segment = Segment(log.files, log.directory, start_offset, log.config, turn.wall_ms)
     for old in reversed(log.chain.items):
@@ -69,7 +71,7 @@ def truncate_fully(log: PartitionLog, turn: Turn, start_offset: int) -> None:
     # An empty file keeps the start offset over a restart.
     turn.disk.append(Replace(segment.path, b""))
     log.chain = type(log.chain)(segment)
-    log.log_start_offset = log.log_end_offset = start_offset
+    log.log_start_offset = log.log_end_offset = log.first_dirty_offset = start_offset
     log.written_end = log.flushed_end = start_offset
     log.forget_staged(segment, is_emptied=True)
     if log.epochs.clear():
@@ -113,6 +115,7 @@ def _cut_active(turn: Turn, segment: Segment, position: int, end_offset: int) ->
 def _follow_cut(log: PartitionLog, turn: Turn) -> None:
     """Epochs, snapshots and producers follow the log to its new end."""
     end_offset = log.log_end_offset
+    log.first_dirty_offset = min(log.first_dirty_offset, end_offset)
     if log.epochs.truncate_from_end(end_offset):
         log.save_epochs(turn)
     log.last_epoch = (

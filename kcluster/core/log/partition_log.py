@@ -25,27 +25,26 @@ import msgspec
 from kcluster.config import LogConfig
 from kcluster.core.log import cutting, reading, recovery
 from kcluster.core.log import retention as retaining
+from kcluster.core.log.compaction.swap import Swap
 from kcluster.core.log.leader_epochs import FILE_NAME as EPOCHS_FILE
 from kcluster.core.log.leader_epochs import LeaderEpochs
 from kcluster.core.log.producers import SEQUENCE_MASK, Producers
+from kcluster.core.log.pushed import check_pushed
 from kcluster.core.log.reading import ReadResult
 from kcluster.core.log.recovery import Restart
 from kcluster.core.log.scan import Header
 from kcluster.core.log.segment import SNAPSHOT, Segment, file_name
 from kcluster.core.log.segments import Segments
-from kcluster.core.log.validation import validate
+from kcluster.core.log.validation import check_keys, validate
 from kcluster.core.turn import Append, Buffer, Files, Replace, Sync, Synced, Turn
-from kcluster.errors import ApiError, CorruptLogError, ErrorCode
+from kcluster.errors import ApiError, ErrorCode
 from kcluster.model import TopicPartition
 from kcluster.wire.records import (
     CONTROL,
     HEADER,
-    HEADER_BYTES,
     LENGTH_OVERHEAD,
-    MAGIC,
     Record,
     build_batch,
-    check_crc,
     patch,
 )
 
@@ -119,6 +118,11 @@ class PartitionLog:
         self.chain = Segments(Segment(files, directory, 0, config, 0))
         self.snapshots: list[int] = []
         """Offsets of the producer snapshots on disk, in order."""
+        self.first_dirty_offset = 0
+        """Below it no key stands twice."""
+        self.swap: Swap | None = None
+        """What compaction made, on its way into the chain."""
+        self.compactions = 0
         self._staged: list[Staged] = []
         """Appends of this turn that have not ended, in their order."""
         self._syncs: dict[int, SyncTarget] = {}
@@ -202,6 +206,8 @@ class PartitionLog:
         assert leader_epoch >= self.last_epoch, (self, leader_epoch)
         config = self.config
         header = validate(batch, config, turn.wall_ms)
+        if config.is_compacted:
+            check_keys(batch, header, self.tp)
         last_offset_delta, max_timestamp, producer_id = header[6], header[8], header[9]
         base_offset = self.log_end_offset
         last_offset = base_offset + last_offset_delta
@@ -247,7 +253,7 @@ class PartitionLog:
         whole, not sound, or not what comes next here; then nothing changed."""
         if self.failure:
             raise ApiError(ErrorCode.KAFKA_STORAGE_ERROR, self.failure)
-        headers = self._check_pushed(buffer)
+        headers = check_pushed(self, buffer)
         view = memoryview(buffer)
         position = 0
         for header in headers:
@@ -257,30 +263,8 @@ class PartitionLog:
             position += size
             if header[9] >= 0:
                 self.replay_producer(header)
-
-    def _check_pushed(self, buffer: Buffer) -> list[Header]:
-        unpack_from = HEADER.unpack_from
-        expected, epoch = self.log_end_offset, self.last_epoch
-        headers: list[Header] = []
-        position, end = 0, len(buffer)
-        while position < end:
-            if end - position < HEADER_BYTES:
-                raise CorruptLogError(f"{self.tp}: a pushed batch is cut short")
-            header: Header = unpack_from(buffer, position)
-            size = header[1] + LENGTH_OVERHEAD
-            if header[3] != MAGIC or size < HEADER_BYTES or position + size > end:
-                raise CorruptLogError(f"{self.tp}: a pushed batch of length {header[1]}")
-            if not check_crc(buffer, position, size):
-                raise CorruptLogError(f"{self.tp}: CRC of the pushed batch {header[0]}")
-            if header[0] != expected or header[6] < 0:
-                raise CorruptLogError(f"{self.tp}: pushed offset {header[0]}, not {expected}")
-            if header[2] < epoch:
-                raise CorruptLogError(f"{self.tp}: pushed epoch {header[2]} behind {epoch}")
-            epoch = header[2]
-            expected += header[6] + 1
-            headers.append(header)
-            position += size
-        return headers
+            if not header[12]:
+                self.chain.active.empties_end = self.chain.active.size
 
     def replay_producer(self, header: Header) -> None:
         """Update the producer state from a batch that is in the log."""
@@ -408,13 +392,19 @@ class PartitionLog:
             if target.segment is segment and target.end_offset >= end_offset:
                 return
         self._save_epochs_if_dirty(turn)
+        self._syncs[self.start_sync(turn, segment.path)] = SyncTarget(segment, end_offset)
+
+    def start_sync(self, turn: Turn, path: str) -> int:
+        """The token that its end will bring."""
         self._sync_token += 1
-        self._syncs[self._sync_token] = SyncTarget(segment, end_offset)
-        turn.disk.append(Sync(segment.path, self._sync_token))
+        turn.disk.append(Sync(path, self._sync_token))
+        return self._sync_token
 
     def synced(self, event: Synced) -> bool:
         """A `Sync` of one of its segments came back; whether `flushed_end` moved. A failed one
         ends the log: the kernel marks pages clean that never reached the disk (KAFKA-10778)."""
+        if self.swap is not None and self.swap.synced(event):
+            return False
         target = self._syncs.pop(event.token, None)
         if target is None:
             return False
@@ -447,11 +437,14 @@ class PartitionLog:
 
     # --- reading --------------------------------------------------------------------------
 
-    def read(self, offset: int, max_bytes: int, upto: int, at_least_one: bool = True) -> ReadResult:
+    def read(
+        self, offset: int, max_bytes: int, upto: int, at_least_one: bool = True,
+        skips_empty: bool = False,
+    ) -> ReadResult:  # fmt: skip
         """Whole written batches from the one that holds `offset`, ending at or before `upto`
-        (exclusive), of `max_bytes` at most, or one batch. Raises ApiError OFFSET_OUT_OF_RANGE;
-        CorruptLogError when the file is damaged: then the replica goes offline."""
-        return reading.read(self, offset, max_bytes, upto, at_least_one)
+        (exclusive), of `max_bytes` at most, or one. `skips_empty` begins with records, if any are
+        there. Raises ApiError OFFSET_OUT_OF_RANGE; CorruptLogError: the replica goes offline."""
+        return reading.read(self, offset, max_bytes, upto, at_least_one, skips_empty)
 
     def read_bytes(self, offset: int, max_bytes: int, upto: int) -> tuple[bytes, int]:
         """The bytes of `read`, at least one batch, and the offset to go on from."""
@@ -493,6 +486,11 @@ class PartitionLog:
         """Records below `offset` are gone for readers; whole segments of them go to. Raises
         ApiError OFFSET_OUT_OF_RANGE above the high watermark; a lower offset changes nothing."""
         retaining.advance_log_start(self, turn, offset)
+
+    def cancel_swap(self, turn: Turn) -> None:
+        """The log is about to lose segments that compacted ones were made of."""
+        if self.swap is not None:
+            self.swap.cancel(turn)
 
     def apply_retention(self, turn: Turn) -> list[int]:
         """Delete segments that are too old or too many; their base offsets."""

@@ -62,6 +62,9 @@ class Producers:
     def __len__(self) -> int:
         return len(self._producers)
 
+    def ids(self) -> list[int]:
+        return list(self._producers)
+
     def view(self) -> dict[int, tuple[int, list[Batch]]]:
         """{producer id: (epoch, its last batches)}"""
         return {id: (known.epoch, list(known.batches)) for id, known in self._producers.items()}

@@ -37,7 +37,12 @@ class ReadResult(NamedTuple):
 
 
 def read(
-    log: PartitionLog, offset: int, max_bytes: int, upto: int, at_least_one: bool
+    log: PartitionLog,
+    offset: int,
+    max_bytes: int,
+    upto: int,
+    at_least_one: bool,
+    skips_empty: bool = False,
 ) -> ReadResult:
     if not log.log_start_offset <= offset <= log.log_end_offset:
         raise ApiError(
@@ -48,18 +53,24 @@ def read(
     if offset >= upto:
         return ReadResult([], 0, offset, offset)
     try:
-        return _read(log, offset, max_bytes, upto, at_least_one)
+        return _read(log, offset, max_bytes, upto, at_least_one, skips_empty)
     except CorruptLogError as error:
         log.fail(str(error))
         raise
 
 
 def _read(
-    log: PartitionLog, offset: int, max_bytes: int, upto: int, at_least_one: bool
+    log: PartitionLog,
+    offset: int,
+    max_bytes: int,
+    upto: int,
+    at_least_one: bool,
+    skips_empty: bool,
 ) -> ReadResult:
     chain = log.chain
     spans: list[Span] = []
     total = 0
+    has_skipped = False
     first_offset = next_offset = offset
     for number in range(chain.locate(offset), len(chain)):
         segment = chain.items[number]
@@ -69,6 +80,18 @@ def _read(
         end, end_offset = _end_of(segment, upto)
         if end <= start:
             break
+        if skips_empty and not spans and start < segment.empties_end:
+            # Skipped is not unseen: a flipped bit must not hide a record.
+            behind, behind_offset = _behind_empty(segment, start, end)
+            if behind > start:
+                has_skipped = True
+                if not segment.is_checked(start, behind):
+                    segment.check(start, behind, base_offset, log.epochs)
+                start, base_offset = behind, behind_offset
+            if start == end:
+                if end_offset < segment.end_offset:
+                    break
+                continue
         budget = max_bytes - total
         if end - start > budget:
             end, end_offset = segment.cut(start, start + max(budget, 0))
@@ -84,7 +107,19 @@ def _read(
         if total >= max_bytes or end_offset < segment.end_offset:
             # Cut short: what follows in the next segment is not what comes next.
             break
+    if has_skipped and not spans:
+        # Nothing but empty batches: they are what moves a reader's position.
+        return _read(log, offset, max_bytes, upto, at_least_one, False)
     return ReadResult(spans, total, first_offset, next_offset)
+
+
+def _behind_empty(segment: Segment, start: int, end: int) -> tuple[int, int]:
+    """(position, base offset) of the first batch in [`start`, `end`) with records; (`end`, -1)
+    when there is none."""
+    for position, header in segment.headers(start, end):
+        if header[12]:
+            return position, header[0]
+    return end, -1
 
 
 def _end_of(segment: Segment, upto: int) -> tuple[int, int]:
@@ -139,7 +174,7 @@ def offset_for_timestamp(log: PartitionLog, timestamp: int) -> tuple[int, int, i
             continue
         start, _ = segment.find(max(segment.older_below(timestamp), log.log_start_offset))
         for position, header in segment.headers(start, segment.written_size):
-            if header[8] < timestamp:
+            if header[8] < timestamp or not header[12]:
                 continue
             for record in _records(log, segment, position, header):
                 if record.timestamp >= timestamp and record.offset >= log.log_start_offset:
@@ -148,23 +183,41 @@ def offset_for_timestamp(log: PartitionLog, timestamp: int) -> tuple[int, int, i
 
 
 def max_timestamp(log: PartitionLog) -> tuple[int, int]:
-    best, where = -1, None
-    for segment in log.chain:
-        if segment.written_size:
-            timestamp, offset = segment.largest_timestamp()
-            if timestamp > best:
-                best, where = timestamp, (segment, offset)
-    if where is None:
-        return -1, -1
-    segment, offset = where
+    best, first = -1, -1
+    bounds = sorted(
+        (-segment.largest_timestamp()[0], segment.base_offset, segment)
+        for segment in log.chain
+        if segment.written_size
+    )
+    for bound, _, segment in bounds:
+        if bound >= 0 or -bound < best:
+            break
+        timestamp, offset = _largest_of(log, segment)
+        if timestamp > best or (timestamp == best >= 0 and offset < first):
+            best, first = timestamp, offset
+    return first, best
+
+
+def _largest_of(log: PartitionLog, segment: Segment) -> tuple[int, int]:
+    """(timestamp, offset) of the first record with the largest timestamp of a segment."""
+    timestamp, offset = segment.largest_timestamp()
     position, _ = segment.find(offset)
-    for at, header in segment.headers(position, segment.written_size):
-        for record in _records(log, segment, at, header):
-            if record.timestamp == best:
-                return record.offset, best
-        # A header that lies about its records: the end of the batch stands for them.
-        return offset, best
-    return -1, -1
+    at, header = next(segment.headers(position, segment.written_size))
+    if not header[12]:
+        # An empty batch keeps the age of what is gone, but no record is that late.
+        found: tuple[int, Header] | None = None
+        for at, header in segment.headers(0, segment.written_size):
+            if header[12] and header[8] >= 0 and (found is None or header[8] > found[1][8]):
+                found = at, header
+        if found is None:
+            return -1, -1
+        at, header = found
+        timestamp, offset = header[8], header[0] + header[6]
+    for record in _records(log, segment, at, header):
+        if record.timestamp == timestamp:
+            return timestamp, record.offset
+    # A header that lies about its records: the end of the batch stands for them.
+    return timestamp, offset
 
 
 def _records(log: PartitionLog, segment: Segment, position: int, header: Header) -> list[Record]:

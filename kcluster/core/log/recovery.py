@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from kcluster.core import traces
 from kcluster.core.log import cutting
+from kcluster.core.log.compaction.job import CLEANED, SWAP
 from kcluster.core.log.index import OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES, OffsetIndex
 from kcluster.core.log.leader_epochs import FILE_NAME, LeaderEpochs
 from kcluster.core.log.scan import checked_batches
@@ -36,14 +37,14 @@ from kcluster.core.log.segment import (
     file_name,
 )
 from kcluster.core.log.segments import Segments
-from kcluster.core.turn import Delete, DiskOperation, Replace, Truncate, Turn
+from kcluster.core.turn import Delete, DiskOperation, Files, Rename, Replace, Truncate, Turn
 from kcluster.errors import CorruptLogError
 from kcluster.wire.records import LENGTH_OVERHEAD
 
 if TYPE_CHECKING:
     from kcluster.core.log.partition_log import PartitionLog
 
-LEFTOVERS = (DELETED, ".tmp", ".cleaned", ".swap")
+LEFTOVERS = (DELETED, ".tmp", CLEANED, SWAP)
 OFFSET_DIGITS = 20
 
 
@@ -73,6 +74,10 @@ class Recovery:
         self.cut_bytes = 0
         self.epochs = LeaderEpochs()
         self.saved_epochs = b""
+        self.swapped: dict[str, str] = {}
+        """Where files lie until the turn has renamed them, by the path that they get; empty for
+        those that it deletes."""
+        self.files = Renamed(log.files, self.swapped)
         self.spare_epoch = (-1, -1)
         """Latest entry of the file: kept when it turns out to be one without records."""
 
@@ -81,6 +86,7 @@ class Recovery:
         if self.recovery_point <= log_start_offset:
             # Nothing that counts is durable: an emptied log starts where its file may not be.
             self.recovery_point = 0
+        self._complete_swaps()
         self._delete_leftovers()
         segments = self._list_segments(log_start_offset)
         self._load_epochs(segments)
@@ -101,6 +107,10 @@ class Recovery:
             # What was left lies below the log start: it is gone for readers (Kafka's rule).
             cutting.truncate_fully(log, self.turn, log_start_offset)
         self._load_producers()
+        # From here on, nothing is read before the turn has been carried out.
+        self.swapped.clear()
+        for segment in log.chain:
+            segment.read_from(log.files)
 
     # --- what is there --------------------------------------------------------------------
 
@@ -115,12 +125,54 @@ class Recovery:
             if name.endswith(LEFTOVERS):
                 self._delete(name)
 
+    def _complete_swaps(self) -> None:
+        for base_offset in self._offsets(LOG + SWAP):
+            name = file_name(base_offset, LOG)
+            self.names.discard(name + SWAP)
+            path = self._path(name)
+            end_offset = self._end_of_swap(path + SWAP, base_offset)
+            if end_offset < 0:
+                # It was synced before anything else was touched, so all that it was made of is
+                # there; if it is not, that is found below.
+                self._delete(name + SWAP)
+                continue
+            for other in self._offsets(LOG):
+                if base_offset < other < end_offset:
+                    # Renamed and not deleted: in the order in which names change they go first.
+                    self._rename(file_name(other, LOG), file_name(other, LOG) + DELETED)
+                    self._delete(file_name(other, LOG) + DELETED)
+            for suffix in (INDEX, TIME_INDEX):
+                # Those of the old segment, or the new one's: they are built anew.
+                if file_name(base_offset, suffix) in self.names:
+                    self._delete(file_name(base_offset, suffix))
+                    self.names.discard(file_name(base_offset, suffix))
+                self.swapped[self._path(file_name(base_offset, suffix))] = ""
+            self._rename(name + SWAP, name)
+            self.swapped[path] = path + SWAP
+
+    def _end_of_swap(self, path: str, base_offset: int) -> int:
+        """The exclusive end of its offsets; -1 when it is not whole."""
+        size = self.log.files.size(path)
+        end_offset = -1
+        try:
+            for _, header in checked_batches(self.log.files, path, (0, size), base_offset):
+                end_offset = header[0] + header[6] + 1
+        except CorruptLogError:
+            return -1
+        return end_offset
+
+    def _rename(self, source: str, target: str) -> None:
+        self.operations.append(Rename(self._path(source), self._path(target)))
+        self.names.discard(source)
+        if not target.endswith(DELETED):
+            self.names.add(target)
+
     def _offsets(self, suffix: str) -> list[int]:
         stems = (name[: -len(suffix)] for name in self.names if name.endswith(suffix))
         return sorted(int(stem) for stem in stems if len(stem) == OFFSET_DIGITS and stem.isdigit())
 
     def _list_segments(self, log_start_offset: int) -> list[Segment]:
-        log, files = self.log, self.log.files
+        log, files = self.log, self.files
         bases = self._offsets(LOG)
         while len(bases) > 1 and bases[1] <= log_start_offset:
             # A power loss may bring back what was deleted.
@@ -210,7 +262,7 @@ class Recovery:
         if problem is not None:
             segment.has_index_files = False
         segment.unchecked_size = position
-        segment.size = segment.written_size = position
+        segment.size = segment.written_size = segment.empties_end = position
         segment.end_offset = end_offset
         segment.synced_end = end_offset
         self.cut_bytes += size - position
@@ -227,7 +279,7 @@ class Recovery:
         """Where a batch starts near the end of the file, if the offset index is right."""
         if not segment.has_index_files:
             return 0
-        files = self.log.files
+        files = self.files
         size = files.size(segment.index_path)
         tail = files.read(segment.index_path, max(size - OFFSET_ENTRY_BYTES, 0), OFFSET_ENTRY_BYTES)
         index = OffsetIndex.decode(tail)
@@ -255,7 +307,7 @@ class Recovery:
         self.epochs.truncate_from_end(segment.base_offset)
         last_epoch = self.epochs.latest
         problem: CorruptLogError | None = None
-        batches = checked_batches(self.log.files, segment.path, (0, size), segment.base_offset)
+        batches = checked_batches(self.files, segment.path, (0, size), segment.base_offset)
         try:
             for position, header in batches:
                 if header[2] < last_epoch:
@@ -272,7 +324,7 @@ class Recovery:
                 segment.bound_known()
         except CorruptLogError as error:
             problem = error
-        segment.written_size = segment.size
+        segment.written_size = segment.empties_end = segment.size
         segment.synced_end = max(min(self.recovery_point, segment.end_offset), segment.base_offset)
         self.cut_bytes += size - segment.size
         return problem
@@ -353,3 +405,22 @@ class Recovery:
                 turn.disk.append(Delete(self._path(file_name(offset, SNAPSHOT))))
         log.snapshots = [o for o in log.snapshots if o == newest or o in log.chain.bases]
         cutting.rebuild_producers(log)
+
+
+class Renamed:
+    """`Files` as they will be once the turn has renamed them."""
+
+    def __init__(self, files: Files, moved: dict[str, str]) -> None:
+        self._files = files
+        self._moved = moved
+
+    def read(self, path: str, position: int, size: int) -> bytes:
+        path = self._moved.get(path, path)
+        return self._files.read(path, position, size) if path else b""
+
+    def size(self, path: str) -> int:
+        path = self._moved.get(path, path)
+        return self._files.size(path) if path else -1
+
+    def list(self, directory: str) -> list[str]:
+        return self._files.list(directory)

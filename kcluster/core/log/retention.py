@@ -17,7 +17,7 @@ import msgspec
 from kcluster.core import traces
 from kcluster.core.log import cutting
 from kcluster.core.log.segment import DELETED, SNAPSHOT, Segment, file_name
-from kcluster.core.turn import Delete, Rename, Timer, Turn
+from kcluster.core.turn import Delete, Timer, Turn
 from kcluster.errors import ApiError, ErrorCode
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def advance_log_start(log: PartitionLog, turn: Turn, offset: int) -> None:
 
 
 def apply_retention(log: PartitionLog, turn: Turn) -> list[int]:
-    if log.failure:
+    if log.failure or not log.config.applies_retention:
         return []
     deleted: list[int] = []
     excess = log.size_bytes - log.config.retention_bytes
@@ -89,11 +89,13 @@ def _is_expired(log: PartitionLog, segment: Segment, wall_ms: int) -> bool:
 
 
 def _delete_first(log: PartitionLog, turn: Turn, cause: str) -> None:
+    log.cancel_swap(turn)
     segment = log.chain.drop_first()
     paths = [segment.path]
     if segment.has_index_files:
         paths += [segment.index_path, segment.time_index_path]
-    turn.disk.extend(Rename(path, path + DELETED) for path in paths)
+    for path in paths:
+        turn.rename(path, path + DELETED)
     due = DeletionDue(tuple(path + DELETED for path in paths))
     turn.after(log.config.file_delete_delay_ms, due)
     if log.snapshots and log.snapshots[0] <= segment.base_offset:

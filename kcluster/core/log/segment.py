@@ -63,6 +63,7 @@ class Segment:
         "base_offset",
         "bytes_since_entry",
         "created_ms",
+        "empties_end",
         "end_offset",
         "first_timestamp",
         "has_index_files",
@@ -114,6 +115,8 @@ class Segment:
         """Below it all is durable: exclusive offset."""
         self.unchecked_size = 0
         """Bytes that an earlier incarnation wrote and recovery did not scan."""
+        self.empties_end = 0
+        """Behind this position no batch is empty; before it, some may be (see `compaction`)."""
         self.end_offset = self.base_offset
         """Exclusive end of what is staged."""
         self._offset_index = OffsetIndex()
@@ -208,6 +211,7 @@ class Segment:
         self.written_size = min(self.written_size, size)
         self.synced_end = min(self.synced_end, end_offset)
         self.unchecked_size = min(self.unchecked_size, size)
+        self.empties_end = min(self.empties_end, size)
         if self.max_timestamp_offset >= end_offset:
             # Only the entries are left to tell; batches behind the last one may be later.
             self._load_tail(from_end=min(size, self.written_size))
@@ -242,6 +246,17 @@ class Segment:
     def forget_indexes(self) -> None:
         """Load them from the disk when they are next needed."""
         self._offset_index = self._time_index = None
+
+    def adopt(self, size: int, end_offset: int) -> None:
+        """Take over files that another process wrote and made durable, its indexes too."""
+        self.size = self.written_size = self.unchecked_size = self.empties_end = size
+        self.end_offset = self.synced_end = end_offset
+        self.known[end_offset] = size
+        self.has_index_files = True
+        self.forget_indexes()
+
+    def read_from(self, files: Files) -> None:
+        self._files = files
 
     def load_indexes(self) -> None:
         """From their files, or from the log when these will not do."""

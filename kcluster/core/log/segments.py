@@ -45,6 +45,15 @@ class Segments:
         self.bases.pop(0)
         return self.items.pop(0)
 
+    def replace(self, first: int, count: int, segment: Segment) -> None:
+        """Put `segment` in the place of `count` of them, from number `first` on: it holds the
+        same offsets."""
+        assert first + count < len(self.items), "the active segment stays"
+        assert segment.base_offset == self.bases[first]
+        assert segment.end_offset == self.bases[first + count]
+        self.items[first : first + count] = [segment]
+        self.bases[first : first + count] = [segment.base_offset]
+
     @property
     def size_bytes(self) -> int:
         return sum(segment.size for segment in self.items)

@@ -2,7 +2,8 @@
 
 Records are not walked: on the hot path one struct call looks at the header, and what it claims
 is held against itself and the size. A producer that lies about single records inside a batch
-with a good CRC harms those who read them, not the log. Compressed batches are not decompressed.
+with a good CRC harms those who read them, not the log. Compressed batches are not decompressed. The
+records of a compacted topic are looked at (`check_keys`): each must have a key.
 
 The order is safety.md's: size and length, magic, CRC before anything else is believed, then who
 it pretends to be, counts, timestamps. Error codes are those of Kafka's LogValidator,
@@ -17,7 +18,9 @@ from fastcrc import crc32
 
 from kcluster.config import LONG_MAX, LogConfig
 from kcluster.core.log.scan import Header
-from kcluster.errors import ApiError, ErrorCode
+from kcluster.errors import ApiError, ErrorCode, InvalidRecords, RemoteProtocolError
+from kcluster.model import TopicPartition
+from kcluster.wire.record_walk import without_key
 from kcluster.wire.records import (
     COMPRESSION_MASK,
     CONTROL,
@@ -85,6 +88,18 @@ def validate(batch: memoryview, config: LogConfig, wall_ms: int) -> Header:
     if not config.is_log_append_time:
         _check_timestamps(base_timestamp, max_timestamp, wall_ms, config)
     return header
+
+
+def check_keys(batch: memoryview, header: Header, tp: TopicPartition) -> None:
+    """Raises InvalidRecords when a record of a produced batch has no key, or when its records
+    cannot be read: compaction would not know what to do with them. One refuses the batch."""
+    try:
+        keyless = without_key(header, batch)
+    except RemoteProtocolError as error:
+        raise ApiError(ErrorCode.INVALID_RECORD, str(error)) from None
+    if keyless:
+        what = f"Compacted topic cannot accept message without key in topic partition {tp}."
+        raise InvalidRecords([(index, what) for index in keyless])
 
 
 def _refuse_length(length: int, size: int) -> None:

@@ -41,6 +41,7 @@ from kcluster.wire.bus import (
     Refuse,
     RefuseEntry,
 )
+from kcluster.wire.record_walk import start_empty_at, starts_empty_before
 
 if TYPE_CHECKING:
     from kcluster.core.replication.replica import Replica
@@ -376,6 +377,9 @@ class Outgoing:
             stream.pushed_end, min(self._max_read_bytes, credit), leader.position
         )
         if data:
+            if starts_empty_before(data, stream.pushed_end):
+                # Compaction has made one batch of what the follower holds the beginning of.
+                data = start_empty_at(data, stream.pushed_end)
             self._pushed(stream, end, data, entries, frames)
         return len(data)
 

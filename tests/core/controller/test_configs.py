@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kcluster.config import Settings
 from kcluster.core.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE
 from kcluster.errors import ErrorCode
 from kcluster.wire.messages import alter_configs as ac
@@ -156,3 +157,19 @@ def test_resource_named_twice_is_refused(p: Playbook) -> None:
     entry = ac.AlterConfigsResource(resource_type=2, resource_name="t", configs=configs)
     response = forward(p, ac.AlterConfigsRequest(resources=[entry, entry]), 2)
     assert {r.error_code for r in response.responses} == {ErrorCode.INVALID_REQUEST}
+
+
+def test_a_policy_is_a_list_and_compaction_a_part_of_it(p: Playbook) -> None:
+    assert change(p, ("cleanup.policy", APPEND, "compact")).error_code == 0
+    overrides = p.image.overrides(TOPIC_RESOURCE, "t")
+    assert overrides == {"cleanup.policy": "delete,compact"}
+    config = Settings().log_config(overrides)
+    assert config.is_compacted and config.applies_retention
+    config = Settings().log_config({"cleanup.policy": "compact", "max.compaction.lag.ms": "5000"})
+    assert config.is_compacted and not config.applies_retention
+    assert config.segment_ms == 5000
+    config = Settings({"log.cleanup.policy": "compact", "log.cleaner.min.cleanable.ratio": "0.1"})
+    assert config.log_config({}).is_compacted
+    assert config.log_config({}).min_cleanable_dirty_ratio == 0.1
+    assert not config.log_config({"cleanup.policy": "delete"}).is_compacted
+    assert change(p, ("min.cleanable.dirty.ratio", SET, "1.5")).error_code == 40

@@ -6,14 +6,16 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from kcluster.config import LogConfig
 from kcluster.core.log.partition_log import Restart
 from kcluster.wire.compression import Compression
-from kcluster.wire.records import Record, build_batch
+from kcluster.wire.records import Record, batches, build_batch
 from tests.core.log.bench import DIRECTORY, WALL_MS, Bench, batch
+from tests.core.log.compacting import Writer, compact, compacted_config, records_in
 
 COMPLAINTS = (
     "Mismatches",
@@ -98,5 +100,35 @@ def test_dump_log_segments_has_no_complaint_about_our_files(story: str, tmp_path
     records = [line for line in output.splitlines() if line.startswith("| offset:")]
     assert len(records) == bench.log.log_end_offset
     assert "producerId: 1 producerEpoch: 3" in output
+    checked = dump([p for p in files if "index" in p.suffix], "--index-sanity-check")
+    assert checked.count("passed sanity check") == sum("index" in p.suffix for p in files)
+
+
+@pytest.mark.java
+def test_dump_log_segments_reads_a_compacted_log(tmp_path: Path) -> None:
+    jars()
+    bench = Bench(compacted_config(segment_bytes=6000, delete_retention_ms=60_000))
+    writer = Writer(bench, Random(3), keys=25)
+    for _ in range(4):
+        writer.fill(120)
+        assert compact(bench) is not None
+    bench.shut_down()
+    bench.commit()
+    files = export(bench, tmp_path)
+    output = dump(files, "--deep-iteration")
+    for complaint in COMPLAINTS:
+        # Offsets of records are not consecutive in any compacted log.
+        if complaint != "Non-consecutive":
+            assert complaint not in output, output[output.index(complaint) - 500 :]
+    kept = list(records_in(bench))
+    lines = [line for line in output.splitlines() if line.startswith("| offset:")]
+    assert [int(line.split()[2]) for line in lines] == [record.offset for record in kept]
+    headers = [line for line in output.splitlines() if line.startswith("baseOffset:")]
+    found = [(h.base_offset, h.last_offset, h.record_count) for _, h in batches(bench.content())]
+    told = [tuple(int(line.split()[at]) for at in (1, 3, 5)) for line in headers]
+    assert told == found
+    assert any(count == 0 for _, _, count in found)
+    assert "deleteHorizonMs: OptionalLong[" in output
+    assert all("isvalid: true" in line for line in headers)
     checked = dump([p for p in files if "index" in p.suffix], "--index-sanity-check")
     assert checked.count("passed sanity check") == sum("index" in p.suffix for p in files)

@@ -166,7 +166,13 @@ class Reading:
         if self.size and limit <= 0:
             return
         try:
-            result = log.read(offset, max(limit, 0), high_watermark, at_least_one=not self.size)
+            result = log.read(
+                offset,
+                max(limit, 0),
+                high_watermark,
+                at_least_one=not self.size,
+                skips_empty=True,
+            )
         except CorruptLogError as error:
             raise self._broker.damaged(replica, error) from None
         if result.size:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Final
 
 from kcluster.core.broker.handlers import leadership
 from kcluster.core.purgatory import Waiter
-from kcluster.errors import ApiError, ErrorCode
+from kcluster.errors import ApiError, ErrorCode, InvalidRecords
 from kcluster.wire.messages.produce import (
+    BatchIndexAndErrorMessage,
     LeaderIdAndEpoch,
     NodeEndpoint,
     PartitionProduceData,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from kcluster.core.turn import Turn
 
 ALL: Final = -1
+RECORD_ERRORS_MAX: Final = 1000
+"""Of one batch, in a response: the first ones."""
 _ZSTD: Final = 4
 _ATTRIBUTES_LOW_BYTE: Final = 22
 """Of a record batch, counted from its base offset."""
@@ -121,6 +124,12 @@ def handle(
                 continue
             try:
                 _append(broker, replica, data, part, acks, version, delayed, turn)
+            except InvalidRecords as error:
+                _refuse(part, error.code, error.message)
+                part.record_errors = [
+                    BatchIndexAndErrorMessage(batch_index=index, batch_index_error_message=why)
+                    for index, why in error.records[:RECORD_ERRORS_MAX]
+                ]
             except ApiError as error:
                 _refuse(part, error.code, error.message)
     if delayed is None:

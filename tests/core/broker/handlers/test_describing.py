@@ -193,7 +193,7 @@ def test_every_knob_is_described_and_unhonoured_ones_say_why() -> None:
     configs = {c.name: c for c in described(FakeBroker(), 2, "orders").configs}
     assert configs["segment.bytes"].value == "1073741824"
     assert configs["segment.bytes"].config_source == 5
-    assert "compaction" in configs["cleanup.policy"].documentation
+    assert "recompresses" in configs["compression.type"].documentation
 
 
 def test_a_broker_describes_itself_and_the_cluster_but_no_other_broker() -> None:

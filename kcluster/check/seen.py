@@ -1,0 +1,69 @@
+"""What is seen of a log and of a replica, and how a claim about it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kcluster.model import TopicPartition
+
+
+class InvariantViolated(AssertionError):
+    def __init__(self, number: int, name: str, detail: str) -> None:
+        super().__init__(f"invariant {number} ({name}): {detail}")
+        self.number = number
+
+
+def require(claim: bool, number: int, name: str, detail: str | Callable[[], str]) -> None:
+    """A `detail` that costs something to say is made only when it is needed."""
+    if not claim:
+        raise InvariantViolated(number, name, detail if isinstance(detail, str) else detail())
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSeen:
+    """A record of a compacted log; `digest` is of its timestamp, value and headers."""
+
+    offset: int
+    key: bytes | None
+    digest: int
+    is_tombstone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSeen:
+    """A record batch as it stands in a log; `digest` is of all its bytes."""
+
+    base_offset: int
+    last_offset: int
+    leader_epoch: int
+    digest: int
+    producer_id: int = -1
+    producer_epoch: int = -1
+    base_sequence: int = -1
+    records: tuple[RecordSeen, ...] = ()
+    """Of a compacted log."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSeen:
+    """A replica after a turn. Offsets exclusive where they are ends."""
+
+    broker: int
+    incarnation: int
+    tp: TopicPartition
+    topic_id: bytes
+    is_leader: bool
+    leader_epoch: int
+    log_start_offset: int
+    log_end_offset: int
+    """Of what is written."""
+    high_watermark: int
+    isr: frozenset[int] = frozenset()
+    """A leader's: the committed one, as it knows it."""
+    maximal_isr: frozenset[int] = frozenset()
+    min_isr: int = 1
+    """min(min.insync.replicas, replication factor)."""
+    is_compacted: bool = False
+    compactions: int = 0
+    """How often it has changed segments for compacted ones."""
