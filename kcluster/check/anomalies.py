@@ -13,6 +13,8 @@
 A compacted partition may lack what a later record of the same key has superseded; what its
 replicas hold in the end is compared key by key (`invariants.Ledger.compacted_log`).
 
+And those of consumer groups, see `groups`.
+
 A report gives the count of each and its most telling examples.
 """
 
@@ -22,6 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from kcluster.check import groups
 from kcluster.check.history import FAIL, OK, History
 from kcluster.model import TopicPartition
 
@@ -62,7 +65,19 @@ def find(history: History) -> Anomalies:
                 at = next((a for a, b in zip(one, other, strict=False) if a != b), None)
                 where = f"first at {at}" if at else f"lengths {len(one)}, {len(other)}"
                 found.add("diverged-logs", f"{tp}: brokers {first} and {second}, {where}")
+    for name, example in groups.find(history.groups, _known_offsets(history)):
+        found.add(name, example)
     return found
+
+
+def _known_offsets(history: History) -> dict[TopicPartition, list[int]]:
+    """Of the records that every replica holds at the end and no compaction may have taken."""
+    known = {}
+    for tp, by_broker in history.logs.items():
+        held = [{offset for offset, _ in log} for log in by_broker.values()]
+        everywhere = set.intersection(*held) if held else set()
+        known[tp] = sorted(at for at in everywhere if not history.is_superseded(tp, at))
+    return known
 
 
 def _writes(history: History, found: Anomalies) -> None:

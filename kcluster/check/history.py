@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from kcluster.check.groups import GroupHistory
 from kcluster.model import TopicPartition
 
 OK = "ok"
@@ -50,6 +51,7 @@ class History:
     polls: list[Polled] = field(default_factory=list)
     logs: dict[TopicPartition, dict[int, list[tuple[int, bytes]]]] = field(default_factory=dict)
     """A full scan of each replica at the end: (offset, value) by broker."""
+    groups: GroupHistory = field(default_factory=GroupHistory)
     compacted: dict[TopicPartition, dict[int, bytes]] = field(default_factory=dict)
     """Of partitions that are compacted, the key of every offset that was ever committed."""
     _sequences: dict[tuple[str, TopicPartition], int] = field(default_factory=dict)

@@ -1,8 +1,11 @@
-"""`kcluster consume`: read a topic from any place."""
+"""`kcluster consume`: read topics from any place, alone or as a member of a group."""
 
 from __future__ import annotations
 
 import enum
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -10,10 +13,22 @@ import typer
 from kcluster.cli import output, records
 from kcluster.cli.options import DEFAULT_CLUSTER, ClusterName
 from kcluster.client.consumer import Consumer
-from kcluster.core.client.consumer import Consumed
-from kcluster.errors import ApiError, UsageError
+from kcluster.client.driver import Transport
+from kcluster.core.client.consumer import Consumed, From
+from kcluster.errors import ApiError, ErrorCode, UsageError
 
 app = typer.Typer()
+
+POLL_MS = 100
+"""As a member: a signal is noticed within so long."""
+
+
+_OF_GROUPS = {
+    ErrorCode.INCONSISTENT_GROUP_PROTOCOL:
+        "group {group} assigns partitions in a way that is not range",
+    ErrorCode.GROUP_MAX_SIZE_REACHED: "group {group} has as many members as it may have",
+    ErrorCode.INVALID_GROUP_ID: "{group!r} cannot be the name of a group",
+}  # fmt: skip
 
 
 class Output(enum.StrEnum):
@@ -23,14 +38,24 @@ class Output(enum.StrEnum):
 
 @app.command()
 def consume(
-    topic: Annotated[str, typer.Argument()],
+    topics: Annotated[list[str], typer.Argument(metavar="TOPIC...")],
     cluster: ClusterName = DEFAULT_CLUSTER,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            "-g",
+            "--group",
+            metavar="GROUP",
+            help="Share the topics with the other members of a group, go on where it was.",
+        ),
+    ] = None,
     start: Annotated[
         str,
         typer.Option(
             "--from",
             metavar="PLACE",
-            help="start, end, an offset, -100 (of each partition), @2026-01-31T12:00, @-5m.",
+            help="start, end, an offset, -100 (of each partition), @2026-01-31T12:00, @-5m."
+            " In a group: of what it never committed.",
         ),
     ] = "end",
     count: Annotated[
@@ -51,27 +76,109 @@ def consume(
         str | None, typer.Option("-b", "--bootstrap", help="Any cluster, by address.")
     ] = None,
 ) -> None:
-    """Read records of a topic, in the order of each partition."""
+    """Read records of topics, in the order of each partition. In a group, what was printed is
+    committed: each record is printed at least once by some member."""
     place = records.place(start)
     if template is not None and output_format is Output.JSONL:
         raise UsageError("-f and -o jsonl exclude each other", "", "kcluster consume --help", 2)
+    if group is not None and partition:
+        raise UsageError(
+            "-g and -p exclude each other",
+            "a group assigns the partitions of its members itself",
+            f"kcluster consume {' '.join(topics)} -g {group}",
+            2,
+        )
 
-    def line(consumed: Consumed) -> bytes:
+    def write(taken: list[Consumed]) -> None:
         if template is not None:
-            return records.formatted(template, consumed)
-        if output_format is Output.JSONL:
-            return records.json_line(consumed)
-        return (consumed.record.value or b"") + b"\n"
+            output.raw(b"".join(records.formatted(template, each) for each in taken))
+        elif output_format is Output.JSONL:
+            output.raw(b"".join(map(records.json_line, taken)))
+        else:
+            output.raw(b"".join((each.record.value or b"") + b"\n" for each in taken))
 
     with records.reach(cluster, bootstrap) as transport:
-        consumer = Consumer(transport)
-        consumer.assign(topic, partition, place)
-        left = count
         try:
-            while left != 0 and not (exit_at_end and consumer.is_at_end):
-                taken = consumer.poll(limit=left)
-                if taken:
-                    output.raw(b"".join(map(line, taken)))
-                    left = None if left is None else left - len(taken)
+            if group is None:
+                _alone(transport, topics, partition, place, count, exit_at_end, write)
+            else:
+                _as_member(transport, group, topics, place, count, exit_at_end, write)
         except ApiError as problem:
-            raise records.refusal(problem.code, str(problem), topic, cluster) from None
+            if group is not None and problem.code in _OF_GROUPS:
+                what = _OF_GROUPS[problem.code].format(group=group)
+                hint = f"kcluster group describe {group} -c {cluster}"
+                raise UsageError(what, problem.code.name, hint) from None
+            raise records.refusal(problem.code, str(problem), " ".join(topics), cluster) from None
+
+
+def _alone(
+    transport: Transport,
+    topics: list[str],
+    partitions: list[int] | None,
+    place: From,
+    count: int | None,
+    exit_at_end: bool,
+    write: Callable[[list[Consumed]], None],
+) -> None:
+    consumer = Consumer(transport)
+    for topic in topics:
+        consumer.assign(topic, partitions, place)
+    left = count
+    while left != 0 and not (exit_at_end and consumer.is_at_end):
+        taken = consumer.poll(limit=left)
+        if taken:
+            write(taken)
+            left = None if left is None else left - len(taken)
+
+
+def _as_member(
+    transport: Transport,
+    group: str,
+    topics: list[str],
+    place: From,
+    count: int | None,
+    exit_at_end: bool,
+    write: Callable[[list[Consumed]], None],
+) -> None:
+    """Leaves the group however it ends, also by Ctrl-C; a second one does not wait for that."""
+    from kcluster.client.group_consumer import GroupConsumer
+    from kcluster.core.client.group_consumer import Assigned
+
+    left = count
+    with _signals() as received:
+        consumer = GroupConsumer(transport, group, topics, place)
+        try:
+            while left != 0 and not received and not (exit_at_end and consumer.is_at_end):
+                taken = consumer.poll(POLL_MS, limit=left)
+                if taken:
+                    write(taken)
+                    consumer.done(taken)
+                    left = None if left is None else left - len(taken)
+                for event in consumer.take_events():
+                    names = ", ".join(map(str, event.partitions))
+                    if isinstance(event, Assigned):
+                        output.note(f"group {group}: assigned {names}")
+                    else:
+                        output.note(f"group {group}: {'lost' if event.is_lost else 'gave'} {names}")
+        finally:
+            consumer.leave()
+    if received:
+        raise typer.Exit(128 + received[0])
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """The first SIGINT or SIGTERM is noted there, so that what is under way can be finished."""
+    received: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = {each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -33,6 +33,8 @@ MODULES = {
     "topic": ("topic",),
     "produce": ("produce",),
     "consume": ("consume",),
+    "group": ("group",),
+    "groups": ("groups",),
     "bench": ("bench",),
 }  # fmt: skip
 """Commands by the module in `kcluster.cli` that has them, in the order of `--help`."""

@@ -3,7 +3,8 @@
     core.exchange.outgoing --frames--> transport --answers--> core.exchange.arrived
 
 A transport knows how to reach a broker by its id and when a connection is lost; nothing else is
-different between ZeroMQ and TCP. Everything happens in the caller's thread, inside `step`.
+different between ZeroMQ and TCP. The ids of `coordinator_lane` are second connections. Everything
+happens in the caller's thread, inside `step`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kcluster.core.client.exchange import Exchange, Outgoing
-from kcluster.errors import RemoteProtocolError
+from kcluster.errors import ErrorCode, RemoteProtocolError
 from kcluster.wire.frame import parse_response_header, request_frame
 from kcluster.wire.message import decode
+from kcluster.wire.messages.find_coordinator import FindCoordinatorResponse
 from kcluster.wire.messages.metadata import MetadataResponse
 
 CLIENT_ID = "kcluster"
@@ -45,7 +47,7 @@ class Transport(Protocol):
         ...
 
     def learn(self, broker_id: int, host: str, port: int) -> None:
-        """Where a broker listens, as Metadata says."""
+        """Where a broker listens, as Metadata and FindCoordinator say."""
         ...
 
     def send(self, broker_id: int, frame: bytes) -> bool:
@@ -121,4 +123,8 @@ class Driver:
         if isinstance(response, MetadataResponse):
             for broker in response.brokers:
                 self._transport.learn(broker.node_id, broker.host, broker.port)
+        elif isinstance(response, FindCoordinatorResponse):
+            for found in response.coordinators:
+                if found.error_code == ErrorCode.NONE:
+                    self._transport.learn(found.node_id, found.host, found.port)
         self._exchange.arrived(correlation, response, self.now_ms())

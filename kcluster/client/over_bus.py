@@ -19,6 +19,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from kcluster.client.driver import Arrived, Lost
 from kcluster.config import LIMITS
+from kcluster.core.client.exchange import broker_of_lane
 from kcluster.wire import bus
 
 LOOK_AGAIN_MS = 50
@@ -30,6 +31,8 @@ HEAD_BYTES = 4
 
 @dataclass(slots=True)
 class _Broker:
+    id: int
+    """Of the connection: a broker has a second one, its coordinator lane."""
     process: bus.ProcessState
     socket: zmq.Socket[bytes]
     monitor: zmq.Socket[bytes]
@@ -77,11 +80,11 @@ class BusTransport:
             if socket is broker.monitor:
                 recv_monitor_message(socket)
                 self._hang_up(broker)
-                events.append(Lost(broker.process.id))
+                events.append(Lost(broker.id))
                 continue
             while socket.get(zmq.EVENTS) & zmq.POLLIN:
                 _, *payload = socket.recv_multipart()
-                events.append(Arrived(broker.process.id, b"".join(payload)))
+                events.append(Arrived(broker.id, b"".join(payload)))
         return events
 
     def close(self) -> None:
@@ -103,10 +106,10 @@ class BusTransport:
         self._looked_at = time.monotonic()
 
     def _connect(self, broker_id: int) -> _Broker | None:
-        process = self._known.get(broker_id)
+        process = self._known.get(broker_of_lane(broker_id))
         if process is None:
             self._look()
-            process = self._known.get(broker_id)
+            process = self._known.get(broker_of_lane(broker_id))
             if process is None:
                 return None
         socket = self._context.socket(zmq.DEALER)
@@ -115,7 +118,7 @@ class BusTransport:
         socket.setsockopt(zmq.SNDHWM, LIMITS.send_queue_max)
         monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED)
         socket.connect(process.endpoint)
-        broker = _Broker(process, socket, monitor)
+        broker = _Broker(broker_id, process, socket, monitor)
         self._open[broker_id] = broker
         for each in (socket, monitor):
             self._by_socket[each] = broker
@@ -125,7 +128,7 @@ class BusTransport:
     def _hang_up(self, broker: _Broker) -> None:
         """The incarnation is gone, or its endpoint is: its successor has another."""
         self._known.pop(broker.process.id, None)
-        self._open.pop(broker.process.id, None)
+        self._open.pop(broker.id, None)
         for each in (broker.socket, broker.monitor):
             self._by_socket.pop(each, None)
             self._poller.unregister(each)

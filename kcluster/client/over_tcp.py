@@ -12,6 +12,7 @@ import socket
 from dataclasses import dataclass, field
 
 from kcluster.client.driver import Arrived, Lost
+from kcluster.core.client.exchange import broker_of_lane
 
 CONNECT_S = 2.0
 FRAME_BYTES_MAX = 128 << 20
@@ -88,7 +89,7 @@ class TcpTransport:
         return frames
 
     def _connect(self, broker_id: int) -> _Connection | None:
-        address = self._addresses.get(broker_id)
+        address = self._addresses.get(broker_of_lane(broker_id))
         if address is None:
             return None
         try:

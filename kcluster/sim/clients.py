@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kcluster.check.history import FAIL, OK, History, Sent
+from kcluster.core.client.exchange import broker_of_lane
 from kcluster.errors import ErrorCode
 from kcluster.model import ZERO_TOPIC_ID, TopicId, TopicPartition
 from kcluster.sim.cluster import SimCluster
@@ -100,7 +101,7 @@ class SimClient:
         if isinstance(step, Sleep):
             self.cluster.scheduler.after(step.ms * MS, lambda: self._go(life, None))
         elif isinstance(step, Call):
-            self._call(step, lambda response: self._go(life, response))
+            self.call(step, lambda response: self._go(life, response))
         else:
             self._call_all(step, life)
 
@@ -116,12 +117,12 @@ class SimClient:
                 self._go(life, outcomes)
 
         for index, call in enumerate(calls):
-            self._call(call, lambda outcome, index=index: done(index, outcome))  # type: ignore[misc]
+            self.call(call, lambda outcome, index=index: done(index, outcome))  # type: ignore[misc]
 
-    def _call(self, call: Call, done: Callable[[Any], None]) -> None:
+    def call(self, call: Call, done: Callable[[Any], None]) -> None:
         connection = self._connections.get(call.broker)
         if connection is None:
-            connection = self.cluster.connections.connect(call.broker, self)
+            connection = self.cluster.connections.connect(broker_of_lane(call.broker), self)
             if connection is None:
                 self.cluster.scheduler.after(MS, lambda: done(None))
                 return
@@ -143,6 +144,13 @@ class SimClient:
         if (connection, correlation) in self._waiting:
             self.cluster.connections.hang_up(connection)
             self.closed(connection)
+
+    def hang_up(self) -> None:
+        """As a process that was killed: its connections close, nobody hears an answer."""
+        for connection in list(self._connections.values()):
+            self.cluster.connections.hang_up(connection)
+        self._connections.clear()
+        self._waiting.clear()
 
     # --- ClientEnd ------------------------------------------------------------------------
 

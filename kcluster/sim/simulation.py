@@ -26,6 +26,7 @@ from kcluster.sim.clients import Consumer, Life, Producer, SimClient, Sleep
 from kcluster.sim.cluster import SimCluster
 from kcluster.sim.cores import make_broker, make_controller
 from kcluster.sim.faults import KINDS, Faults
+from kcluster.sim.group_clients import GROUP_SETTINGS, GroupLoad, GroupPlan
 from kcluster.sim.scheduler import MS
 from kcluster.sim.watch import Watch, record_seen
 from kcluster.wire.records import Record, batches, read_records
@@ -42,6 +43,7 @@ SETTINGS = {
     "broker.heartbeat.interval.ms": "500",
     "replica.high.watermark.checkpoint.interval.ms": "1000",
     "log.flush.offset.checkpoint.interval.ms": "2000",
+    **GROUP_SETTINGS,
 }
 
 
@@ -96,6 +98,7 @@ class Simulation:
         kinds: tuple[str, ...] = KINDS,
         brokers: int | None = None,
         topics: dict[str, int] | None = None,
+        groups: int | None = None,
     ) -> None:
         self.seed = seed
         self.fault_ms = fault_ms
@@ -139,6 +142,12 @@ class Simulation:
         self.producers: list[SimClient] = []
         self.consumers: list[Consumer] = []
         self.clients: list[SimClient] = []
+        chance = SimCluster.stream(seed, "groups")
+        count = groups if groups is not None else chance.choice([0, 1, 1, 2])
+        plans = [GroupPlan.draw(f"group-{number}", chance) for number in range(count)]
+        self.groups = GroupLoad(self.cluster, plans, self.topics)
+        self._groups_come_first = chance.random() < 0.8
+        """Otherwise their topic is created while faults happen."""
 
     def run(self) -> Story:
         cluster = self.cluster
@@ -152,17 +161,28 @@ class Simulation:
                 self._load(TopicPartition(topic, index))
         if self._choice.random() < 0.3:
             self._churn()
+        self.groups.begin(self._member)
+        if self.groups.plans:
+            observer = self._client("observer")
+            self.producers.append(observer)  # stopped with them
+            observer.live(self.groups.observe(observer))
+        if self._groups_come_first:
+            cluster.run_until(lambda: self.groups.have_begun, START_BOUND_MS, "the groups begin")
         self.faults.begin()
         cluster.run(self.fault_ms)
         self.faults.heal()
         healed_ms = cluster.now_ms
         cluster.run(500)
+        self.groups.settle()
         for client in self.producers:
             client.is_stopped = True
         cluster.run_until(
             lambda: not self.unconverged(), CONVERGE_BOUND_MS, self.unconverged, every_ms=20
         )
         converged_ms = cluster.now_ms - healed_ms
+        auditor = self._client("auditor")
+        auditor.live(self.groups.audit(auditor))
+        cluster.run_until(lambda: auditor.running == 0, START_BOUND_MS, "the groups are audited")
         self._scan()
         return Story(
             self.seed,
@@ -182,6 +202,12 @@ class Simulation:
     def _client(self, name: str) -> SimClient:
         client = SimClient(self.cluster, name, self.history)
         self.watch.client(client)
+        self.clients.append(client)
+        return client
+
+    def _member(self, name: str) -> SimClient:
+        """Fetches many partitions at once, which the watch does not look into."""
+        client = SimClient(self.cluster, name, self.history)
         self.clients.append(client)
         return client
 
@@ -279,7 +305,7 @@ class Simulation:
         for consumer in self.consumers:
             if consumer.tp == tp and consumer.position < end:
                 return f"{consumer.client.name} is at {consumer.position} of {end}"
-        return ""
+        return self.groups.missing(tp, end)
 
     def _scan(self) -> None:
         for topic, partitions in self.topics.items():

@@ -6,10 +6,6 @@ Twenty kills in a row, and the same against other clusters: `python -m tests.liv
 from __future__ import annotations
 
 import statistics
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaError, Producer
@@ -22,8 +18,6 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
 
 GAP_MS = 1000
 """Loud, not a target: machines of continuous integration are slow. The target is 200."""
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "page_views"
 
 
 def brokers_of(cluster: LiveCluster) -> KclusterBrokers:
@@ -136,38 +130,3 @@ def test_a_leader_that_is_only_stopped_is_replaced_within_its_session(
     numbers = [int(m.value()) for m in killing.read_all(cluster.bootstrap, topic)]
     assert set(writer.acknowledged) <= set(numbers)
     assert len(numbers) == writer.sent + fresh.sent
-
-
-def test_the_page_views_example_counts_every_event_while_a_broker_is_killed(
-    cluster: LiveCluster,
-) -> None:
-    count = "6000"
-    run: Callable[..., subprocess.Popen[str]] = lambda script, *more: subprocess.Popen(  # noqa: E731
-        [
-            sys.executable,
-            EXAMPLE / script,
-            "--bootstrap",
-            cluster.bootstrap,
-            "--count",
-            count,
-            *more,
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    producer = run("producer.py", "--rate", "3000", "--seed", "7")
-    consumer = run("consumer.py")
-    try:
-        assert producer.stdout is not None
-        producer.stdout.readline()
-        cluster.kill(killing.leader_of(cluster.bootstrap, "page-views"))
-        written, _ = producer.communicate(timeout=60)
-        read, _ = consumer.communicate(timeout=60)
-    finally:
-        producer.kill()
-        consumer.kill()
-    assert producer.returncode == 0, written
-    assert consumer.returncode == 0, read
-    assert "acknowledged 6,000  failed 0" in written
-    assert "6,000 events" in read

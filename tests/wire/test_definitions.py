@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from kcluster.wire import group_records
+from kcluster.wire import consumer_protocol, group_records
 from kcluster.wire.api_gaps import GAPS, PARTLY
 from kcluster.wire.apis import APIS
 from kcluster.wire.plan import Message, Struct, fields_of, flexible_versions, valid_versions
@@ -124,6 +124,22 @@ def test_a_group_record_is_what_kafka_defines(cls: type[Message]) -> None:
     assert facts["apiKey"] == cls.KEY
     common = {struct["name"]: struct["fields"] for struct in facts.get("commonStructs", [])}
     compare(cls, facts["fields"], common)
+
+
+@needs_jar
+@pytest.mark.parametrize(
+    "cls",
+    [
+        consumer_protocol.ConsumerProtocolSubscription,
+        consumer_protocol.ConsumerProtocolAssignment,
+    ],
+    ids=lambda cls: cls.__name__,
+)
+def test_what_consumers_tell_each_other_is_what_kafka_defines(cls: type[Message]) -> None:
+    facts = definition(cls.__name__)
+    assert valid_versions(cls) == version_range(facts["validVersions"])
+    assert flexible_versions(cls) == version_range(facts["flexibleVersions"])
+    compare(cls, facts["fields"], {})
 
 
 @needs_jar

@@ -85,6 +85,8 @@ class _Partition:
     start: From
     position: int = -1
     """Next offset wanted; -1 until the place to begin is known."""
+    begin_offset: int = -1
+    """Where the reading began; -1 until that is known."""
     log_start_offset: int = -1
     end_offset: int = -1
     """High watermark when the place to begin was looked up."""
@@ -119,6 +121,23 @@ class ConsumerCore:
         self.exchange.follow(topic, now_ms)
         self.pump(now_ms)
 
+    def add(self, tp: TopicPartition, start: From, now_ms: int) -> None:
+        """Read this partition as well, which exists."""
+        assert tp not in self._partitions, tp
+        self.exchange.follow(tp.topic, now_ms)
+        self._partitions[tp] = _Partition(tp, start)
+
+    def remove(self, tp: TopicPartition) -> None:
+        """Read it no more. Records read and not taken yet are dropped."""
+        state = self._partitions.pop(tp, None)
+        if state is not None:
+            state.generation += 1  # so that answers still to come are dropped as well
+            self._records = deque(entry for entry in self._records if entry.tp != tp)
+
+    def begin_offset(self, tp: TopicPartition) -> int:
+        """Where the reading of a partition began; -1 while that is not known."""
+        return self._partitions[tp].begin_offset
+
     def seek(self, tp: TopicPartition, start: From, now_ms: int) -> None:
         """Go on from there. Records read and not taken yet are dropped."""
         state = self._partitions[tp]
@@ -134,13 +153,19 @@ class ConsumerCore:
         count = len(self._records) if limit is None else min(limit, len(self._records))
         taken = [self._records.popleft() for _ in range(count)]
         for entry in taken:
-            self._partitions[entry.tp].buffered -= 1
+            state = self._partitions.get(entry.tp)
+            if state is not None:  # else it was given up behind these records
+                state.buffered -= 1
         return taken
 
     @property
     def has_records(self) -> bool:
         """Records have come that `take` has not taken."""
         return bool(self._records)
+
+    def is_buffered(self, tp: TopicPartition) -> bool:
+        """Records of this partition have come that `take` has not taken."""
+        return self._partitions[tp].buffered > 0
 
     def positions(self) -> dict[TopicPartition, int]:
         """The next offset to be *fetched*; -1 when that is not known yet."""
@@ -284,6 +309,11 @@ class ConsumerCore:
             return
         first, end = state.lookup[EARLIEST], state.lookup[LATEST]
         state.log_start_offset, state.end_offset = first, end
+        self._place(state, first, end)
+        if state.begin_offset < 0:
+            state.begin_offset = state.position
+
+    def _place(self, state: _Partition, first: int, end: int) -> None:
         match state.start.place:
             case Place.START:
                 state.position = first

@@ -56,6 +56,20 @@ ASK_AGAIN: Final = NOT_THE_LEADER | {
 """Refusals that time may heal."""
 
 
+COORDINATOR_LANES: Final = 1 << 30
+"""Ids from here up are second connections: to the broker of the id without it."""
+
+
+def coordinator_lane(broker_id: int) -> int:
+    """The connection to a broker for what must not wait behind its Fetches."""
+    # Bootstrap addresses have negative ids, and no second connection.
+    return broker_id + COORDINATOR_LANES if broker_id >= 0 else broker_id
+
+
+def broker_of_lane(lane: int) -> int:
+    return lane - COORDINATOR_LANES if lane >= COORDINATOR_LANES else lane
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long things may take, in ms."""
@@ -126,6 +140,8 @@ class Exchange:
         self._refreshing = False
         self._refresh_at_ms: int | None = None
         self._later: list[tuple[int, Callable[[int], None]]] = []
+        self.descriptions = 0
+        """Answers to Metadata so far."""
 
     # --- requests
 
@@ -150,7 +166,8 @@ class Exchange:
         """A request without an answer."""
         self.outgoing.append(Outgoing(broker_id, self._correlation(), request, version, None))
 
-    def arrived(self, correlation: int, response: Message, now_ms: int) -> None:
+    def arrived(self, correlation: int, response: Message | None, now_ms: int) -> None:
+        """None: this answer will not come."""
         pending = self._pending.pop(correlation, None)
         if pending is not None:
             pending.done(response, now_ms)
@@ -259,6 +276,7 @@ class Exchange:
             self.try_another()
             self.refresh_soon(now_ms)
             return
+        self.descriptions += 1
         if response.brokers:
             self.brokers = [broker.node_id for broker in response.brokers]
         wants_more = False

@@ -1,0 +1,71 @@
+"""Groups in the simulated world: nothing committed is lost, and bugs of groups are caught."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from kcluster.check.invariants import InvariantViolated
+from kcluster.sim.cluster import NotReached
+from kcluster.sim.group_mutants import GROUP_MUTANTS
+from kcluster.sim.simulation import Simulation, replay_command
+
+IS_THOROUGH = bool(os.environ.get("KCLUSTER_MUTANTS"))
+QUICK_SEEDS = range(1, 12)
+THOROUGH_SEEDS = range(1, 60)
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_groups_survive_the_faults_of_a_seed(seed):
+    simulation = Simulation(seed, groups=2)
+    try:
+        story = simulation.run()
+    except BaseException:
+        print(f"\nreplay: {replay_command(seed)}")
+        raise
+    assert story.is_good, story
+    groups = story.history.groups
+    assert {group for group, _, _ in groups.owners} == {"group-0", "group-1"}
+    assert any(commit.acknowledged for commits in groups.commits.values() for commit in commits)
+    # Whoever asks at the end is told that everything is done.
+    for (_, tp), reads in groups.reads.items():
+        log = next(iter(story.history.logs[tp].values()))
+        if log:
+            assert reads[-1].who == "auditor"
+            assert reads[-1].offset == log[-1][0] + 1
+
+
+def test_the_same_seed_is_the_same_story_of_groups_whatever_the_hash_seed():
+    program = (
+        "from kcluster.sim.simulation import Simulation;"
+        "print(Simulation(3, fault_ms=3000, groups=2).run().digest)"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("0", "1", "12345")
+    }
+    assert len(digests) == 1
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mutant", GROUP_MUTANTS.values(), ids=lambda mutant: mutant.name)
+def test_a_mutant_of_groups_is_caught(mutant):
+    if not IS_THOROUGH and not mutant.is_quick:
+        pytest.skip("takes many seeds")
+
+    def is_caught(seed):
+        with mutant.applied():
+            try:
+                return not Simulation(seed, groups=2).run().is_good
+            except (InvariantViolated, NotReached):
+                return True
+
+    seeds = THOROUGH_SEEDS if IS_THOROUGH else QUICK_SEEDS
+    assert any(map(is_caught, seeds)), f"not caught by seeds {seeds}"
