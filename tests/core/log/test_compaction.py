@@ -356,6 +356,14 @@ def test_more_keys_than_memory_take_more_than_one_pass() -> None:
     assert [r.value for r in records_in(bench)] == [b"2"] * 20
 
 
+def test_a_key_costs_memory_once_however_often_it_stands() -> None:
+    bench = Bench(compacted_config())
+    written(bench, *(keyed((b"k%d" % (n % 3), bytes(50))) for n in range(60)))
+    assert compact(bench, map_bytes=ENTRY_BYTES * 5) is not None
+    assert bench.log.first_dirty_offset == 60
+    assert [r.offset for r in records_in(bench)] == [57, 58, 59]
+
+
 def test_small_segments_are_joined_up_to_segment_bytes() -> None:
     bench = Bench(compacted_config(segment_bytes=1000))
     written(bench, *(keyed((b"k%d" % n, bytes(200))) for n in range(12)))
