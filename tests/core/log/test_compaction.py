@@ -37,7 +37,7 @@ from tests.core.log.compacting import (
     records_in,
 )
 
-HISTORIES = int(os.environ.get("KCLUSTER_HISTORIES", "150"))
+HISTORIES = int(os.environ.get("KCLUSTER_HISTORIES", "200"))
 
 
 def keyed(*pairs: tuple[bytes, bytes | None], **how: int) -> bytearray:
