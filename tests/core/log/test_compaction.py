@@ -37,7 +37,7 @@ from tests.core.log.compacting import (
     records_in,
 )
 
-HISTORIES = int(os.environ.get("KCLUSTER_HISTORIES", "150"))
+HISTORIES = int(os.environ.get("KCLUSTER_HISTORIES", "200"))
 
 
 def keyed(*pairs: tuple[bytes, bytes | None], **how: int) -> bytearray:
@@ -236,6 +236,38 @@ def test_a_tombstone_stays_until_its_horizon_and_keeps_its_time() -> None:
         assert (b"a" in content(bench)) == stays
 
 
+def test_the_brokers_own_timestamps_stay() -> None:
+    bench = Bench(compacted_config(is_log_append_time=True))
+    written(bench, keyed((b"a", b"1"), (b"b", None), (b"c", b"1")))
+    bench.turn.wall_ms += 500
+    written(bench, keyed((b"a", b"2")))
+    before = {record.offset: record for record in records_in(bench)}
+    assert compact(bench) is not None
+    left = list(records_in(bench))
+    assert [record.offset for record in left] == [1, 2, 3]
+    assert all(record == before[record.offset] for record in left)
+
+
+def test_a_copy_of_any_of_the_last_five_batches_is_known_after_compaction_and_restart() -> None:
+    bench = Bench(compacted_config())
+    idempotent = {"producer_id": 7, "producer_epoch": 0}
+    written(bench, *(keyed((b"a", b"%d" % n), **idempotent, base_sequence=n) for n in range(8)))
+    assert compact(bench) is not None
+    assert len(list(records_in(bench))) == 1
+    for name in bench.disk.list(DIRECTORY):
+        if name.endswith(".snapshot"):
+            del bench.disk.files[f"{DIRECTORY}/{name}"]
+    bench.reopen(Restart.CRASH)
+    for n in range(3, 8):
+        again = bench.produce(keyed((b"a", b"%d" % n), **idempotent, base_sequence=n))
+        assert again.is_duplicate
+        assert again.base_offset == n
+    with pytest.raises(ApiError) as caught:
+        bench.produce(keyed((b"a", b"9"), **idempotent, base_sequence=9))
+    assert caught.value.code == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert bench.produce(keyed((b"a", b"8"), **idempotent, base_sequence=8)).base_offset == 8
+
+
 def test_control_batches_and_what_cannot_be_read_stay_and_keyless_records_go() -> None:
     bench = Bench(compacted_config(is_compacted=False))
     lie = keyed((b"a", b"1"))
@@ -322,6 +354,14 @@ def test_more_keys_than_memory_take_more_than_one_pass() -> None:
         passes += 1
     assert 3 < passes < 10
     assert [r.value for r in records_in(bench)] == [b"2"] * 20
+
+
+def test_a_key_costs_memory_once_however_often_it_stands() -> None:
+    bench = Bench(compacted_config())
+    written(bench, *(keyed((b"k%d" % (n % 3), bytes(50))) for n in range(60)))
+    assert compact(bench, map_bytes=ENTRY_BYTES * 5) is not None
+    assert bench.log.first_dirty_offset == 60
+    assert [r.offset for r in records_in(bench)] == [57, 58, 59]
 
 
 def test_small_segments_are_joined_up_to_segment_bytes() -> None:

@@ -149,6 +149,25 @@ def test_the_log_may_change_while_it_is_compacted() -> None:
         assert living(content(bench)) == living(expected)
 
 
+def test_a_log_may_be_compacted_and_lose_what_is_old() -> None:
+    for seed in range(10):
+        bench = Bench(compacted_config(applies_retention=True, retention_bytes=2000))
+        writer = Writer(bench, Random(seed), keys=60)
+        for _ in range(4):
+            writer.fill(25)
+            compact(bench)
+            bench.log.apply_retention(bench.turn)
+            bench.commit()
+        start = bench.log.log_start_offset
+        assert start > 0
+        expected = {r.key: r.value for o, r in sorted(writer.records.items()) if o >= start}
+        assert living(content(bench)) == living(expected)
+        bench.log_start_offset = start
+        bench.shut_down()
+        bench.reopen(Restart.CLEAN)
+        assert living(content(bench)) == living(expected)
+
+
 def test_a_truncation_below_a_swap_takes_the_swap_along() -> None:
     bench, _, _ = story(1)
     log = bench.log

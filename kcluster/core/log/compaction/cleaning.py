@@ -173,12 +173,13 @@ class Cleaning:
         except RemoteProtocolError:
             return 0
         latest, base_offset = self.latest, header[0]
-        before, cost = len(latest), 0
+        cost = 0
         for _, _, _, delta, key, _ in walked:
             if key is not None:
+                if key not in latest:
+                    cost += ENTRY_BYTES + len(key)
                 latest[key] = base_offset + delta
-                cost += len(key)
-        return cost + ENTRY_BYTES * (len(latest) - before)
+        return cost
 
     # --- pass 2 ---------------------------------------------------------------------------
 
