@@ -163,6 +163,8 @@ class Group:
         self.pending: dict[str, PendingMember] = {}
         self.not_synced: set[str] = set()
         """Members that were answered their join, and have not asked for their assignment."""
+        self.assigned = NO_GENERATION
+        """The generation whose assignment was handed in: there is one, whoever asks again."""
         self.deadline: Waiter | None = None
         """Of the join phase, or of the sync phase."""
         self.is_initial = False
@@ -182,6 +184,22 @@ class Group:
     @property
     def is_empty(self) -> bool:
         return self.state is GroupState.EMPTY
+
+    @property
+    def is_stable(self) -> bool:
+        return self.state is GroupState.STABLE
+
+    @property
+    def is_unused(self) -> bool:
+        """Without members, pending ones, offsets or generation: it was never more than a
+        question, or it is deleted. Nobody is told of it."""
+        return (
+            self.is_empty
+            and not self.members
+            and not self.pending
+            and not self.offsets
+            and not self.generation
+        )
 
     @property
     def may_rebalance(self) -> bool:

@@ -78,17 +78,18 @@ def _join(
         raise ApiError(ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
     instance_id = request.group_instance_id
     member_id = request.member_id
+    _check_room(shard, group, request, turn)
     if member_id and member_id not in group.pending:
         _join_again(shard, group, request, protocols, turn, answer)
         return
     if instance_id is not None and instance_id in group.static:
         if member_id:
             raise ApiError(ErrorCode.FENCED_INSTANCE_ID)
-        _replace_static(shard, group, request, version, client_id, protocols, turn, answer)
+        _replace_static(
+            shard, group, request, version, client_id, client_host, protocols, turn, answer
+        )
         return
     pending = group.pending.get(member_id)
-    if pending is None and len(group.members) + len(group.pending) >= shard.settings.max_size:
-        raise ApiError(ErrorCode.GROUP_MAX_SIZE_REACHED)
     if pending is not None:
         shard.deadlines.remove(pending)
         del group.pending[member_id]
@@ -123,6 +124,29 @@ def _join(
     group.add(member)
     shard.deadlines.add(turn, NEW_MEMBER_JOIN_MS, member)
     rebalance.rebalance_or_join(shard, group, turn, f"{member_id} joined")
+
+
+def _check_room(shard: Shard, group: Group, request: JoinGroupRequest, turn: Turn) -> None:
+    """Raises ApiError when it would be one too many. While a group rebalances those count that
+    have joined: if the bound was lowered, the last who come again are out."""
+    max_size = shard.settings.max_size
+    if group.is_empty or len(group.members) < max_size:
+        return
+    id = request.member_id or group.static.get(request.group_instance_id or "", "")
+    member = group.members.get(id)
+    has_room = member is not None
+    if group.state is GroupState.PREPARING_REBALANCE:
+        joined = sum(each.join is not None for each in group.members.values())
+        has_room = joined < max_size or (member is not None and member.join is not None)
+    if has_room:
+        return
+    pending = group.pending.pop(id, None)
+    if pending is not None:
+        shard.deadlines.remove(pending)
+        rebalance.join_if_complete(shard, group, turn)
+    elif member is not None:
+        rebalance.remove(shard, group, member, turn, "the group has as many as it may")
+    raise ApiError(ErrorCode.GROUP_MAX_SIZE_REACHED)
 
 
 def _new_member_id(shard: Shard, prefix: str) -> str:
@@ -172,6 +196,7 @@ def _replace_static(
     request: JoinGroupRequest,
     version: int,
     client_id: str,
+    client_host: str,
     protocols: Protocols,
     turn: Turn,
     answer: AnswerJoin,
@@ -186,6 +211,7 @@ def _replace_static(
     rebalance.refuse_join(member, turn, ErrorCode.FENCED_INSTANCE_ID)
     rebalance.answer_sync(member, turn, ErrorCode.FENCED_INSTANCE_ID)
     member.client_id = client_id
+    member.client_host = client_host
     member.protocols = protocols
     member.session_timeout_ms = request.session_timeout_ms
     member.rebalance_timeout_ms = _rebalance_timeout_ms(request)

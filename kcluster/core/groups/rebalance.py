@@ -113,7 +113,7 @@ def member_fell_silent(shard: Shard, group: Group, member: Member, turn: Turn) -
         # It waits for us, so it is not it that is silent.
         beat(shard, member, turn)
         return
-    _remove(shard, group, member, turn, "its session is over")
+    remove(shard, group, member, turn, "its session is over")
 
 
 def pending_member_fell_silent(
@@ -121,7 +121,7 @@ def pending_member_fell_silent(
 ) -> None:
     if group.pending.get(member.id) is member:
         del group.pending[member.id]
-        _join_if_complete(shard, group, turn)
+        join_if_complete(shard, group, turn)
         shard.forget_if_unused(group)
 
 
@@ -181,7 +181,7 @@ def rebalance_or_join(shard: Shard, group: Group, turn: Turn, cause: str) -> Non
     if group.may_rebalance:
         _rebalance(shard, group, turn, cause)
     else:
-        _join_if_complete(shard, group, turn)
+        join_if_complete(shard, group, turn)
 
 
 def _rebalance(shard: Shard, group: Group, turn: Turn, cause: str) -> None:
@@ -202,7 +202,7 @@ def _rebalance(shard: Shard, group: Group, turn: Turn, cause: str) -> None:
         return
     group.is_initial = False
     _arm(shard, group, turn, group.rebalance_timeout_ms, JoinDue(shard, group))
-    _join_if_complete(shard, group, turn)
+    join_if_complete(shard, group, turn)
 
 
 def _wait_for_more(shard: Shard, group: Group, turn: Turn, ends_ms: int) -> None:
@@ -210,7 +210,7 @@ def _wait_for_more(shard: Shard, group: Group, turn: Turn, ends_ms: int) -> None
     _arm(shard, group, turn, wait_ms, JoinDue(shard, group, ends_ms))
 
 
-def _join_if_complete(shard: Shard, group: Group, turn: Turn) -> None:
+def join_if_complete(shard: Shard, group: Group, turn: Turn) -> None:
     if (
         group.state is GroupState.PREPARING_REBALANCE
         and not group.is_initial
@@ -281,7 +281,7 @@ def sync(shard: Shard, request: SyncGroupRequest, turn: Turn, answer: AnswerSync
             # One that asks again does not hear of its first question any more.
             answer_sync(member, turn, ErrorCode.REBALANCE_IN_PROGRESS)
             member.sync = answer
-            if member.id == group.leader:
+            if member.id == group.leader and group.assigned != group.generation:
                 _assign(shard, group, request, turn)
         case GroupState.STABLE:
             group.not_synced.discard(member.id)
@@ -293,7 +293,7 @@ def sync(shard: Shard, request: SyncGroupRequest, turn: Turn, answer: AnswerSync
 
 def _assign(shard: Shard, group: Group, request: SyncGroupRequest, turn: Turn) -> None:
     """The leader's assignment; who is not in it has nothing. Nobody gets it uncommitted."""
-    generation = group.generation
+    generation = group.assigned = group.generation
     given = {each.member_id: bytes(each.assignment) for each in request.assignments}
     assignments = {id: given.get(id, b"") for id in group.members}
 
@@ -376,14 +376,20 @@ def leave(
     if pending is not None and instance_id is None:
         shard.deadlines.remove(pending)
         del group.pending[member_id]
-        _join_if_complete(shard, group, turn)
+        join_if_complete(shard, group, turn)
         shard.forget_if_unused(group)
         return
     if instance_id is not None and not member_id:
         # An administrator names a static member by its instance (KIP-345).
         member_id = group.static.get(instance_id, "")
     member = group.find(member_id, instance_id)
-    _remove(shard, group, member, turn, f"it left: {reason}" if reason else "it left")
+    remove(shard, group, member, turn, f"it left: {reason}" if reason else "it left")
+
+
+def remove(shard: Shard, group: Group, member: Member, turn: Turn, cause: str) -> None:
+    """Take it out; the others share its partitions."""
+    _take_out(shard, group, member, turn)
+    rebalance_or_join(shard, group, turn, f"{member.id}: {cause}")
 
 
 def _take_out(shard: Shard, group: Group, member: Member, turn: Turn) -> None:
@@ -391,9 +397,3 @@ def _take_out(shard: Shard, group: Group, member: Member, turn: Turn) -> None:
     refuse_join(member, turn, ErrorCode.UNKNOWN_MEMBER_ID)
     answer_sync(member, turn, ErrorCode.UNKNOWN_MEMBER_ID)
     group.remove(member)
-
-
-def _remove(shard: Shard, group: Group, member: Member, turn: Turn, cause: str) -> None:
-    """Take it out; the others share its partitions."""
-    _take_out(shard, group, member, turn)
-    rebalance_or_join(shard, group, turn, f"{member.id}: {cause}")
