@@ -150,6 +150,9 @@ def _create_topic(broker: BrokerCore, turn: Turn) -> None:
         ),
         configs=[
             CreatableTopicConfig(name="compression.type", value="producer"),
+            # The last word on an offset is kept, however old it is.
+            CreatableTopicConfig(name="retention.ms", value="-1"),
+            CreatableTopicConfig(name="retention.bytes", value="-1"),
             CreatableTopicConfig(
                 name="segment.bytes", value=settings.text("offsets.topic.segment.bytes")
             ),
