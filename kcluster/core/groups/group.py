@@ -125,6 +125,23 @@ class Member(Waiter):
     def metadata(self, protocol: str | None) -> bytes:
         return next((metadata for name, metadata in self.protocols if name == protocol), b"")
 
+    @property
+    def terms(self) -> tuple[str, str, Protocols, int, int]:
+        """What a client says of itself when it joins: its id and host, what it supports, and
+        its session and rebalance timeouts."""
+        return (
+            self.client_id,
+            self.client_host,
+            self.protocols,
+            self.session_timeout_ms,
+            self.rebalance_timeout_ms,
+        )
+
+    @terms.setter
+    def terms(self, terms: tuple[str, str, Protocols, int, int]) -> None:
+        self.client_id, self.client_host, self.protocols = terms[:3]
+        self.session_timeout_ms, self.rebalance_timeout_ms = terms[3:]
+
     def expire(self, turn: Turn) -> None:
         self.shard.member_fell_silent(self, turn)
 

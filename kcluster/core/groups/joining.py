@@ -205,37 +205,50 @@ def _replace_static(
     one is fenced. In a stable group its place and its partitions stay (KIP-345)."""
     instance_id = request.group_instance_id
     assert instance_id is not None
-    old_leader = group.leader
+    old_id, old_leader = group.static[instance_id], group.leader
     new_id = _new_member_id(shard, instance_id)
     member = group.replace_static(instance_id, new_id)
     rebalance.refuse_join(member, turn, ErrorCode.FENCED_INSTANCE_ID)
     rebalance.answer_sync(member, turn, ErrorCode.FENCED_INSTANCE_ID)
-    member.client_id = client_id
-    member.client_host = client_host
-    member.protocols = protocols
-    member.session_timeout_ms = request.session_timeout_ms
-    member.rebalance_timeout_ms = _rebalance_timeout_ms(request)
+    before = member.terms
+    member.terms = (
+        client_id,
+        client_host,
+        protocols,
+        request.session_timeout_ms,
+        _rebalance_timeout_ms(request),
+    )
     rebalance.beat(shard, member, turn)
+    # Whatever overtakes it answers it: the next rebalance, or who takes its place.
+    member.join = answer
     if group.state is not GroupState.STABLE or group.choose_protocol() != group.protocol:
-        member.join = answer
         rebalance.rebalance_or_join(shard, group, turn, f"static member {instance_id} came back")
         return
-    is_leader = group.leader == new_id
-    response = rebalance.joined(group, member)
-    if version >= SKIPS_ASSIGNMENT_VERSION:
-        # It is told that it leads, and that there is nothing to assign (KIP-814).
-        response.skip_assignment = is_leader
-    elif is_leader:
-        # It must not think that it has to assign: its former self is named as the leader.
-        response.leader = old_leader or ""
-        response.members = []
 
     def done(later: Turn, error: ErrorCode) -> None:
+        if member.join is not answer or group.state is not GroupState.STABLE:
+            return
         if error:
-            response.error_code = error
-            response.generation_id = -1
+            rebalance.refuse_join(member, later, error)
+            return
+        member.join = None
+        response = rebalance.joined(group, member)
+        if version >= SKIPS_ASSIGNMENT_VERSION:
+            # It is told that it leads, and that there is nothing to assign (KIP-814).
+            response.skip_assignment = group.leader == member.id
+        elif group.leader == member.id:
+            # It must not think that it has to assign: its former self is named as the leader.
+            response.leader = old_leader or ""
             response.members = []
         answer(later, response)
 
     assignments = {each.id: each.assignment for each in group.members.values()}
-    shard.append(turn, [records.group_record(group, assignments, turn.wall_ms)], done)
+    try:
+        shard.append(turn, [records.group_record(group, assignments, turn.wall_ms)], done)
+    except ApiError:
+        # What is not in the log has not happened: the old one is the member.
+        member.join = None
+        group.replace_static(instance_id, old_id)
+        member.terms = before
+        rebalance.beat(shard, member, turn)
+        raise

@@ -285,6 +285,24 @@ def test_a_static_member_that_comes_back_is_answered_when_that_is_committed() ->
     group >> Replicate() << Joined("c", 2)
 
 
+def test_a_static_member_that_a_rebalance_overtakes_has_joined_it() -> None:
+    group = static()
+    group.replicates = False
+    group >> Join("c", instance="two", version=9)
+    group >> Join("d")
+    group >> Join("a", instance="one")
+    group.any(Joined("a", 3, "a,c,d"), Joined("c", 3), Joined("d", 3)).end()
+    group >> Replicate()
+
+
+def test_a_static_member_that_another_overtakes_is_fenced() -> None:
+    group = static()
+    group.replicates = False
+    group >> Join("c", instance="two", version=9)
+    group >> Join("d", instance="two", version=9) << Refused("c", FENCED)
+    group >> Replicate() << Joined("d", 2)
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
@@ -299,6 +317,9 @@ def test_a_static_member_whose_return_is_not_written_tries_again(
     group = static()
     group >> Fail(error)
     group >> Join("c", instance="two", version=9) << Refused("c", told)
+    # What is not in the log has not happened.
+    group >> Beat("b") << Ok("b")
+    assert group.group.members[group.ids["b"]].client_id == "b"
     group >> Join("c", instance="two", version=9) << Joined("c", 2)
     group >> Sync("c") << Synced("c", b"2")
 
