@@ -210,6 +210,8 @@ def _replace_static(
     member = group.replace_static(instance_id, new_id)
     rebalance.refuse_join(member, turn, ErrorCode.FENCED_INSTANCE_ID)
     rebalance.answer_sync(member, turn, ErrorCode.FENCED_INSTANCE_ID)
+    # One that was started again waits for its answer as its session allows, not as a newcomer.
+    member.is_new = False
     before = member.terms
     member.terms = (
         client_id,

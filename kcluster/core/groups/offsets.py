@@ -104,9 +104,6 @@ class Offsets:
         """Those that are not deleted, committed or not."""
         return [place for place, slot in self._slots.items() if slot[-1].offset != DELETED]
 
-    def of_topic(self, topic: str) -> list[Place]:
-        return [place for place in self.places() if place[0] == topic]
-
     def expired(self, group: Group, now_ms: int, retention_ms: int) -> list[Place]:
         """Those whose time is over (KIP-211): of a stable group, of topics that nobody in it
         subscribes to; of an empty one, so long after it became empty; of one that never had

@@ -388,9 +388,8 @@ class Shard:
         for group in list(self.groups.values()):
             gone = [
                 place
-                for topic, end_offset in self._deleted_topics.items()
-                for place in group.offsets.of_topic(topic)
-                if group.offsets.latest(place).log_offset < end_offset
+                for place in group.offsets.places()
+                if group.offsets.latest(place).log_offset < self._deleted_topics.get(place[0], -1)
             ]
             try:
                 self.delete_offsets(turn, group, gone, None)

@@ -285,6 +285,17 @@ def test_a_static_member_that_comes_back_is_answered_when_that_is_committed() ->
     group >> Replicate() << Joined("c", 2)
 
 
+def test_a_new_static_member_that_is_started_again_while_it_waits_is_not_silent() -> None:
+    group = stable("a")
+    group >> Join("b", instance="two")
+    group >> Join("c", instance="two") << Refused("b", FENCED)
+    for _ in range(4):
+        group >> Beat("a") << Refused("a", ErrorCode.REBALANCE_IN_PROGRESS)
+        group >> Wait(5_000)
+    group >> Join("a")
+    group.any(Joined("a", 2, "a,c"), Joined("c", 2)).end()
+
+
 def test_a_static_member_that_a_rebalance_overtakes_has_joined_it() -> None:
     group = static()
     group.replicates = False
