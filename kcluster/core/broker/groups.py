@@ -19,7 +19,7 @@ import msgspec
 from kcluster.core.purgatory import Deadlines, Expired
 from kcluster.core.turn import Timer, Turn
 from kcluster.errors import ApiError, CorruptLogError, ErrorCode
-from kcluster.wire.records import Record, batches, build_batch, read_records
+from kcluster.wire.records import CONTROL, Record, batches, build_batch, read_records
 
 if TYPE_CHECKING:
     from kcluster.core.broker.broker import BrokerCore
@@ -105,7 +105,8 @@ class ReplicaJournal:
         data, following = log.read_bytes(offset, LOAD_BYTES, log.written_end)
         records = [
             record
-            for position, _ in batches(data)
+            for position, header in batches(data)
+            if not header.attributes & CONTROL
             for record in read_records(data, position)
             if record.offset >= offset
         ]

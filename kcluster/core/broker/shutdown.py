@@ -24,7 +24,6 @@ import msgspec
 from kcluster.core import traces
 from kcluster.core.broker.checkpoints import CLEAN_SHUTDOWN
 from kcluster.core.turn import Replace, Sync, Synced, Timer, Turn
-from kcluster.errors import ErrorCode
 
 if TYPE_CHECKING:
     from kcluster.core.broker.broker import BrokerCore
@@ -96,9 +95,7 @@ class Shutdown:
         self.stage = Stage.CLOSING
         turn.after(CLOSE_MS, ShutdownOverdue(Stage.CLOSING))
         for replica in broker.replica_set:
-            replica.stand_down(
-                turn, broker.incoming, broker.outgoing, ErrorCode.NOT_LEADER_OR_FOLLOWER
-            )
+            broker.roles.stand_down(replica, turn)
             if replica.offline:
                 self._is_clean = False
             else:

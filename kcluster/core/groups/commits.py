@@ -70,19 +70,19 @@ def _check(
 
 def fetch(shard: Shard, group_id: str, places: list[Place]) -> dict[Place, Committed]:
     """The committed ones of `places`."""
-    group = shard.find(group_id)
-    if group is None:
+    offsets = shard.offsets_of(group_id)
+    if offsets is None:
         return {}
     high_watermark = shard.journal.high_watermark
-    found = {place: group.offsets.settle(place, high_watermark) for place in places}
+    found = {place: offsets.settle(place, high_watermark) for place in places}
     return {place: entry for place, entry in found.items() if entry is not None}
 
 
 def fetch_all(shard: Shard, group_id: str) -> dict[Place, Committed]:
-    group = shard.find(group_id)
-    if group is None:
+    offsets = shard.offsets_of(group_id)
+    if offsets is None:
         return {}
-    return dict(sorted(group.offsets.committed(shard.journal.high_watermark)))
+    return dict(sorted(offsets.committed(shard.journal.high_watermark)))
 
 
 def refused_deletions(shard: Shard, group_id: str, places: list[Place]) -> dict[Place, ErrorCode]:

@@ -104,7 +104,8 @@ class GroupCoordinator:
         for _, shard in sorted(self.shards.items()):
             shard.check_active()
             for _, group in sorted(shard.groups.items()):
-                yield group
+                if not group.is_unused:
+                    yield group
 
     # --- time and metadata ----------------------------------------------------------------
 

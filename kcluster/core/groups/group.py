@@ -32,7 +32,7 @@ from __future__ import annotations
 import enum
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kcluster.core.groups.offsets import Offsets
 from kcluster.core.purgatory import Waiter
@@ -70,6 +70,16 @@ MAY_FOLLOW: Final[dict[GroupState, frozenset[GroupState]]] = {
     _S: frozenset({_P, _D}),
     _D: frozenset(),
 }
+
+
+class Terms(NamedTuple):
+    """What a client says of itself when it joins."""
+
+    client_id: str
+    client_host: str
+    session_timeout_ms: int
+    rebalance_timeout_ms: int
+    protocols: Protocols
 
 
 class Member(Waiter):
@@ -126,6 +136,16 @@ class Member(Waiter):
     def metadata(self, protocol: str | None) -> bytes:
         return next((metadata for name, metadata in self.protocols if name == protocol), b"")
 
+    @property
+    def terms(self) -> Terms:
+        return Terms(
+            self.client_id,
+            self.client_host,
+            self.session_timeout_ms,
+            self.rebalance_timeout_ms,
+            self.protocols,
+        )
+
     def expire(self, turn: Turn) -> None:
         self.shard.member_fell_silent(self, turn)
 
@@ -164,6 +184,8 @@ class Group:
         self.pending: dict[str, PendingMember] = {}
         self.not_synced: set[str] = set()
         """Members that were answered their join, and have not asked for their assignment."""
+        self.assigned = NO_GENERATION
+        """The generation whose assignment was handed in: there is one, whoever asks again."""
         self.deadline: Waiter | None = None
         """Of the join phase, or of the sync phase."""
         self.is_initial = False
@@ -185,6 +207,22 @@ class Group:
     @property
     def is_empty(self) -> bool:
         return self.state is GroupState.EMPTY
+
+    @property
+    def is_stable(self) -> bool:
+        return self.state is GroupState.STABLE
+
+    @property
+    def is_unused(self) -> bool:
+        """Without members, pending ones, offsets or generation: it was never more than a
+        question, or it is deleted. Nobody is told of it."""
+        return (
+            self.is_empty
+            and not self.members
+            and not self.pending
+            and not self.offsets
+            and not self.generation
+        )
 
     @property
     def may_rebalance(self) -> bool:
@@ -220,10 +258,13 @@ class Group:
         if self.leader == member.id:
             self.leader = next(iter(self.members), None)
 
-    def change_protocols(self, member: Member, protocols: Protocols) -> None:
+    def change_terms(self, member: Member, terms: Terms) -> None:
         self._supporters.subtract({name for name, _ in member.protocols})
-        member.protocols = protocols
-        self._supporters.update({name for name, _ in protocols})
+        member.client_id, member.client_host = terms.client_id, terms.client_host
+        member.session_timeout_ms = terms.session_timeout_ms
+        member.rebalance_timeout_ms = terms.rebalance_timeout_ms
+        member.protocols = terms.protocols
+        self._supporters.update({name for name, _ in terms.protocols})
 
     def replace_static(self, instance_id: str, new_id: str) -> Member:
         """The same static member under a new id: it keeps its place in the order."""

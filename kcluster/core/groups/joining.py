@@ -22,6 +22,7 @@ from kcluster.core.groups.group import (
     Member,
     PendingMember,
     Protocols,
+    Terms,
 )
 from kcluster.core.turn import Turn
 from kcluster.errors import ApiError, ErrorCode
@@ -78,17 +79,18 @@ def _join(
         raise ApiError(ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
     instance_id = request.group_instance_id
     member_id = request.member_id
+    _check_room(shard, group, request, turn)
     if member_id and member_id not in group.pending:
         _join_again(shard, group, request, protocols, turn, answer)
         return
     if instance_id is not None and instance_id in group.static:
         if member_id:
             raise ApiError(ErrorCode.FENCED_INSTANCE_ID)
-        _replace_static(shard, group, request, version, client_id, protocols, turn, answer)
+        _replace_static(
+            shard, group, request, version, client_id, client_host, protocols, turn, answer
+        )
         return
     pending = group.pending.get(member_id)
-    if pending is None and len(group.members) + len(group.pending) >= shard.settings.max_size:
-        raise ApiError(ErrorCode.GROUP_MAX_SIZE_REACHED)
     if pending is not None:
         shard.deadlines.remove(pending)
         del group.pending[member_id]
@@ -125,6 +127,29 @@ def _join(
     rebalance.rebalance_or_join(shard, group, turn, f"{member_id} joined")
 
 
+def _check_room(shard: Shard, group: Group, request: JoinGroupRequest, turn: Turn) -> None:
+    """Raises ApiError when it would be one too many. While a group rebalances those count that
+    have joined: if the bound was lowered, the last who come again are out."""
+    max_size = shard.settings.max_size
+    if group.is_empty or len(group.members) < max_size:
+        return
+    id = request.member_id or group.static.get(request.group_instance_id or "", "")
+    member = group.members.get(id)
+    has_room = member is not None
+    if group.state is GroupState.PREPARING_REBALANCE:
+        joined = sum(each.join is not None for each in group.members.values())
+        has_room = joined < max_size or (member is not None and member.join is not None)
+    if has_room:
+        return
+    pending = group.pending.pop(id, None)
+    if pending is not None:
+        shard.deadlines.remove(pending)
+        rebalance.join_if_complete(shard, group, turn)
+    elif member is not None:
+        rebalance.remove(shard, group, member, turn, "the group has as many as it may")
+    raise ApiError(ErrorCode.GROUP_MAX_SIZE_REACHED)
+
+
 def _new_member_id(shard: Shard, prefix: str) -> str:
     number = shard.random.getrandbits(128)
     text = f"{number:032x}"
@@ -157,9 +182,12 @@ def _join_again(
         case GroupState.STABLE | GroupState.COMPLETING_REBALANCE | GroupState.PREPARING_REBALANCE:
             # A leader that joins anew wants to assign anew.
             rebalance.refuse_join(member, turn, ErrorCode.UNKNOWN_MEMBER_ID)
-            group.change_protocols(member, protocols)
-            member.session_timeout_ms = request.session_timeout_ms
-            member.rebalance_timeout_ms = _rebalance_timeout_ms(request)
+            terms = member.terms._replace(
+                session_timeout_ms=request.session_timeout_ms,
+                rebalance_timeout_ms=_rebalance_timeout_ms(request),
+                protocols=protocols,
+            )
+            group.change_terms(member, terms)
             member.join = answer
             rebalance.rebalance_or_join(shard, group, turn, f"{member.id} joined again")
         case _:
@@ -172,6 +200,7 @@ def _replace_static(
     request: JoinGroupRequest,
     version: int,
     client_id: str,
+    client_host: str,
     protocols: Protocols,
     turn: Turn,
     answer: AnswerJoin,
@@ -180,36 +209,53 @@ def _replace_static(
     one is fenced. In a stable group its place and its partitions stay (KIP-345)."""
     instance_id = request.group_instance_id
     assert instance_id is not None
-    old_leader = group.leader
+    old_id, old_leader = group.static[instance_id], group.leader
     new_id = _new_member_id(shard, instance_id)
     member = group.replace_static(instance_id, new_id)
     rebalance.refuse_join(member, turn, ErrorCode.FENCED_INSTANCE_ID)
     rebalance.answer_sync(member, turn, ErrorCode.FENCED_INSTANCE_ID)
-    member.client_id = client_id
-    group.change_protocols(member, protocols)
-    member.session_timeout_ms = request.session_timeout_ms
-    member.rebalance_timeout_ms = _rebalance_timeout_ms(request)
+    # One that was started again waits for its answer as its session allows, not as a newcomer.
+    member.is_new = False
+    before = member.terms
+    terms = Terms(
+        client_id,
+        client_host,
+        request.session_timeout_ms,
+        _rebalance_timeout_ms(request),
+        protocols,
+    )
+    group.change_terms(member, terms)
     rebalance.beat(shard, member, turn)
+    # Whatever overtakes it answers it: the next rebalance, or who takes its place.
+    member.join = answer
     if group.state is not GroupState.STABLE or group.choose_protocol() != group.protocol:
-        member.join = answer
         rebalance.rebalance_or_join(shard, group, turn, f"static member {instance_id} came back")
         return
-    is_leader = group.leader == new_id
-    response = rebalance.joined(group, member)
-    if version >= SKIPS_ASSIGNMENT_VERSION:
-        # It is told that it leads, and that there is nothing to assign (KIP-814).
-        response.skip_assignment = is_leader
-    elif is_leader:
-        # It must not think that it has to assign: its former self is named as the leader.
-        response.leader = old_leader or ""
-        response.members = []
 
     def done(later: Turn, error: ErrorCode) -> None:
+        if member.join is not answer or group.state is not GroupState.STABLE:
+            return
         if error:
-            response.error_code = error
-            response.generation_id = -1
+            rebalance.refuse_join(member, later, error)
+            return
+        member.join = None
+        response = rebalance.joined(group, member)
+        if version >= SKIPS_ASSIGNMENT_VERSION:
+            # It is told that it leads, and that there is nothing to assign (KIP-814).
+            response.skip_assignment = group.leader == member.id
+        elif group.leader == member.id:
+            # It must not think that it has to assign: its former self is named as the leader.
+            response.leader = old_leader or ""
             response.members = []
         answer(later, response)
 
     assignments = {each.id: each.assignment for each in group.members.values()}
-    shard.append(turn, [records.group_record(group, assignments, turn.wall_ms)], done)
+    try:
+        shard.append(turn, [records.group_record(group, assignments, turn.wall_ms)], done)
+    except ApiError:
+        # What is not in the log has not happened: the old one is the member.
+        member.join = None
+        group.replace_static(instance_id, old_id)
+        group.change_terms(member, before)
+        rebalance.beat(shard, member, turn)
+        raise

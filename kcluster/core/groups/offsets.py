@@ -3,8 +3,9 @@
     slot    [entry, entry ...]      oldest first; each knows where in the log it lies
 
 An entry is replayed at append, so that it is there for what is decided next, and shown once the
-high watermark has passed it: until then readers see the one before. So a slot mostly has one
-entry, and a deletion is an entry, too.
+high watermark has passed it: until then readers see the one before. A deletion is an entry, too.
+What a committed entry has replaced is forgotten with the next one, so a slot is as long as what
+is on its way.
 
 Sources: KIP-211 (expiry); Kafka's OffsetMetadataManager.
 """
@@ -56,8 +57,16 @@ class Offsets:
         """Whether there is any, or one is on its way."""
         return any(slot[-1].offset != DELETED for slot in self._slots.values())
 
-    def replay(self, place: Place, entry: Committed) -> None:
+    def replay(self, place: Place, entry: Committed, high_watermark: int) -> None:
         self._slots.setdefault(place, []).append(entry)
+        self.settle(place, high_watermark)
+
+    def load(self, place: Place, entry: Committed) -> None:
+        """Replay of a log that is committed before anything of it is shown: the last one counts."""
+        if entry.offset == DELETED:
+            self._slots.pop(place, None)
+        else:
+            self._slots[place] = [entry]
 
     def settle(self, place: Place, high_watermark: int) -> Committed | None:
         """What is committed for `place`; forgets what that has replaced."""
@@ -81,17 +90,26 @@ class Offsets:
             if entry is not None:
                 yield place, entry
 
+    def is_forgotten(self, high_watermark: int) -> bool:
+        """Nothing is left, also not of what was committed before deletions on their way."""
+        for place in list(self._slots):
+            self.settle(place, high_watermark)
+        return not self._slots
+
+    def latest(self, place: Place) -> Committed:
+        """Committed or not."""
+        return self._slots[place][-1]
+
     def places(self) -> list[Place]:
         """Those that are not deleted, committed or not."""
         return [place for place, slot in self._slots.items() if slot[-1].offset != DELETED]
 
-    def of_topic(self, topic: str) -> list[Place]:
-        return [place for place in self.places() if place[0] == topic]
-
     def expired(self, group: Group, now_ms: int, retention_ms: int) -> list[Place]:
-        """Those whose time is over (KIP-211): of a group that is in use, of topics that nobody
-        in it subscribes to; of an empty one, so long after it became empty; of one that never
-        had members, so long after the commit. Wall clock."""
+        """Those whose time is over (KIP-211): of a stable group, of topics that nobody in it
+        subscribes to; of an empty one, so long after it became empty; of one that never had
+        members, so long after the commit. Between two generations nothing is. Wall clock."""
+        if not group.is_empty and not group.is_stable:
+            return []
         subscribed = group.subscribed_topics()
         if subscribed is None:
             return []

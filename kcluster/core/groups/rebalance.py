@@ -83,6 +83,7 @@ class SyncDue(Waiter):
             _take_out(self.shard, group, member, turn)
         if late:
             _rebalance(self.shard, group, turn, f"{len(late)} members did not sync")
+            _write_members(self.shard, group, turn)
 
 
 def _arm(shard: Shard, group: Group, turn: Turn, wait_ms: int, due: Waiter) -> None:
@@ -113,7 +114,7 @@ def member_fell_silent(shard: Shard, group: Group, member: Member, turn: Turn) -
         # It waits for us, so it is not it that is silent.
         beat(shard, member, turn)
         return
-    _remove(shard, group, member, turn, "its session is over")
+    remove(shard, group, member, turn, "its session is over")
 
 
 def pending_member_fell_silent(
@@ -121,7 +122,7 @@ def pending_member_fell_silent(
 ) -> None:
     if group.pending.get(member.id) is member:
         del group.pending[member.id]
-        _join_if_complete(shard, group, turn)
+        join_if_complete(shard, group, turn)
         shard.forget_if_unused(group)
 
 
@@ -175,7 +176,7 @@ def rebalance_or_join(shard: Shard, group: Group, turn: Turn, cause: str) -> Non
     if group.may_rebalance:
         _rebalance(shard, group, turn, cause)
     else:
-        _join_if_complete(shard, group, turn)
+        join_if_complete(shard, group, turn)
 
 
 def _rebalance(shard: Shard, group: Group, turn: Turn, cause: str) -> None:
@@ -196,7 +197,7 @@ def _rebalance(shard: Shard, group: Group, turn: Turn, cause: str) -> None:
         return
     group.is_initial = False
     _arm(shard, group, turn, group.rebalance_timeout_ms, JoinDue(shard, group))
-    _join_if_complete(shard, group, turn)
+    join_if_complete(shard, group, turn)
 
 
 def _wait_for_more(shard: Shard, group: Group, turn: Turn, ends_ms: int) -> None:
@@ -204,7 +205,7 @@ def _wait_for_more(shard: Shard, group: Group, turn: Turn, ends_ms: int) -> None
     _arm(shard, group, turn, wait_ms, JoinDue(shard, group, ends_ms))
 
 
-def _join_if_complete(shard: Shard, group: Group, turn: Turn) -> None:
+def join_if_complete(shard: Shard, group: Group, turn: Turn) -> None:
     if (
         group.state is GroupState.PREPARING_REBALANCE
         and not group.is_initial
@@ -219,9 +220,9 @@ def _complete_join(shard: Shard, group: Group, turn: Turn) -> None:
     if group.state is not GroupState.PREPARING_REBALANCE:
         return
     _disarm(shard, group)
-    for member in list(group.members.values()):
-        if member.join is None and member.instance_id is None:
-            _take_out(shard, group, member, turn)
+    late = [m for m in group.members.values() if m.join is None and m.instance_id is None]
+    for member in late:
+        _take_out(shard, group, member, turn)
     if group.members and not group.elect_joined_leader():
         # Only static members that are away: they come back, or their sessions end.
         _arm(shard, group, turn, group.rebalance_timeout_ms, JoinDue(shard, group))
@@ -230,9 +231,8 @@ def _complete_join(shard: Shard, group: Group, turn: Turn) -> None:
     turn.trace(
         traces.GroupGeneration(group.id, group.generation, len(group.members), group.protocol or "")
     )
-    if group.is_empty:
-        _write_empty(shard, group, turn)
-        return
+    if late or group.is_empty:
+        _write_members(shard, group, turn)
     for member in group.members.values():
         answer, member.join = member.join, None
         member.is_new = False
@@ -241,15 +241,20 @@ def _complete_join(shard: Shard, group: Group, turn: Turn) -> None:
         beat(shard, member, turn)
         if answer is not None:
             answer(turn, joined(group, member))
-    _arm(shard, group, turn, group.rebalance_timeout_ms, SyncDue(shard, group))
+    if group.members:
+        _arm(shard, group, turn, group.rebalance_timeout_ms, SyncDue(shard, group))
 
 
-def _write_empty(shard: Shard, group: Group, turn: Turn) -> None:
+def _write_members(shard: Shard, group: Group, turn: Turn) -> None:
+    """Who is a member still. The record of the last assignment has those who are gone, and the
+    next coordinator would wait for them as long as their sessions last: Kafka's does."""
+    assignments = {member.id: member.assignment for member in group.members.values()}
+    record = records.group_record(group, assignments, turn.wall_ms, is_settled=group.is_empty)
     try:
-        shard.append(turn, [records.group_record(group, {}, turn.wall_ms)], None)
+        shard.append(turn, [record], None)
     except ApiError as error:
-        # What the log still says of its members ends with their sessions, wherever it is read.
-        turn.trace(traces.Warned(f"group {group.id}: not written that it is empty: {error}"))
+        # What the log says of them ends with their sessions, wherever it is read.
+        turn.trace(traces.Warned(f"group {group.id}: not written who is gone: {error}"))
 
 
 # --- sync ---------------------------------------------------------------------------------
@@ -275,7 +280,7 @@ def sync(shard: Shard, request: SyncGroupRequest, turn: Turn, answer: AnswerSync
             # One that asks again does not hear of its first question any more.
             answer_sync(member, turn, ErrorCode.REBALANCE_IN_PROGRESS)
             member.sync = answer
-            if member.id == group.leader:
+            if member.id == group.leader and group.assigned != group.generation:
                 _assign(shard, group, request, turn)
         case GroupState.STABLE:
             group.not_synced.discard(member.id)
@@ -287,7 +292,7 @@ def sync(shard: Shard, request: SyncGroupRequest, turn: Turn, answer: AnswerSync
 
 def _assign(shard: Shard, group: Group, request: SyncGroupRequest, turn: Turn) -> None:
     """The leader's assignment; who is not in it has nothing. Nobody gets it uncommitted."""
-    generation = group.generation
+    generation = group.assigned = group.generation
     given = {each.member_id: bytes(each.assignment) for each in request.assignments}
     assignments = {id: given.get(id, b"") for id in group.members}
 
@@ -370,14 +375,22 @@ def leave(
     if pending is not None and instance_id is None:
         shard.deadlines.remove(pending)
         del group.pending[member_id]
-        _join_if_complete(shard, group, turn)
+        join_if_complete(shard, group, turn)
         shard.forget_if_unused(group)
         return
     if instance_id is not None and not member_id:
         # An administrator names a static member by its instance (KIP-345).
         member_id = group.static.get(instance_id, "")
     member = group.find(member_id, instance_id)
-    _remove(shard, group, member, turn, f"it left: {reason}" if reason else "it left")
+    remove(shard, group, member, turn, f"it left: {reason}" if reason else "it left")
+
+
+def remove(shard: Shard, group: Group, member: Member, turn: Turn, cause: str) -> None:
+    """Take it out; the others share its partitions."""
+    _take_out(shard, group, member, turn)
+    rebalance_or_join(shard, group, turn, f"{member.id}: {cause}")
+    if group.members:
+        _write_members(shard, group, turn)
 
 
 def _take_out(shard: Shard, group: Group, member: Member, turn: Turn) -> None:
@@ -385,9 +398,3 @@ def _take_out(shard: Shard, group: Group, member: Member, turn: Turn) -> None:
     refuse_join(member, turn, ErrorCode.UNKNOWN_MEMBER_ID)
     answer_sync(member, turn, ErrorCode.UNKNOWN_MEMBER_ID)
     group.remove(member)
-
-
-def _remove(shard: Shard, group: Group, member: Member, turn: Turn, cause: str) -> None:
-    """Take it out; the others share its partitions."""
-    _take_out(shard, group, member, turn)
-    rebalance_or_join(shard, group, turn, f"{member.id}: {cause}")

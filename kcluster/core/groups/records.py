@@ -23,13 +23,16 @@ if TYPE_CHECKING:
     from kcluster.core.groups.shard import Shard
 
 
-def group_record(group: Group, assignments: dict[str, bytes], wall_ms: int) -> Record:
-    """The group as it is, its members with these assignments."""
+def group_record(
+    group: Group, assignments: dict[str, bytes], wall_ms: int, *, is_settled: bool = True
+) -> Record:
+    """The group as it is, its members with these assignments. One that is not settled, in the
+    middle of a rebalance, has no leader: whoever reads it has the members join again."""
     value = GroupMetadataValue(
         protocol_type=group.protocol_type,
         generation=group.generation,
         protocol=group.protocol,
-        leader=group.leader,
+        leader=group.leader if is_settled else None,
         current_state_timestamp=group.state_since_ms,
         members=[
             MemberMetadata(
@@ -72,7 +75,8 @@ def _offset_key(group_id: str, place: Place) -> bytes:
 
 
 def replay(shard: Shard, record: Record) -> None:
-    """Move the shard's groups by one record of its log. Raises CorruptLogError."""
+    """Move the shard's groups by one record of its log, while it is loaded. What is there is
+    there: the bound of groups is for new ones. Raises CorruptLogError."""
     key = decode_key(record.key) if record.key is not None else None
     match key:
         case OffsetCommitKey(group_id, topic, partition):
@@ -88,11 +92,10 @@ def replay(shard: Shard, record: Record) -> None:
                     value.expire_timestamp,
                     record.offset,
                 )
-            shard.group(group_id).offsets.replay((topic, partition), entry)
+            _known(shard, group_id).offsets.load((topic, partition), entry)
         case GroupMetadataKey(group_id):
-            group = shard.group(group_id)
             fresh = Group(group_id)
-            fresh.offsets = group.offsets
+            fresh.offsets = _known(shard, group_id).offsets
             if record.value is not None:
                 value = decode_value(key, record.value)
                 assert isinstance(value, GroupMetadataValue)
@@ -101,6 +104,13 @@ def replay(shard: Shard, record: Record) -> None:
         case _:
             # Of a newer group protocol, or of nothing: not ours.
             return
+
+
+def _known(shard: Shard, group_id: str) -> Group:
+    group = shard.groups.get(group_id)
+    if group is None:
+        group = shard.groups[group_id] = Group(group_id)
+    return group
 
 
 def _restore(shard: Shard, group: Group, value: GroupMetadataValue) -> None:

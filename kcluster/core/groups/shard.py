@@ -1,12 +1,18 @@
 """The groups of one partition of `__consumer_offsets`, for as long as this broker leads it.
 
     loading --(log read to its end, all of it committed)--> active --(leadership ends)--> closed
-        requests wait, COORDINATOR_LOAD_IN_PROGRESS              NOT_COORDINATOR
-        after `LOAD_WAIT_MS`
+       |   requests wait, COORDINATOR_LOAD_IN_PROGRESS           NOT_COORDINATOR     ^
+       |   after `LOAD_WAIT_MS`                                                      |
+       `--(a record cannot be read)--> failed ---------------------------------------'
+                                       COORDINATOR_NOT_AVAILABLE
 
 The log is read a chunk at a time, so that clients of other partitions are served in between.
 What it holds above the high watermark may still be lost: the shard serves once the high watermark
 has reached the log end that it began with, which is where this leader's epoch starts.
+
+A record that was written as nobody can read it is the same on every replica, so that the log is
+not to blame and another leader would not help. What it says of whom is not known: the shard
+serves nobody, rather than half of the truth.
 
 An append that fails takes the log offline, and with it the leadership and this shard: nothing
 that was decided on top of it outlives it (rule 7).
@@ -25,15 +31,18 @@ from kcluster.config import LIMITS
 from kcluster.core import traces
 from kcluster.core.groups import rebalance, records
 from kcluster.core.groups.group import Group, GroupState, Member, PendingMember
-from kcluster.core.groups.offsets import Committed, Place, deletion
+from kcluster.core.groups.offsets import Committed, Offsets, Place, deletion
 from kcluster.core.purgatory import Deadlines, Waiter
 from kcluster.core.turn import Turn
-from kcluster.errors import ApiError, ErrorCode
+from kcluster.errors import ApiError, CorruptLogError, ErrorCode, RemoteProtocolError
 from kcluster.wire.records import Record
 
 LOAD_WAIT_MS: Final = 2000
 """A request that finds its group still being loaded waits so long: above what a load takes,
 below what clients wait for an answer."""
+
+TOMBSTONES: Final = 1000
+"""Offsets deleted by one batch, which must not become larger than a log takes."""
 
 Done = Callable[[Turn, ErrorCode], None]
 """Told once what became of an append: NONE when it is committed."""
@@ -79,13 +88,15 @@ class Journal(Protocol):
     def log_end_offset(self) -> int: ...
 
     def read(self, offset: int) -> tuple[list[Record], int]:
-        """Some records from `offset` on, and where to go on; the same offset at the end."""
+        """Some records from `offset` on, and where to go on; the same offset at the end. Raises
+        CorruptLogError, when it is not what was written, and RemoteProtocolError, when it is."""
         ...
 
 
 class Phase(enum.Enum):
     LOADING = "loading"
     ACTIVE = "active"
+    FAILED = "failed"
     CLOSED = "closed"
 
 
@@ -143,6 +154,9 @@ class Shard:
         self._load_offset = journal.log_start_offset
         self._load_end = journal.log_end_offset
         self._started_ms = -1
+        self._deleted_topics: dict[str, int] = {}
+        """{topic: log end offset when it was deleted}: offsets committed below that are still to
+        be forgotten."""
 
     def __repr__(self) -> str:
         return f"Shard({self.journal.partition}, {self.phase.value}, {len(self.groups)} groups)"
@@ -155,17 +169,37 @@ class Shard:
             return False
         if self._started_ms < 0:
             self._started_ms = turn.now_ms
-        while self._load_offset < self._load_end:
-            found, following = self.journal.read(self._load_offset)
-            for record in found:
-                records.replay(self, record)
-            if following <= self._load_offset:
-                break
-            self._load_offset = following
-            return True
+        # What was deleted meanwhile is not there any more.
+        self._load_offset = max(self._load_offset, self.journal.log_start_offset)
+        if self._load_offset < self._load_end:
+            self._read_on(turn)
+            return self.phase is Phase.LOADING
         # Its own epoch begins where it found the end: what is below is committed by then.
         self.journal.when_committed(turn, self._load_end, self._loaded)
         return False
+
+    def _read_on(self, turn: Turn) -> None:
+        offset = self._load_offset
+        try:
+            found, following = self.journal.read(offset)
+        except RemoteProtocolError as error:
+            self._fail(turn, f"the batch at {offset}: {error}")
+            return
+        assert following > offset, (self, offset, self._load_end)
+        for record in found:
+            try:
+                records.replay(self, record)
+            except CorruptLogError as error:
+                self._fail(turn, f"the record at {record.offset}: {error}")
+                return
+        self._load_offset = following
+
+    def _fail(self, turn: Turn, problem: str) -> None:
+        self.phase = Phase.FAILED
+        self.groups.clear()
+        partition = self.journal.partition
+        turn.trace(traces.Warned(f"groups of partition {partition} cannot be loaded: {problem}"))
+        self._serve_parked(turn)
 
     def _loaded(self, turn: Turn, error: ErrorCode) -> None:
         if error and error is not ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND:
@@ -176,6 +210,12 @@ class Shard:
         self.renew_sessions(turn)
         for group in list(self.groups.values()):
             self.forget_if_unused(group)
+            if group.members and group.leader is None:
+                rebalance.rebalance_or_join(self, group, turn, "it was in the middle of one")
+            elif len(group.members) > self.settings.max_size:
+                # The bound was lowered: who joins again first stays.
+                rebalance.rebalance_or_join(self, group, turn, "more members than it may have")
+        self._forget_deleted_topics(turn)
         turn.trace(
             traces.GroupsLoaded(
                 self.journal.partition, len(self.groups), turn.now_ms - self._started_ms
@@ -210,6 +250,8 @@ class Shard:
         """Raises ApiError unless it serves."""
         if self.phase is Phase.LOADING:
             raise ApiError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
+        if self.phase is Phase.FAILED:
+            raise ApiError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
         if self.phase is Phase.CLOSED:
             raise ApiError(ErrorCode.NOT_COORDINATOR)
 
@@ -225,19 +267,22 @@ class Shard:
         return group
 
     def find(self, group_id: str) -> Group | None:
-        return self.groups.get(group_id)
+        """None also for one of which nobody is told."""
+        group = self.groups.get(group_id)
+        return None if group is None or group.is_unused else group
+
+    def offsets_of(self, group_id: str) -> Offsets | None:
+        """Also of a group whose deletion is not committed yet: until then they are shown."""
+        group = self.groups.get(group_id)
+        return group.offsets if group is not None else None
 
     def forget_if_unused(self, group: Group) -> None:
-        """A group without members, pending ones, offsets or generation was never more than a
-        question."""
         if (
-            group.is_empty
-            and not group.members
-            and not group.pending
-            and not group.offsets
-            and not group.generation
+            group.is_unused
+            and self.groups.get(group.id) is group
+            and group.offsets.is_forgotten(self.journal.high_watermark)
         ):
-            self.groups.pop(group.id, None)
+            del self.groups[group.id]
 
     def member_fell_silent(self, member: Member, turn: Turn) -> None:
         rebalance.member_fell_silent(self, member.group, member, turn)
@@ -287,37 +332,48 @@ class Shard:
         base_offset = self.append(turn, batch, done)
         for index, (place, entry) in enumerate(entries.items()):
             group.offsets.replay(
-                place, msgspec.structs.replace(entry, log_offset=base_offset + index)
+                place,
+                msgspec.structs.replace(entry, log_offset=base_offset + index),
+                self.journal.high_watermark,
             )
 
     def delete_offsets(
         self, turn: Turn, group: Group, places: Sequence[Place], done: Done | None
     ) -> None:
-        """Raises ApiError."""
-        batch = [records.offset_tombstone(group.id, place, turn.wall_ms) for place in places]
-        base_offset = self.append(turn, batch, done)
-        for index, place in enumerate(places):
-            group.offsets.replay(place, deletion(base_offset + index))
+        """Raises ApiError; of very many, some may then be deleted."""
+        for first in range(0, len(places), TOMBSTONES):
+            some = places[first : first + TOMBSTONES]
+            batch = [records.offset_tombstone(group.id, place, turn.wall_ms) for place in some]
+            is_last = first + TOMBSTONES >= len(places)
+            base_offset = self.append(turn, batch, done if is_last else None)
+            for index, place in enumerate(some):
+                group.offsets.replay(
+                    place, deletion(base_offset + index), self.journal.high_watermark
+                )
 
     def delete_group(self, turn: Turn, group: Group, done: Done | None) -> None:
-        """With all its offsets, in one batch. Raises ApiError."""
-        batch = [
-            records.offset_tombstone(group.id, place, turn.wall_ms)
-            for place in group.offsets.places()
-        ]
-        batch.append(records.group_tombstone(group.id, turn.wall_ms))
-        self.append(turn, batch, done)
+        """With all its offsets. Raises ApiError, as `delete_offsets`."""
+        self.delete_offsets(turn, group, group.offsets.places(), None)
+        tombstone = records.group_tombstone(group.id, turn.wall_ms)
+        end_offset = self.append(turn, [tombstone], done) + 1
         for pending in group.pending.values():
             self.deadlines.remove(pending)
         group.enter(GroupState.DEAD, turn.wall_ms)
-        del self.groups[group.id]
+        # As after a replay: what was committed is shown until the deletion is.
+        rest = self.groups[group.id] = Group(group.id)
+        rest.offsets = group.offsets
+        self.journal.when_committed(turn, end_offset, lambda _, error: self.forget_if_unused(rest))
         turn.trace(traces.GroupDeleted(group.id))
 
     def expire(self, turn: Turn) -> None:
         """Forget offsets whose time is over, and groups that have none left and no members."""
         if self.phase is not Phase.ACTIVE:
             return
+        self._forget_deleted_topics(turn)
         for group in list(self.groups.values()):
+            if group.is_unused:
+                self.forget_if_unused(group)
+                continue
             due = group.offsets.expired(group, turn.wall_ms, self.settings.retention_ms)
             try:
                 if due:
@@ -331,12 +387,22 @@ class Shard:
 
     def topics_deleted(self, turn: Turn, topics: set[str]) -> None:
         """Offsets of a topic that is no more would be those of its namesake, too."""
-        if self.phase is not Phase.ACTIVE:
+        end_offset = self.journal.log_end_offset
+        self._deleted_topics.update((topic, end_offset) for topic in sorted(topics))
+        self._forget_deleted_topics(turn)
+
+    def _forget_deleted_topics(self, turn: Turn) -> None:
+        if not self._deleted_topics or self.phase is not Phase.ACTIVE:
             return
         for group in list(self.groups.values()):
-            gone = [place for topic in topics for place in group.offsets.of_topic(topic)]
-            if gone:
-                try:
-                    self.delete_offsets(turn, group, gone, None)
-                except ApiError:
-                    return
+            gone = [
+                place
+                for place in group.offsets.places()
+                if group.offsets.latest(place).log_offset < self._deleted_topics.get(place[0], -1)
+            ]
+            try:
+                self.delete_offsets(turn, group, gone, None)
+            except ApiError:
+                # Too few in-sync replicas: the next round of expiry tries again.
+                return
+        self._deleted_topics.clear()
