@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kcluster.core.broker.handlers import leadership
+from kcluster.core.metadata.topic_names import INTERNAL_TOPICS
 from kcluster.core.purgatory import Waiter
 from kcluster.errors import ApiError, ErrorCode
 from kcluster.wire.messages.produce import (
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from kcluster.core.turn import Turn
 
 ALL: Final = -1
+ADMIN_CLIENT_ID: Final = "__admin_client"
+"""Who may write into Kafka's own topics, as in Kafka: a record there that nobody can read ends
+the service of its partition."""
 _ZSTD: Final = 4
 _ATTRIBUTES_LOW_BYTE: Final = 22
 """Of a record batch, counted from its base offset."""
@@ -102,6 +106,9 @@ def handle(
             name = broker.image.topic_names.get(topic.topic_id, "")
             if not name:
                 missing = ErrorCode.UNKNOWN_TOPIC_ID
+        refused = refusal
+        if name in INTERNAL_TOPICS and call.header.client_id != ADMIN_CLIENT_ID:
+            refused = ErrorCode.INVALID_TOPIC_EXCEPTION
         parts: list[PartitionProduceResponse] = []
         topics.append(
             TopicProduceResponse(
@@ -111,8 +118,8 @@ def handle(
         for data in topic.partition_data:
             part = PartitionProduceResponse(index=data.index)
             parts.append(part)
-            if refusal:
-                _refuse(part, refusal)
+            if refused:
+                _refuse(part, refused)
                 continue
             replica = replicas.get((name, data.index))  # type: ignore[call-overload]
             if replica is None:
