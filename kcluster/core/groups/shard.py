@@ -185,7 +185,9 @@ class Shard:
         except RemoteProtocolError as error:
             self._fail(turn, f"the batch at {offset}: {error}")
             return
-        assert following > offset, (self, offset, self._load_end)
+        if following <= offset:
+            self._fail(turn, f"nothing is to be read at {offset}, and it ends at {self._load_end}")
+            return
         for record in found:
             try:
                 records.replay(self, record)
@@ -346,16 +348,24 @@ class Shard:
             batch = [records.offset_tombstone(group.id, place, turn.wall_ms) for place in some]
             is_last = first + TOMBSTONES >= len(places)
             base_offset = self.append(turn, batch, done if is_last else None)
-            for index, place in enumerate(some):
-                group.offsets.replay(
-                    place, deletion(base_offset + index), self.journal.high_watermark
-                )
+            self._replay_deletions(group, some, base_offset)
+
+    def _replay_deletions(self, group: Group, places: Sequence[Place], base_offset: int) -> None:
+        high_watermark = self.journal.high_watermark
+        for index, place in enumerate(places):
+            group.offsets.replay(place, deletion(base_offset + index), high_watermark)
 
     def delete_group(self, turn: Turn, group: Group, done: Done | None) -> None:
-        """With all its offsets. Raises ApiError, as `delete_offsets`."""
-        self.delete_offsets(turn, group, group.offsets.places(), None)
-        tombstone = records.group_tombstone(group.id, turn.wall_ms)
-        end_offset = self.append(turn, [tombstone], done) + 1
+        """With all its offsets, in one batch unless they are very many. Raises ApiError, as
+        `delete_offsets`."""
+        places = group.offsets.places()
+        self.delete_offsets(turn, group, places[TOMBSTONES:], None)
+        places = places[:TOMBSTONES]
+        batch = [records.offset_tombstone(group.id, place, turn.wall_ms) for place in places]
+        batch.append(records.group_tombstone(group.id, turn.wall_ms))
+        base_offset = self.append(turn, batch, done)
+        self._replay_deletions(group, places, base_offset)
+        end_offset = base_offset + len(batch)
         for pending in group.pending.values():
             self.deadlines.remove(pending)
         group.enter(GroupState.DEAD, turn.wall_ms)

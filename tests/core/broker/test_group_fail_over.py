@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from kcluster.core.broker.groups import OFFSETS_TOPIC
 from kcluster.core.groups.shard import LOAD_WAIT_MS, Phase
 from kcluster.core.metadata import records as r
 from kcluster.core.traces import GroupsLoaded, Warned
 from kcluster.errors import ErrorCode
-from kcluster.model import COORDINATOR
+from kcluster.model import COORDINATOR, TopicId
 from kcluster.wire import bus
 from kcluster.wire.group_records import OffsetCommitKey, encode_key
 from kcluster.wire.messages.describe_groups import DescribeGroupsRequest
 from kcluster.wire.messages.heartbeat import HeartbeatRequest
 from kcluster.wire.messages.list_groups import ListGroupsRequest
+from kcluster.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from kcluster.wire.records import Record, build_batch
 from tests.core.broker.groups_stage import (
     OFFSETS,
@@ -25,7 +27,7 @@ from tests.core.broker.groups_stage import (
     member,
     sync,
 )
-from tests.core.broker.stage import TOPIC_ID
+from tests.core.broker.stage import TOPIC_ID, batch
 
 # --- somebody else's, and not yet ---------------------------------------------------------
 
@@ -253,6 +255,22 @@ def test_a_record_that_nobody_can_read_ends_no_broker_and_no_log() -> None:
     for request, version in everything():
         answer = groups.ask(request, version, to=2)
         assert errors_of(answer) == {ErrorCode.COORDINATOR_NOT_AVAILABLE}, request
+
+
+def test_clients_do_not_produce_into_the_log_of_groups() -> None:
+    groups = Groups()
+    data = PartitionProduceData(index=0, records=batch(b"x"))
+    for version in (9, 13):
+        topic = TopicProduceData(partition_data=[data])
+        if version >= 13:
+            topic.topic_id = TopicId(OFFSETS_ID)
+        else:
+            topic.name = OFFSETS_TOPIC
+        request = ProduceRequest(acks=-1, timeout_ms=1_000, topic_data=[topic])
+        answer = groups.ask(request, version)
+        [part] = answer.responses[0].partition_responses
+        assert part.error_code == ErrorCode.INVALID_TOPIC_EXCEPTION
+    assert groups.stage[1].core.replicas[OFFSETS].log.log_end_offset == 0
 
 
 def test_a_batch_that_nobody_can_read_ends_no_broker_and_no_log() -> None:

@@ -195,6 +195,16 @@ def test_a_deletion_that_is_lost_never_was() -> None:
     assert group.offset() == 5
 
 
+def test_a_group_is_deleted_as_a_whole_or_not_at_all() -> None:
+    group = Story()
+    group >> Commit(offset=5) << Ok("")
+    group >> Fail()
+    group >> Delete() << Refused("", ErrorCode.COORDINATOR_NOT_AVAILABLE)
+    assert group.offset() == 5
+    group >> Delete() << Ok("")
+    assert group.offset() is None
+
+
 def test_a_group_that_is_made_anew_while_its_deletion_is_under_way() -> None:
     group = Story(replicates=False)
     group >> Commit(offset=5)

@@ -295,6 +295,15 @@ def test_a_batch_that_nobody_can_read_fails_the_shard() -> None:
     assert group.shard.phase is Phase.FAILED
 
 
+def test_a_log_that_ends_before_its_end_fails_the_shard() -> None:
+    class Short(FakeJournal):
+        def read(self, offset: int) -> tuple[list[Record], int]:
+            return [], offset
+
+    group = Story(Short(numbered([BAD[0]]), 1))
+    assert group.shard.phase is Phase.FAILED
+
+
 def test_a_log_that_is_not_what_was_written_is_for_its_owner_to_judge() -> None:
     class Flipped(FakeJournal):
         def read(self, offset: int) -> tuple[list[Record], int]:

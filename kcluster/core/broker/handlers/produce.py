@@ -43,8 +43,9 @@ if TYPE_CHECKING:
 ALL: Final = -1
 RECORD_ERRORS_MAX: Final = 1000
 """Of one batch, in a response: the first ones."""
-ADMIN_CLIENT: Final = "__admin_client"
-"""The client id that may write to internal topics, as in Kafka: tools that repair them."""
+ADMIN_CLIENT_ID: Final = "__admin_client"
+"""Who may write into Kafka's own topics, as in Kafka: a record there that nobody can read ends
+the service of its partition."""
 _ZSTD: Final = 4
 _ATTRIBUTES_LOW_BYTE: Final = 22
 """Of a record batch, counted from its base offset."""
@@ -109,7 +110,9 @@ def handle(
             name = broker.image.topic_names.get(topic.topic_id, "")
             if not name:
                 missing = ErrorCode.UNKNOWN_TOPIC_ID
-        is_forbidden = name in INTERNAL_TOPICS and call.header.client_id != ADMIN_CLIENT
+        refused = refusal
+        if name in INTERNAL_TOPICS and call.header.client_id != ADMIN_CLIENT_ID:
+            refused = ErrorCode.INVALID_TOPIC_EXCEPTION
         parts: list[PartitionProduceResponse] = []
         topics.append(
             TopicProduceResponse(
@@ -119,11 +122,8 @@ def handle(
         for data in topic.partition_data:
             part = PartitionProduceResponse(index=data.index)
             parts.append(part)
-            if refusal:
-                _refuse(part, refusal)
-                continue
-            if is_forbidden:
-                _refuse(part, ErrorCode.INVALID_TOPIC_EXCEPTION, f"{name} is Kafka's own")
+            if refused:
+                _refuse(part, refused)
                 continue
             replica = replicas.get((name, data.index))  # type: ignore[call-overload]
             if replica is None:
