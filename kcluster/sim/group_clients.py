@@ -18,15 +18,20 @@ from random import Random
 from typing import Any
 
 from kcluster.check.groups import Committed, GroupHistory, Place
+from kcluster.config import Settings
+from kcluster.core.broker.groups import OFFSETS_TOPIC
 from kcluster.core.client.assignors import COOPERATIVE_STICKY, RANGE
 from kcluster.core.client.consumer import Consumed, ConsumerSettings, From
-from kcluster.core.client.exchange import Exchange, Outgoing, Patience
+from kcluster.core.client.exchange import Exchange, Outgoing, Patience, broker_of_lane
 from kcluster.core.client.group_consumer import Assigned, GroupConsumerCore
 from kcluster.core.client.membership import MembershipSettings
+from kcluster.core.groups.coordinator import partition_of
+from kcluster.core.traces import BecameLeader
 from kcluster.errors import ErrorCode
-from kcluster.model import TopicPartition
+from kcluster.model import NO_EPOCH, NO_LEADER, TopicPartition
 from kcluster.sim.clients import RETRY_BACKOFF_MS, Call, Life, SimClient, Sleep, Step
 from kcluster.sim.cluster import SimCluster
+from kcluster.sim.process import Process
 from kcluster.sim.scheduler import MS
 from kcluster.wire.consumer_protocol import decode_assignment
 from kcluster.wire.messages import find_coordinator as fc
@@ -63,12 +68,37 @@ class GroupPlan:
         )
 
 
+class Coordinators:
+    """Who coordinates which group, as nobody in the cluster can know at once."""
+
+    def __init__(self, cluster: SimCluster) -> None:
+        self._partitions = Settings(cluster.settings).int("offsets.topic.num.partitions")
+        self._leaders: dict[int, tuple[int, int]] = {}
+        """(leader epoch, broker) of the latest leader, by partition."""
+        cluster.listeners.append(self._traced)
+
+    def _traced(self, process: Process, trace: Any) -> None:
+        if isinstance(trace, BecameLeader) and trace.topic == OFFSETS_TOPIC:
+            latest = self._leaders.get(trace.partition, (NO_EPOCH, NO_LEADER))
+            self._leaders[trace.partition] = max(latest, (trace.leader_epoch, process.id))
+
+    def is_deposed(self, broker_id: int, group: str) -> bool:
+        """Whether another has led the group's partition since. One that has not heard of it goes
+        on telling what was committed when it led, as Kafka's does: nobody can commit with it, and
+        who begins where it says reads some records again."""
+        latest = self._leaders.get(partition_of(group, self._partitions))
+        return latest is not None and latest[1] != broker_id
+
+
 class GroupMember:
     """One process of a group; each time that it starts it is another member."""
 
-    def __init__(self, client: SimClient, plan: GroupPlan, topics: list[str]) -> None:
+    def __init__(
+        self, client: SimClient, plan: GroupPlan, topics: list[str], coordinators: Coordinators
+    ) -> None:
         self.client = client
         self.plan = plan
+        self._coordinators = coordinators
         self.topics = topics
         self.core: GroupConsumerCore | None = None
         self.is_settled = False
@@ -218,15 +248,20 @@ class GroupMember:
         client = self.client
         asked, commits = self._history.moment(), self._commits(each.request)
 
-        def done(response: Any) -> None:
+        def arrived(response: Any) -> None:
+            broker_id = broker_of_lane(each.broker_id)
+            is_old = self._coordinators.is_deposed(broker_id, self.plan.group)
+            done(response, is_old)
+
+        def done(response: Any, is_old: bool) -> None:
             if self._missed is not None:
-                self._missed.append(lambda: done(response))
+                self._missed.append(lambda: done(response, is_old))
             elif self.core is core:
-                self._heard(each.request, response, asked, commits)
+                self._heard(each.request, response, asked, commits, is_old)
                 core.exchange.arrived(each.correlation, response, client.cluster.now_ms)
                 self._go_on()
 
-        client.call(Call(each.broker_id, each.request, each.version, NO_END_MS), done)
+        client.call(Call(each.broker_id, each.request, each.version, NO_END_MS), arrived)
 
     # --- the history ------------------------------------------------------------------------
 
@@ -249,7 +284,12 @@ class GroupMember:
         }
 
     def _heard(
-        self, request: Any, response: Any, asked: int, commits: dict[TopicPartition, Committed]
+        self,
+        request: Any,
+        response: Any,
+        asked: int,
+        commits: dict[TopicPartition, Committed],
+        is_old: bool,
     ) -> None:
         history = self._history
         if isinstance(response, sg.SyncGroupResponse) and not response.error_code:
@@ -265,7 +305,7 @@ class GroupMember:
                         commit.acknowledged = history.moment()
                     elif partition.error_code in CERTAINLY_REFUSED:
                         commit.is_refused = True
-        elif isinstance(response, of.OffsetFetchResponse):
+        elif isinstance(response, of.OffsetFetchResponse) and not is_old:
             record_reads(history, self.plan.group, self.client.name, response, asked)
 
 
@@ -302,13 +342,14 @@ class GroupLoad:
         self.topics = topics
         self.members: list[GroupMember] = []
         self._cluster = cluster
+        self._coordinators = Coordinators(cluster)
 
     def begin(self, make_client: Callable[[str], SimClient]) -> None:
         """The first member of each group at once, the others one after another."""
         for plan in self.plans:
             for number in range(plan.members):
                 client = make_client(f"{plan.group}/{number}")
-                member = GroupMember(client, plan, sorted(self.topics))
+                member = GroupMember(client, plan, sorted(self.topics), self._coordinators)
                 self.members.append(member)
                 delay_ms = number * client.random.randint(0, 3000)
                 self._cluster.scheduler.after(delay_ms * MS, member.start)
@@ -363,5 +404,6 @@ class GroupLoad:
         response = yield Call(found.coordinators[0].node_id, request, 8)
         if response is None or response.groups[0].error_code:
             return False
-        record_reads(history, group, client.name, response, asked)
+        if not self._coordinators.is_deposed(found.coordinators[0].node_id, group):
+            record_reads(history, group, client.name, response, asked)
         return True

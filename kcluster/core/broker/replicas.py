@@ -216,6 +216,6 @@ class Replicas:
             log.high_watermark,
             log.size_bytes,
             list(log.segments()),
-            is_in_sync=state is not None and self._me in state.isr and not replica.offline,
+            is_in_sync=replica.is_in_sync and not replica.offline,
             problem=replica.offline if replica.offline or state is not None else "unassigned",
         )

@@ -13,19 +13,23 @@ that nothing of the old one is mistaken for the new (invariant 7).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kcluster.core import traces
 from kcluster.core.log.partition_log import PartitionLog
 from kcluster.core.replication.follower import FollowerState, Incoming
 from kcluster.core.replication.leader import LeaderState
 from kcluster.core.replication.streams import Outgoing
-from kcluster.core.turn import Turn
+from kcluster.core.turn import Buffer, Turn
 from kcluster.errors import ErrorCode
 from kcluster.model import NO_EPOCH, NO_LEADER, TopicPartition
 
 if TYPE_CHECKING:
     from kcluster.core.metadata.records import PartitionChanged
+
+
+BASE_OFFSET_BYTES: Final = 8
+"""Of a batch: what it begins with."""
 
 
 class Replica:
@@ -35,6 +39,7 @@ class Replica:
         "leader",
         "leader_epoch",
         "log",
+        "me",
         "offline",
         "partition_epoch",
         "state",
@@ -48,6 +53,8 @@ class Replica:
         self.log = log
         self.state: PartitionChanged | None = None
         """As metadata has it."""
+        self.me = -1
+        """The broker that it is on, once it has a role."""
         self.leader_epoch = NO_EPOCH
         """Of the role it has."""
         self.leader: LeaderState | None = None
@@ -70,6 +77,11 @@ class Replica:
         flush.messages=1 flushed, too (fault contract, C2)."""
         return self.log.acknowledgeable_end
 
+    @property
+    def is_in_sync(self) -> bool:
+        """As far as metadata tells."""
+        return self.state is not None and self.me in self.state.isr
+
     def is_safe_to_its_end(self, turn: Turn) -> bool:
         """Whether all that the log holds counts; asks for a flush when that is what it takes."""
         if self.position == self.log.log_end_offset:
@@ -84,6 +96,7 @@ class Replica:
     ) -> bool:
         """Take the role that metadata gives; whether there is reason to settle it."""
         self.state = state
+        self.me = me
         if self.offline:
             return False
         if state.leader_epoch > self.leader_epoch:
@@ -206,6 +219,22 @@ class Replica:
             # Invariant 5: a follower's own may fall.
             log.set_high_watermark(log.log_end_offset)
         return True
+
+    def lacks_beginning(self, leader_log_start: int) -> bool:
+        """Whether records that the leader keeps are missing in front of this log. A power cut may
+        take the first segment and leave the second, and so far nothing can tell that from
+        retention; but who is not in sync has not promised to hold anything, and may start
+        afresh."""
+        return 0 <= leader_log_start < self.log.log_start_offset and not self.is_in_sync
+
+    def begin_before(self, turn: Turn, pushed: Buffer) -> None:
+        """An empty log begins with the batch that its leader's log start lies in: DeleteRecords
+        goes by records, and batches are pushed whole (KIP-107)."""
+        log = self.log
+        if log.log_end_offset == log.log_start_offset:
+            base_offset = int.from_bytes(pushed[:BASE_OFFSET_BYTES], "big")
+            if base_offset < log.log_end_offset:
+                log.truncate_fully(turn, base_offset)
 
     def follow_marks(self, turn: Turn) -> int:
         """Take over the leader's high watermark and log start as far as this log reaches; the
