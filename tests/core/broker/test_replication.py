@@ -331,6 +331,46 @@ def test_a_follower_below_the_log_start_begins_there() -> None:
     assert stage[2].records() == [b"c"]
 
 
+def test_a_follower_begins_with_the_batch_that_the_log_start_lies_in() -> None:
+    stage = Stage(2)
+    stage.create([1, 2], isr=[1])
+    stage.wires.clear()
+    write(stage, 1, b"a")
+    write(stage, 1, b"b", b"c", b"d")
+    member = stage[1]
+    member.log.advance_log_start(member.turn, 2)
+    member.run()
+    stage.wait(1000)
+    assert stage[2].records() == [b"b", b"c", b"d"]
+    assert stage[2].log.log_end_offset == 4
+    write(stage, 1, b"e")
+    stage.wait(1000)
+    assert stage[2].log.log_end_offset == 5
+    assert stage[2].log.log_start_offset == 2
+
+
+def test_a_follower_that_lost_its_first_segment_to_a_power_cut_starts_afresh() -> None:
+    stage = trio()
+    for value in (b"a", b"b"):
+        write(stage, 1, value)
+        stage.deliver()
+    follower = stage[2]
+    follower.log.roll(follower.turn)
+    follower.run()
+    write(stage, 1, b"c")
+    stage.deliver()
+    # Names of files are kept in any order by a disk that was not told to sync.
+    first = f"orders-0/{0:020}"
+    for path in [path for path in follower.disk.files if path.startswith(first)]:
+        del follower.disk.files[path]
+    stage.change(isr=[1, 3])
+    stage.restart(2, "lossy")
+    stage.deliver()
+    stage.wait(1000)
+    assert stage[2].log.log_start_offset == 0
+    assert stage[2].records() == [b"a", b"b", b"c"]
+
+
 def test_a_failed_write_takes_the_partition_offline_and_no_record_is_pushed() -> None:
     stage = trio()
     [path] = [
