@@ -390,6 +390,8 @@ class Limits(msgspec.Struct, frozen=True):
     """Requests of one broker that wait for a condition."""
     groups_per_shard: int = 20_000
     """Of one partition of `__consumer_offsets`."""
+    group_members: int = 10_000
+    """Of one group, with those that have been given an id and have not come back with it."""
     parked_group_requests: int = 2_000
     """Of one such partition, while it is loaded."""
     metadata_tail_records: int = 10_000

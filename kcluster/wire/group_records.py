@@ -3,8 +3,9 @@
     key     INT16 record type | OffsetCommitKey (types 0 and 1) or GroupMetadataKey (type 2)
     value   INT16 version     | OffsetCommitValue or GroupMetadataValue; null: a tombstone
 
-Written in version 3, the newest that every Kafka since 2.3 reads; read in all of them. Other
-record types are those of newer group protocols.
+Written in version 3, the newest that every Kafka since 2.3 reads, an offset with an expiry of its
+own in version 1, the only one that has it; read in all of them. Other record types are those of
+newer group protocols.
 
 Sources: `GroupMetadataValue`, `OffsetCommitValue` of Kafka's group coordinator; KIP-848, KIP-915.
 """
@@ -22,6 +23,7 @@ from kcluster.wire.types import ZERO_UUID, Bytes, Int32, Int64, String, Uuid, ve
 _PREFIX: Final = struct.Struct(">h")
 _LEGACY_OFFSET_COMMIT: Final = 0
 VALUE_VERSION: Final = 3
+EXPIRING_VERSION: Final = 1
 
 
 class OffsetCommitKey(Message):
@@ -101,7 +103,10 @@ def encode_key(key: Key) -> bytes:
 
 
 def encode_value(value: Value) -> bytes:
-    return _PREFIX.pack(VALUE_VERSION) + encode(value, VALUE_VERSION)
+    version = VALUE_VERSION
+    if isinstance(value, OffsetCommitValue) and value.expire_timestamp >= 0:
+        version = EXPIRING_VERSION
+    return _PREFIX.pack(version) + encode(value, version)
 
 
 def decode_key(data: bytes) -> Key | None:

@@ -179,7 +179,6 @@ class Groups:
             max_session_timeout_ms=number("group.max.session.timeout.ms"),
             initial_rebalance_delay_ms=number("group.initial.rebalance.delay.ms"),
             max_size=number("group.max.size"),
-            metadata_max_bytes=number("offset.metadata.max.bytes"),
             commit_timeout_ms=number("offsets.commit.timeout.ms"),
             retention_ms=number("offsets.retention.minutes") * 60_000,
         )
@@ -211,9 +210,9 @@ class Groups:
 
     # --- time and metadata ----------------------------------------------------------------
 
-    def expire(self, turn: Turn) -> None:
-        if self._coordinator is not None:
-            self._coordinator.expire(turn)
+    def expire(self, turn: Turn) -> bool:
+        """Forget offsets whose time is over; whether there may be more."""
+        return self._coordinator is not None and self._coordinator.expire(turn)
 
     def stood_still(self, turn: Turn) -> None:
         """Nobody could be heard meanwhile: whoever was silent gets a whole session anew."""

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 PROBE_INTERVAL_MS: Final = 500
 
+EXPIRY_PAUSE_MS: Final = 20
+"""Between two portions of expired offsets."""
+
 
 class ProbeDue(Timer, msgspec.Struct):
     pass
@@ -113,8 +116,9 @@ class Upkeep:
                 self._broker.mark(replica)
 
     def _expire_offsets(self, event: OffsetsDue, turn: Turn) -> None:
-        turn.after(self._broker.settings.int("offsets.retention.check.interval.ms"), OffsetsDue())
-        self._broker.groups.expire(turn)
+        has_more = self._broker.groups.expire(turn)
+        interval_ms = self._broker.settings.int("offsets.retention.check.interval.ms")
+        turn.after(min(EXPIRY_PAUSE_MS, interval_ms) if has_more else interval_ms, OffsetsDue())
 
     def _checkpoint_marks(self, event: MarksDue, turn: Turn) -> None:
         turn.after(

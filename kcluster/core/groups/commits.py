@@ -28,12 +28,15 @@ def commit(
     entries: dict[Place, Committed],
     turn: Turn,
     done: Done,
+    *,
+    missing: ErrorCode = ErrorCode.ILLEGAL_GENERATION,
 ) -> None:
-    """Raises ApiError; else `done` is told when they are committed."""
+    """Raises ApiError, `missing` for a generation of no group; else `done` is told when they are
+    committed."""
     group = shard.find(group_id)
     if group is None:
         if generation >= 0:
-            raise ApiError(ErrorCode.ILLEGAL_GENERATION)
+            raise ApiError(missing)
         group = shard.group(group_id)
     try:
         _check(shard, group, member_id, instance_id, generation, turn)

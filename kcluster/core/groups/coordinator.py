@@ -109,11 +109,14 @@ class GroupCoordinator:
 
     # --- time and metadata ----------------------------------------------------------------
 
-    def expire(self, turn: Turn) -> None:
+    def expire(self, turn: Turn) -> bool:
+        """Whether there may be more that is due."""
         settings = self._settings()
+        has_more = False
         for shard in self.shards.values():
             shard.settings = settings
-            shard.expire(turn)
+            has_more |= shard.expire(turn)
+        return has_more
 
     def renew_sessions(self, turn: Turn) -> None:
         for shard in self.shards.values():

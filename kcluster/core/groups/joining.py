@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from kcluster.config import LIMITS
 from kcluster.core.groups import rebalance, records
 from kcluster.core.groups.group import (
     AnswerJoin,
@@ -91,6 +92,8 @@ def _join(
         )
         return
     pending = group.pending.get(member_id)
+    if pending is None and len(group.members) + len(group.pending) >= LIMITS.group_members:
+        raise ApiError(ErrorCode.GROUP_MAX_SIZE_REACHED)
     if pending is not None:
         shard.deadlines.remove(pending)
         del group.pending[member_id]

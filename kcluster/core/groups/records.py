@@ -61,6 +61,7 @@ def offset_record(group_id: str, place: Place, entry: Committed, wall_ms: int) -
         leader_epoch=entry.leader_epoch,
         metadata=entry.metadata,
         commit_timestamp=entry.commit_ms,
+        expire_timestamp=entry.expire_ms,
     )
     return Record(encode_value(value), _offset_key(group_id, place), timestamp=wall_ms)
 

@@ -41,6 +41,9 @@ LOAD_WAIT_MS: Final = 2000
 """A request that finds its group still being loaded waits so long: above what a load takes,
 below what clients wait for an answer."""
 
+EXPIRED_PER_TURN: Final = 200
+"""Groups of which something is deleted in one turn, so that clients are served in between."""
+
 TOMBSTONES: Final = 1000
 """Offsets deleted by one batch, which must not become larger than a log takes."""
 
@@ -56,8 +59,6 @@ class GroupSettings(msgspec.Struct, frozen=True):
     initial_rebalance_delay_ms: int = 0
     max_size: int = 2**31 - 1
     """Members of a group."""
-    metadata_max_bytes: int = 4096
-    """Of what a consumer may keep with an offset."""
     commit_timeout_ms: int = 5_000
     retention_ms: int = 604_800_000
     """Of the offsets of groups that nobody uses."""
@@ -375,25 +376,32 @@ class Shard:
         self.journal.when_committed(turn, end_offset, lambda _, error: self.forget_if_unused(rest))
         turn.trace(traces.GroupDeleted(group.id))
 
-    def expire(self, turn: Turn) -> None:
-        """Forget offsets whose time is over, and groups that have none left and no members."""
+    def expire(self, turn: Turn) -> bool:
+        """Forget offsets whose time is over, and groups that have none left and no members.
+        Whether there may be more: then it is to be asked again soon."""
         if self.phase is not Phase.ACTIVE:
-            return
+            return False
         self._forget_deleted_topics(turn)
+        touched = 0
         for group in list(self.groups.values()):
+            if touched >= EXPIRED_PER_TURN:
+                return True
             if group.is_unused:
                 self.forget_if_unused(group)
                 continue
             due = group.offsets.expired(group, turn.wall_ms, self.settings.retention_ms)
             try:
                 if due:
+                    touched += 1
                     self.delete_offsets(turn, group, due, None)
                     turn.trace(traces.OffsetsExpired(group.id, len(due)))
                 if group.is_empty and not group.pending and not group.offsets:
+                    touched += 1
                     self.delete_group(turn, group, None)
             except ApiError:
                 # Too few in-sync replicas: the next round tries again.
-                return
+                return False
+        return False
 
     def topics_deleted(self, turn: Turn, topics: set[str]) -> None:
         """Offsets of a topic that is no more would be those of its namesake, too."""

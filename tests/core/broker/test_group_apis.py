@@ -151,6 +151,30 @@ def test_an_offset_is_committed_in_each_version(version: int) -> None:
 
 
 @pytest.mark.parametrize("version", versions(8))
+def test_a_generation_of_no_group_is_refused_as_each_version_has_it(version: int) -> None:
+    groups = Groups()
+    request = commit(version)
+    request.generation_id_or_member_epoch, request.member_id = 3, "who"
+    [topic] = groups.ask(request, version).topics
+    expected = ErrorCode.GROUP_ID_NOT_FOUND if version >= 9 else ErrorCode.ILLEGAL_GENERATION
+    assert [p.error_code for p in topic.partitions] == [expected]
+
+
+@pytest.mark.parametrize("version", [2, 3, 4, 5, 9])
+def test_an_offset_with_a_retention_of_its_own_expires_by_it(version: int) -> None:
+    groups = Groups()
+    request = commit(version)
+    request.retention_time_ms = 1000
+    groups.ask(request, version)
+    core = groups.stage[1].core
+    groups.stage.wait(2000)
+    core.groups.expire(groups.stage[1].turn)
+    groups.stage[1].run()
+    groups.settle()
+    assert groups.offset() == (-1 if version <= 4 else 5)
+
+
+@pytest.mark.parametrize("version", versions(8))
 def test_partitions_that_cannot_be_committed_do_not_keep_others_back(version: int) -> None:
     groups = Groups(offset_metadata_max_bytes="4")
     request = commit(version)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kcluster.core.groups.offsets import Committed, Offsets, deletion
+from kcluster.core.groups.shard import EXPIRED_PER_TURN
 from kcluster.core.traces import OffsetsExpired
 from kcluster.wire.group_records import GroupMetadataKey, OffsetCommitKey, encode_key
 from kcluster.wire.records import Record
@@ -84,6 +85,21 @@ def test_of_a_stable_group_offsets_expire_of_topics_that_nobody_subscribes_to() 
     expire(days(group, 0.2))
     assert group.offsets() == {PLACE: 5}
     group >> Beat("a") << Ok("a")
+
+
+def test_very_many_groups_expire_in_portions() -> None:
+    group = Story()
+    for number in range(EXPIRED_PER_TURN + 1):
+        group.id = f"g{number}"
+        group >> Commit(offset=5) << Ok("")
+    days(group, DAYS + 1)
+    written = len(group.journal.records)
+    assert group.shard.expire(group.turn)
+    # A group that loses its last offset goes with it.
+    assert len(group.journal.records) - written <= 2 * EXPIRED_PER_TURN
+    while group.shard.expire(group.turn):
+        pass
+    assert not any(each.offsets for each in group.shard.groups.values())
 
 
 def test_nothing_expires_while_a_group_rebalances() -> None:

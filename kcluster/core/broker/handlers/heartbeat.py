@@ -1,6 +1,7 @@
 """Heartbeat (key 12): a member lives, and hears whether a rebalance is on.
 
-Versions 0-4: 3 static members (KIP-345).
+Versions 0-4: 3 static members (KIP-345). While the group is still being loaded the answer is that
+all is well, as in Kafka: nobody loses its place for what its coordinator does not know yet.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 def handle(broker: BrokerCore, call: Call, request: HeartbeatRequest, turn: Turn) -> None:
     def refuse(later: Turn, error: ErrorCode) -> None:
+        if error == ErrorCode.COORDINATOR_LOAD_IN_PROGRESS:
+            error = ErrorCode.NONE
         call.answer(later, HeartbeatResponse(error_code=error))
 
     def beat(later: Turn, shard: Shard) -> None:

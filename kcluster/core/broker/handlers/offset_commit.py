@@ -1,7 +1,8 @@
 """OffsetCommit (key 8): keep the positions of a group's consumers.
 
-Versions 2-10: until 4 with a retention of its own, which is ignored as it has been since KIP-211;
-6 leader epochs, 7 static members, 10 topics by id. Answered when the offsets are committed to
+Versions 2-10: until 4 with a retention of its own (since then the broker's counts, KIP-211), 6
+leader epochs, 7 static members, 9 says GROUP_ID_NOT_FOUND of a group that is not there, 10 topics
+by id. Answered when the offsets are committed to
 `__consumer_offsets`; partitions that cannot be are refused one by one, and do not keep the others
 back.
 """
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from kcluster.core.groups.shard import Shard
     from kcluster.core.turn import Turn
 
+NOT_FOUND_VERSION = 9
 TOPIC_ID_VERSION = 10
 
 
@@ -34,6 +36,8 @@ def handle(broker: BrokerCore, call: Call, request: OffsetCommitRequest, turn: T
     entries: dict[Place, Committed] = {}
     waiting: list[OffsetCommitResponsePartition] = []
     by_id = call.header.api_version >= TOPIC_ID_VERSION
+    retention_ms = request.retention_time_ms
+    expire_ms = turn.wall_ms + retention_ms if retention_ms >= 0 else -1
     metadata_max_bytes = broker.settings.int("offset.metadata.max.bytes")
     for topic in request.topics:
         name = broker.image.topic_names.get(topic.topic_id, "") if by_id else topic.name
@@ -56,11 +60,19 @@ def handle(broker: BrokerCore, call: Call, request: OffsetCommitRequest, turn: T
             else:
                 waiting.append(part)
                 entries[name, wanted.partition_index] = Committed(
-                    wanted.committed_offset, wanted.committed_leader_epoch, metadata, turn.wall_ms
+                    wanted.committed_offset,
+                    wanted.committed_leader_epoch,
+                    metadata,
+                    turn.wall_ms,
+                    expire_ms,
                 )
         response.topics.append(
             OffsetCommitResponseTopic(name=topic.name, topic_id=topic.topic_id, partitions=parts)
         )
+
+    missing = ErrorCode.ILLEGAL_GENERATION
+    if call.header.api_version >= NOT_FOUND_VERSION:
+        missing = ErrorCode.GROUP_ID_NOT_FOUND
 
     def done(later: Turn, error: ErrorCode) -> None:
         for part in waiting:
@@ -77,6 +89,7 @@ def handle(broker: BrokerCore, call: Call, request: OffsetCommitRequest, turn: T
             entries,
             later,
             done,
+            missing=missing,
         )
 
     broker.groups.serve(turn, request.group_id, commit, done)
