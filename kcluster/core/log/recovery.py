@@ -226,6 +226,11 @@ class Recovery:
         expected = segments[0].base_offset
         last_epoch = -1
         for number, segment in enumerate(segments):
+            if segment.base_offset < expected and self.restart is not Restart.CLEAN:
+                # Deleted once, by a truncation, and brought back by a power cut: what took its
+                # place is here, and may have been promised (fault contract, C2).
+                self._cut([segment], None)
+                continue
             if segment.base_offset != expected:
                 if expected < self.recovery_point or self.restart is Restart.CLEAN:
                     self._damaged(f"{segment.path} follows {expected}")
@@ -234,7 +239,13 @@ class Recovery:
             is_last = number + 1 == len(segments)
             bound = -1 if is_last else segments[number + 1].base_offset
             trusted = self.restart is Restart.CLEAN or 0 <= bound <= self.recovery_point
+            size = segment.written_size
             problem = self._believe(segment) if trusted else self._scan(segment, last_epoch)
+            if trusted and self.restart is not Restart.CLEAN and segment.end_offset > bound:
+                # The next one came back so: this one reaches above what is durable.
+                trusted = False
+                segment.written_size = size
+                problem = self._scan(segment, last_epoch)
             last_epoch = self.epochs.latest
             kept.append(segment)
             expected = segment.end_offset

@@ -8,8 +8,10 @@ import pytest
 from kcluster.config import LogConfig
 from kcluster.core import traces
 from kcluster.core.log.partition_log import PartitionLog, Restart
+from kcluster.core.log.segment import LOG, file_name
 from kcluster.core.turn import Replace, Turn
 from kcluster.errors import CorruptLogError
+from kcluster.sim.disk import SimFile
 from tests.core.log.bench import DIRECTORY, TP, WALL_MS, Bench, batch
 
 CONFIG = LogConfig(segment_bytes=500, index_interval_bytes=100, retention_ms=-1)
@@ -127,6 +129,22 @@ def test_a_missing_segment_is_noticed(restart: Restart) -> None:
             assert victim == 0
             assert bench.log.log_start_offset > 0
             raise CorruptLogError("noticed by the log start")
+
+
+@pytest.mark.parametrize("recovery_point", [0, 3, 5, 20])
+def test_a_segment_that_a_power_cut_brought_back_takes_nothing_along(recovery_point: int) -> None:
+    bench = filled(flushed=True)
+    bench.recovery_point = recovery_point
+    whole, before = bench.content(), state(bench.log)
+    first, second = bench.log.chain.items[:2]
+    inside = first.base_offset + 1
+    assert inside < second.base_offset
+    # It began there before a truncation, which the disk has forgotten.
+    stale = batch(2, size=60, base_offset=inside, leader_epoch=0)
+    bench.disk.files[path(file_name(inside, LOG))] = SimFile(bytearray(stale))
+    bench.reopen(Restart.LOSSY)
+    assert (bench.content(), state(bench.log)) == (whole, before)
+    assert path(file_name(inside, LOG)) not in bench.disk.files
 
 
 @pytest.mark.parametrize("place", [0, 5, 8, 12, 17, 45, 65, 100])
