@@ -306,7 +306,11 @@ def _plan(
 
 
 @app.command()
-def delete(names: Names, cluster: ClusterName = DEFAULT_CLUSTER) -> None:
+def delete(
+    names: Names,
+    cluster: ClusterName = DEFAULT_CLUSTER,
+    output_format: OutputFormat = Format.TABLE,
+) -> None:
     """Delete groups without members, with all that they have committed."""
     with _groups(cluster) as client:
         for name in names:
@@ -323,3 +327,5 @@ def delete(names: Names, cluster: ClusterName = DEFAULT_CLUSTER) -> None:
                     f"kcluster group members {name} -c {cluster}",
                 ) from None
             output.tick(f"group {name} is deleted")
+    if output_format is Format.JSON:
+        output.json({"schema": SCHEMA, "deleted": names})

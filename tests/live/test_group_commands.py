@@ -163,7 +163,8 @@ def test_groups_are_listed_described_reset_and_deleted(cluster: LiveCluster, sta
     again = ("consume", topic, "-g", group, "-e", "-c", "live")
     ok("group", "reset", group, "--shift", "-1", "-c", "live")
     assert len(ok(*again).split()) == 3
-    ok("group", "delete", group, "-c", "live")
+    deleted = json.loads(ok("group", "delete", group, "-c", "live", "-o", "json"))
+    assert deleted == {"schema": 1, "deleted": [group]}
     for words in (("describe", group), ("members", group), ("delete", group),
                   ("reset", group, "--to", "latest")):  # fmt: skip
         missing = kcluster("group", *words, "-c", "live")
