@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kcluster.core.broker.handlers.gathering import Gathering
 from kcluster.errors import ApiError, ErrorCode
 from kcluster.wire.messages.delete_groups import (
     DeletableGroupResult,
@@ -22,25 +23,20 @@ if TYPE_CHECKING:
 
 
 def handle(broker: BrokerCore, call: Call, request: DeleteGroupsRequest, turn: Turn) -> None:
-    results = [DeletableGroupResult(group_id=name) for name in request.groups_names]
-    missing = len(results)
+    names = request.groups_names
 
-    def done(later: Turn, result: DeletableGroupResult, error: ErrorCode) -> None:
-        nonlocal missing
-        result.error_code = error
-        missing -= 1
-        if not missing:
-            call.answer(later, DeleteGroupsResponse(results=results))
+    def respond(later: Turn, errors: list[ErrorCode]) -> None:
+        results = [
+            DeletableGroupResult(group_id=name, error_code=error)
+            for name, error in zip(names, errors, strict=True)
+        ]
+        call.answer(later, DeleteGroupsResponse(results=results))
 
-    if not results:
-        call.answer(turn, DeleteGroupsResponse())
-    for result in results:
-        _delete(
-            broker,
-            result.group_id,
-            turn,
-            lambda later, error, result=result: done(later, result, error),  # type: ignore[misc]
-        )
+    gathering = Gathering(len(names), respond)
+    if not names:
+        respond(turn, [])
+    for index, name in enumerate(names):
+        _delete(broker, name, turn, gathering.part(index))
 
 
 def _delete(broker: BrokerCore, group_id: str, turn: Turn, done: Done) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kcluster.core.broker.handlers import operations
+from kcluster.core.broker.handlers.gathering import Gathering
 from kcluster.core.groups.group import Group, GroupState
 from kcluster.errors import ErrorCode
 from kcluster.wire.messages.describe_groups import (
@@ -31,18 +32,13 @@ NOT_FOUND_VERSION = 6
 
 def handle(broker: BrokerCore, call: Call, request: DescribeGroupsRequest, turn: Turn) -> None:
     version = call.header.api_version
-    described: list[DescribedGroup] = [DescribedGroup() for _ in request.groups]
-    missing = len(described)
 
-    def found(later: Turn, index: int, group: DescribedGroup) -> None:
-        nonlocal missing
-        described[index] = group
-        missing -= 1
-        if not missing:
-            call.answer(later, DescribeGroupsResponse(groups=described))
+    def respond(later: Turn, described: list[DescribedGroup]) -> None:
+        call.answer(later, DescribeGroupsResponse(groups=described))
 
-    if not described:
-        call.answer(turn, DescribeGroupsResponse())
+    gathering = Gathering(len(request.groups), respond)
+    if not request.groups:
+        respond(turn, [])
     for index, group_id in enumerate(request.groups):
         _find(
             broker,
@@ -50,7 +46,7 @@ def handle(broker: BrokerCore, call: Call, request: DescribeGroupsRequest, turn:
             version,
             request.include_authorized_operations,
             turn,
-            lambda later, group, index=index: found(later, index, group),  # type: ignore[misc]
+            gathering.part(index),
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from kcluster.core.broker.handlers.gathering import Gathering
 from kcluster.core.groups import commits
 from kcluster.core.groups.offsets import Committed, Place
 from kcluster.errors import ErrorCode
@@ -44,25 +45,20 @@ def handle(broker: BrokerCore, call: Call, request: OffsetFetchRequest, turn: Tu
         _handle_one(broker, call, request, turn)
         return
     by_id = call.header.api_version >= TOPIC_ID_VERSION
-    groups: list[OffsetFetchResponseGroup] = [OffsetFetchResponseGroup() for _ in request.groups]
-    missing = len(groups)
 
-    def found(later: Turn, index: int, group: OffsetFetchResponseGroup) -> None:
-        nonlocal missing
-        groups[index] = group
-        missing -= 1
-        if not missing:
-            call.answer(later, OffsetFetchResponse(groups=groups))
+    def respond(later: Turn, groups: list[OffsetFetchResponseGroup]) -> None:
+        call.answer(later, OffsetFetchResponse(groups=groups))
 
-    if not groups:
-        call.answer(turn, OffsetFetchResponse())
+    gathering = Gathering(len(request.groups), respond)
+    if not request.groups:
+        respond(turn, [])
     for index, wanted in enumerate(request.groups):
         _fetch(
             broker,
             wanted,
             by_id,
             turn,
-            lambda later, group, index=index: found(later, index, group),  # type: ignore[misc]
+            gathering.part(index),
         )
 
 
