@@ -41,6 +41,8 @@ class Knob(msgspec.Struct, frozen=True):
     high: float | None = None
     choices: tuple[str, ...] = ()
     """What is allowed; for a LIST each element."""
+    may_be_empty: bool = False
+    """A LIST of choices that may name none of them."""
     is_dynamic: bool = True
     """May be changed while running; otherwise only at start (`-X`)."""
     honoured: bool = True
@@ -75,7 +77,7 @@ class Knob(msgspec.Struct, frozen=True):
                 if high is not None and number > high:
                     return f"{self.name} must be at most {high:g}, not {value}"
             case Kind.LIST:
-                if self.choices:
+                if self.choices and not (self.may_be_empty and not value.strip()):
                     for item in value.split(","):
                         if item.strip() not in self.choices:
                             return f"{self.name} takes {', '.join(self.choices)}, not {item!r}"
@@ -107,8 +109,8 @@ _B, _S, _I, _L, _D, _LIST = (
 _TIERED_LATER = "tiered storage is not supported by kcluster"
 
 TOPIC_KNOBS: Final = _table(
-    Knob("cleanup.policy", _LIST, "delete", "what happens to old segments",
-         choices=("delete", "compact"), synonym="log.cleanup.policy"),
+    Knob("cleanup.policy", _LIST, "delete", "what happens to old segments; empty: they are kept",
+         choices=("delete", "compact"), may_be_empty=True, synonym="log.cleanup.policy"),
     Knob("compression.type", _S, "producer", "codec of stored batches: as the producer sent them",
          choices=("uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"), honoured=False,
          reason="only compression.type=producer is supported: the broker never recompresses",
@@ -169,7 +171,7 @@ TOPIC_KNOBS: Final = _table(
 
 _TOPIC_DEFAULTS: Final = tuple(
     Knob(knob.synonym, knob.kind, knob.default, knob.doc, knob.low, knob.high, knob.choices,
-         True, knob.honoured, knob.reason)
+         knob.may_be_empty, True, knob.honoured, knob.reason)
     for knob in TOPIC_KNOBS.values() if knob.synonym
 )  # fmt: skip
 
