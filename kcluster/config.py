@@ -245,6 +245,16 @@ BROKER_KNOBS: Final = _table(
          reason="a kcluster broker is one thread and one loop"),
 )  # fmt: skip
 
+IDENTITY_KNOBS: Final = _table(
+    Knob("advertised.listeners", _LIST, "", "where clients are told to find this broker"),
+    Knob("broker.id", _I, "-1", "the number of this broker"),
+    Knob("listeners", _LIST, "", "where this broker listens"),
+    Knob("log.dirs", _LIST, "", "where this broker keeps its logs"),
+    Knob("node.id", _I, "-1", "the number of this broker"),
+)
+"""What Kafka's brokers are configured with and ours are told by the launcher. Tools read it of a
+running broker; nobody sets it by these names."""
+
 
 def check_topic_config(name: str, value: str) -> str:
     """The value, checked. Raises ApiError INVALID_CONFIG with the reason otherwise."""
@@ -272,8 +282,12 @@ class Settings:
     """Values of knobs from layers, the first that has one wins: dynamic broker, dynamic
     cluster-wide, `-X` at start, default. A topic's knob falls back to its synonym here."""
 
-    def __init__(self, static: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, static: Mapping[str, str] | None = None, identity: Mapping[str, str] | None = None
+    ) -> None:
         self.static = dict(static or {})
+        self.identity = dict(identity or {})
+        """By the names of IDENTITY_KNOBS; empty where no process tells."""
         self.dynamic: dict[str, str] = {}
         """Set by whoever watches the image: this broker's overrides over the cluster's."""
 
