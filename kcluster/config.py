@@ -41,6 +41,8 @@ class Knob(msgspec.Struct, frozen=True):
     high: float | None = None
     choices: tuple[str, ...] = ()
     """What is allowed; for a LIST each element."""
+    may_be_empty: bool = False
+    """A LIST of choices that may name none of them."""
     is_dynamic: bool = True
     """May be changed while running; otherwise only at start (`-X`)."""
     honoured: bool = True
@@ -75,7 +77,7 @@ class Knob(msgspec.Struct, frozen=True):
                 if high is not None and number > high:
                     return f"{self.name} must be at most {high:g}, not {value}"
             case Kind.LIST:
-                if self.choices:
+                if self.choices and not (self.may_be_empty and not value.strip()):
                     for item in value.split(","):
                         if item.strip() not in self.choices:
                             return f"{self.name} takes {', '.join(self.choices)}, not {item!r}"
@@ -107,8 +109,8 @@ _B, _S, _I, _L, _D, _LIST = (
 _TIERED_LATER = "tiered storage is not supported by kcluster"
 
 TOPIC_KNOBS: Final = _table(
-    Knob("cleanup.policy", _LIST, "delete", "what happens to old segments",
-         choices=("delete", "compact"), synonym="log.cleanup.policy"),
+    Knob("cleanup.policy", _LIST, "delete", "what happens to old segments; empty: they are kept",
+         choices=("delete", "compact"), may_be_empty=True, synonym="log.cleanup.policy"),
     Knob("compression.type", _S, "producer", "codec of stored batches: as the producer sent them",
          choices=("uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"), honoured=False,
          reason="only compression.type=producer is supported: the broker never recompresses",
@@ -169,7 +171,7 @@ TOPIC_KNOBS: Final = _table(
 
 _TOPIC_DEFAULTS: Final = tuple(
     Knob(knob.synonym, knob.kind, knob.default, knob.doc, knob.low, knob.high, knob.choices,
-         True, knob.honoured, knob.reason)
+         knob.may_be_empty, True, knob.honoured, knob.reason)
     for knob in TOPIC_KNOBS.values() if knob.synonym
 )  # fmt: skip
 
@@ -235,13 +237,23 @@ BROKER_KNOBS: Final = _table(
          doc="partitions of __consumer_offsets (Kafka: 50)"),
     Knob("offsets.topic.replication.factor", Kind.SHORT, "3", low=1, is_dynamic=False,
          doc="of __consumer_offsets, or the number of brokers when that is less"),
-    Knob("offsets.topic.segment.bytes", _I, "104857600", low=1, is_dynamic=False,
-         doc="of __consumer_offsets"),
+    Knob("offsets.topic.segment.bytes", _I, "104857600", low=1048576, is_dynamic=False,
+         doc="of __consumer_offsets, within what segment.bytes of a topic may be"),
     Knob("num.io.threads", _I, "1", is_dynamic=False, honoured=False,
          reason="a kcluster broker is one thread and one loop"),
     Knob("num.network.threads", _I, "1", is_dynamic=False, honoured=False,
          reason="a kcluster broker is one thread and one loop"),
 )  # fmt: skip
+
+IDENTITY_KNOBS: Final = _table(
+    Knob("advertised.listeners", _LIST, "", "where clients are told to find this broker"),
+    Knob("broker.id", _I, "-1", "the number of this broker"),
+    Knob("listeners", _LIST, "", "where this broker listens"),
+    Knob("log.dirs", _LIST, "", "where this broker keeps its logs"),
+    Knob("node.id", _I, "-1", "the number of this broker"),
+)
+"""What Kafka's brokers are configured with and ours are told by the launcher. Tools read it of a
+running broker; nobody sets it by these names."""
 
 
 def check_topic_config(name: str, value: str) -> str:
@@ -270,8 +282,12 @@ class Settings:
     """Values of knobs from layers, the first that has one wins: dynamic broker, dynamic
     cluster-wide, `-X` at start, default. A topic's knob falls back to its synonym here."""
 
-    def __init__(self, static: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, static: Mapping[str, str] | None = None, identity: Mapping[str, str] | None = None
+    ) -> None:
         self.static = dict(static or {})
+        self.identity = dict(identity or {})
+        """By the names of IDENTITY_KNOBS; empty where no process tells."""
         self.dynamic: dict[str, str] = {}
         """Set by whoever watches the image: this broker's overrides over the cluster's."""
 

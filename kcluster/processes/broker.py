@@ -31,6 +31,7 @@ def run(arguments: ServerArguments) -> int:
         connections_max=settings.int("max.connections"),
         idle_ms=settings.int("connections.max.idle.ms"),
     )
+    settings.identity = identity(arguments, world.server.port)
     core = BrokerCore(
         arguments.id,
         arguments.incarnation,
@@ -60,6 +61,22 @@ def run(arguments: ServerArguments) -> int:
     )
     life.close()
     return code
+
+
+def identity(arguments: ServerArguments, port: int) -> dict[str, str]:
+    """The values of IDENTITY_KNOBS, once the listener has its port."""
+
+    def listener(host: str) -> str:
+        # As in a URL: an IPv6 address stands in brackets.
+        return f"PLAINTEXT://[{host}]:{port}" if ":" in host else f"PLAINTEXT://{host}:{port}"
+
+    return {
+        "advertised.listeners": listener(arguments.advertise),
+        "broker.id": str(arguments.id),
+        "listeners": listener(arguments.host),
+        "log.dirs": arguments.data_dir,
+        "node.id": str(arguments.id),
+    }
 
 
 if __name__ == "__main__":

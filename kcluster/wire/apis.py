@@ -130,6 +130,7 @@ APIS: Final[dict[int, Api]] = {
         _api(42, "DeleteGroups", "0-2", 2),
         _api(43, "ElectLeaders", "0-2", 2),
         _api(44, "IncrementalAlterConfigs", "0-1", 1),
+        _api(46, "ListPartitionReassignments", "0", 0),
         _api(47, "OffsetDelete", "0", None),
         _api(55, "DescribeQuorum", "0-2", 0),
         _api(57, "UpdateFeatures", "0-2", 0),

@@ -143,3 +143,8 @@ def test_transactions_command_describes_idempotent_producers(
     tp = ["--topic", topic, "--partition", "0"]
     out = command(cluster, "TransactionsCommand", "describe-producers", *tp)
     assert re.search(r"^\d+\s+0\s+-1\s+2\s", out, re.MULTILINE), out
+
+
+def test_reassign_partitions_command_lists_no_reassignment(cluster: LiveCluster) -> None:
+    out = command(cluster, "reassign.ReassignPartitionsCommand", "--list")
+    assert "No partition reassignments found" in out

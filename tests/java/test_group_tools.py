@@ -9,15 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tests.java import tools
 from tests.live.conftest import LiveCluster
+from tests.live.test_compaction import await_compacted, directories
 
 pytestmark = [pytest.mark.java, pytest.mark.live, pytest.mark.timeout(300)]
 
 GROUPS = ("OffsetCommit", "OffsetFetch", "JoinGroup", "DescribeGroups", "ListGroups")
 RECORDS = 300
+OFFSETS_TOPIC = "__consumer_offsets"
+PARTITIONS, COMMITS = 12, 100
 
 
 class Group:
@@ -151,3 +154,52 @@ def test_dump_log_segments_decodes_the_offsets_of_a_group(
     out = tools.run("DumpLogSegments", "--offsets-decoder", "--files", names)
     assert re.search(rf'"group":"{group.name}".*"topic":"{group.topic}".*"offset":100', out)
     assert re.search(rf'"group":"{group.name}".*"protocolType":"consumer"', out)
+
+
+def test_dump_log_segments_decodes_what_compaction_left_of_the_offsets(
+    live_home: Path,
+) -> None:
+    """Many commits of a dozen partitions, in segments as small as may be; the compacted ones keep
+    one of each partition at most, and the last of all is what was committed last."""
+    options = {
+        "offsets.topic.num.partitions": "1",
+        "offsets.topic.segment.bytes": "1048576",
+        "log.cleaner.backoff.ms": "100",
+        "log.cleaner.min.cleanable.ratio": "0.01",
+    }
+    cluster = LiveCluster("offsets", options=options)
+    try:
+        topic = cluster.topic(partitions=PARTITIONS)
+        commit_many(cluster.bootstrap, "tracker", topic)
+        await_compacted(cluster, OFFSETS_TOPIC)
+        for directory in directories(cluster, OFFSETS_TOPIC):
+            *sealed, active = sorted(directory.glob("*.log"))
+            assert sealed
+            files = ",".join(map(str, sealed))
+            out = tools.run("DumpLogSegments", "--offsets-decoder", "--files", files)
+            assert not re.search("(?i)mismatch|corrupt|could not|exception", out)
+            kept = [partition for partition, _ in decoded(out, "tracker", topic)]
+            assert len(kept) == len(set(kept)) <= PARTITIONS
+            out += tools.run("DumpLogSegments", "--offsets-decoder", "--files", str(active))
+            last = dict(decoded(out, "tracker", topic))
+            assert last == dict.fromkeys(range(PARTITIONS), COMMITS)
+    finally:
+        cluster.close()
+
+
+def commit_many(bootstrap: str, group: str, topic: str) -> None:
+    """Offsets 1 to COMMITS, each with metadata as long as may be."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group})
+    for offset in range(1, COMMITS + 1):
+        places = [
+            TopicPartition(topic, partition, offset, "m" * 4000) for partition in range(PARTITIONS)
+        ]
+        done = consumer.commit(offsets=places, asynchronous=False)
+        assert all(place.error is None for place in done)
+    consumer.close()
+
+
+def decoded(out: str, group: str, topic: str) -> list[tuple[int, int]]:
+    """(partition, offset) of each commit in a dump, in its order."""
+    found = rf'"group":"{group}","topic":"{topic}","partition":(\d+).*?"offset":(\d+)'
+    return [(int(partition), int(offset)) for partition, offset in re.findall(found, out)]

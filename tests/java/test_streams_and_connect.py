@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -22,7 +27,7 @@ WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog", 
 IN_TIME_S = 90
 
 
-def wait(is_true: Callable[[], bool], process: subprocess.Popen[bytes], what: str) -> None:
+def wait(is_true: Callable[[], object], process: subprocess.Popen[bytes], what: str) -> None:
     deadline = time.monotonic() + IN_TIME_S
     while not is_true():
         assert process.poll() is None, f"ended with {process.returncode} before: {what}"
@@ -92,33 +97,43 @@ def test_streams_counts_words_and_restores_its_counts_from_the_changelog(
     counts.close()
 
 
+TEXT = "org.apache.kafka.connect.storage.StringConverter"
+
+
+def properties(file: Path, /, **values: object) -> str:
+    """The path of a new properties file; a key's dots are underscores here."""
+    file.write_text("".join(f"{key.replace('_', '.')}={at}\n" for key, at in values.items()))
+    return str(file)
+
+
 def test_connect_carries_lines_from_a_file_into_another(
     cluster: LiveCluster, tmp_path: Path
 ) -> None:
     tools.requires(cluster.bootstrap, *GROUPS)
     topic = cluster.topic()
     source, sink = tmp_path / "source.txt", tmp_path / "sink.txt"
-    text = "org.apache.kafka.connect.storage.StringConverter"
-
-    def properties(file: str, /, **values: object) -> str:
-        lines = [f"{key.replace('_', '.')}={value}\n" for key, value in values.items()]
-        (tmp_path / file).write_text("".join(lines))
-        return str(tmp_path / file)
-
     worker = properties(
-        "worker",
+        tmp_path / "worker",
         bootstrap_servers=cluster.bootstrap,
-        key_converter=text,
-        value_converter=text,
+        key_converter=TEXT,
+        value_converter=TEXT,
         offset_storage_file_filename=tmp_path / "offsets",
         offset_flush_interval_ms=500,
         listeners="http://127.0.0.1:0",
     )
     reads = properties(
-        "reads", name="reads", connector_class="FileStreamSource", file=source, topic=topic
+        tmp_path / "reads",
+        name="reads",
+        connector_class="FileStreamSource",
+        file=source,
+        topic=topic,
     )
     writes = properties(
-        "writes", name=topic, connector_class="FileStreamSink", file=sink, topics=topic
+        tmp_path / "writes",
+        name=topic,
+        connector_class="FileStreamSink",
+        file=sink,
+        topics=topic,
     )
     main = "org.apache.kafka.connect.cli.ConnectStandalone"
     for _ in range(2):
@@ -133,3 +148,75 @@ def test_connect_carries_lines_from_a_file_into_another(
             )
             process.terminate()
             process.wait(60)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def ask(port: int, path: str, body: object = None) -> Any:
+    """What a Connect worker answers; None while it is not there, or still rebalances."""
+    data = None if body is None else json.dumps(body).encode()
+    request = Request(f"http://127.0.0.1:{port}{path}", data, {"Content-Type": "application/json"})
+    try:
+        with urlopen(request, timeout=10) as response:
+            return json.load(response)
+    except OSError:
+        return None
+
+
+def test_connect_workers_are_a_group_and_share_their_tasks(
+    cluster: LiveCluster, tmp_path: Path
+) -> None:
+    tools.requires(cluster.bootstrap, *GROUPS)
+    topic = cluster.topic()
+    source, sink = tmp_path / "source.txt", tmp_path / "sink.txt"
+    ports = free_port(), free_port()
+    commands = []
+    for port in ports:
+        worker = properties(
+            tmp_path / f"worker-{port}",
+            bootstrap_servers=cluster.bootstrap,
+            key_converter=TEXT,
+            value_converter=TEXT,
+            group_id=f"workers-{topic}",
+            # Compacted topics, which the workers create and insist on.
+            config_storage_topic=f"configs-{topic}",
+            offset_storage_topic=f"offsets-{topic}",
+            status_storage_topic=f"statuses-{topic}",
+            offset_storage_partitions=3,
+            offset_flush_interval_ms=500,
+            listeners=f"http://127.0.0.1:{port}",
+        )
+        main = "org.apache.kafka.connect.cli.ConnectDistributed"
+        commands.append(tools.java(main, worker, heap="384M"))
+
+    def write(*numbers: int) -> None:
+        with source.open("a") as file:
+            file.writelines(f"line {number}\n" for number in numbers)
+
+    def is_carried() -> bool:
+        # At least once: a rebalance may have some lines again.
+        return sink.exists() and set(sink.read_text().split("\n")) == set(
+            source.read_text().split("\n")
+        )
+
+    def workers(port: int) -> set[str]:
+        """Those that run a task, as this one knows."""
+        found = (ask(port, f"/connectors/{name}/status") for name in ("reads", "writes"))
+        return {task["worker_id"] for status in found if status for task in status["tasks"]}
+
+    reads = {"connector.class": "FileStreamSource", "file": str(source), "topic": topic}
+    writes = {"connector.class": "FileStreamSink", "file": str(sink), "topics": topic}
+    write(*range(500))
+    with running(commands[0]) as first:
+        for name, config in (("reads", reads), ("writes", writes)):
+            make = partial(ask, ports[0], "/connectors", {"name": name, "config": config})
+            wait(make, first, f"{name} made")
+        wait(is_carried, first, "all lines in the sink's file")
+        with running(commands[1]) as second:
+            wait(lambda: len(workers(ports[1])) == 2, second, "tasks shared by both workers")
+            write(*range(500, 700))
+            wait(is_carried, second, "all lines in the sink's file")

@@ -197,6 +197,20 @@ def test_groups_loggers_and_client_metrics_have_no_configs(python_admin: Any) ->
     assert not {"group", "client_metrics"} & set(listed)
 
 
+def test_a_broker_describes_itself_as_its_launcher_made_it(
+    python_admin: Any, cluster: LiveCluster
+) -> None:
+    described = python_admin.describe_configs(
+        [PythonResource(ConfigResourceType.BROKER, "2")], config_filter="all"
+    )
+    configs = described["broker"]["2"]
+    bootstrap = cluster.bootstrap.split(",")[1]
+    assert configs["advertised.listeners"]["value"] == f"PLAINTEXT://{bootstrap}"
+    assert configs["listeners"]["value"] == f"PLAINTEXT://{bootstrap}"
+    assert configs["node.id"]["value"] == configs["broker.id"]["value"] == "2"
+    assert configs["log.dirs"]["value"] == str(cluster.directory / "broker-2")
+
+
 # --- elections --------------------------------------------------------------------------------
 
 

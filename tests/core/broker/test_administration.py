@@ -10,6 +10,7 @@ from kcluster.wire.messages import create_acls, delete_acls, describe_acls
 from kcluster.wire.messages import describe_log_dirs as dirs
 from kcluster.wire.messages import describe_producers as producers
 from kcluster.wire.messages import list_config_resources as resources
+from kcluster.wire.messages import list_partition_reassignments as reassignments
 from kcluster.wire.messages.describe_topic_partitions import DescribeTopicPartitionsRequest
 from kcluster.wire.messages.metadata import MetadataRequest
 
@@ -127,6 +128,17 @@ def test_version_0_knows_client_metrics_only(stage: Stage) -> None:
 
 def test_an_unknown_type_of_resource_is_refused(stage: Stage) -> None:
     assert listed(stage, [2, 3]) == ErrorCode.UNSUPPORTED_VERSION
+
+
+# --- ListPartitionReassignments ---------------------------------------------------------------
+
+
+def test_no_partition_is_being_reassigned(stage: Stage) -> None:
+    wanted = reassignments.ListPartitionReassignmentsTopics(name="orders", partition_indexes=[0])
+    for topics in (None, [], [wanted]):
+        stage[1].asks(reassignments.ListPartitionReassignmentsRequest(topics=topics), 0)
+        answer = stage[1].answer()
+        assert (answer.error_code, answer.error_message, answer.topics) == (0, None, [])
 
 
 # --- ACLs -------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kcluster.config import BROKER_KNOBS, TOPIC_KNOBS
 from kcluster.core.broker.groups import OFFSETS_TOPIC
 from kcluster.core.metadata import records as r
 from kcluster.errors import ErrorCode
@@ -375,6 +376,11 @@ def test_a_type_of_coordinator_that_is_not_known_is_refused() -> None:
     answer = Groups().ask(FindCoordinatorRequest(key_type=2, coordinator_keys=["g"]), 6)
     [found] = answer.coordinators
     assert found.error_code == ErrorCode.INVALID_REQUEST
+
+
+def test_the_segments_of_the_offsets_topic_may_be_what_those_of_any_topic_may_be() -> None:
+    """Or the controller would refuse to create it, when the first group comes."""
+    assert BROKER_KNOBS["offsets.topic.segment.bytes"].low == TOPIC_KNOBS["segment.bytes"].low
 
 
 def test_the_first_question_creates_the_topic_and_waits_until_it_is_led() -> None:

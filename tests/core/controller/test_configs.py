@@ -61,6 +61,18 @@ def test_list_grows_and_shrinks_within_what_is_allowed(p: Playbook) -> None:
     assert response.error_code == ErrorCode.INVALID_CONFIG
 
 
+def test_a_policy_may_be_none_at_all_and_then_nothing_is_deleted_nor_compacted(
+    p: Playbook,
+) -> None:
+    assert change(p, ("cleanup.policy", SUBTRACT, "delete")).error_code == 0
+    overrides = p.image.overrides(TOPIC_RESOURCE, "t")
+    assert overrides == {"cleanup.policy": ""}
+    config = Settings().log_config(overrides)
+    assert not config.is_compacted and not config.applies_retention
+    assert change(p, ("cleanup.policy", APPEND, "compact")).error_code == 0
+    assert p.image.overrides(TOPIC_RESOURCE, "t") == {"cleanup.policy": "compact"}
+
+
 def test_append_to_what_is_no_list_is_refused(p: Playbook) -> None:
     assert change(p, ("retention.ms", APPEND, "1")).error_code == ErrorCode.INVALID_CONFIG
 

@@ -5,7 +5,8 @@ topic's value is its override, else what the broker's knob of the same meaning h
 *synonyms* are all places that hold a value, the one that counts first. Knobs that are known to
 Kafka and not honoured here show their default: they cannot be set to anything else.
 
-A broker describes itself, and by the empty name the cluster-wide overrides, as Kafka's do. What
+A broker describes itself, and by the empty name the cluster-wide overrides, as Kafka's do. Of
+itself it tells read-only who it is and where it listens, which a launcher said and no config. What
 Kafka has configs for and kcluster has not is described by an empty list, so that tools which ask
 for everything go on: groups (32: their configs belong to the protocol of KIP-848), client metrics
 (16) and the loggers of this broker (8: levels cannot be changed while it runs).
@@ -13,10 +14,11 @@ for everything go on: groups (32: their configs belong to the protocol of KIP-84
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from kcluster.config import BROKER_KNOBS, TOPIC_KNOBS, Knob
+from kcluster.config import BROKER_KNOBS, IDENTITY_KNOBS, TOPIC_KNOBS, Knob
 from kcluster.core.metadata.image import (
     BROKER_LOGGER_RESOURCE,
     BROKER_RESOURCE,
@@ -86,6 +88,7 @@ def _configs(
         return not wanted or knob.name in wanted
 
     name = resource.resource_name
+    described: Iterable[tuple[Knob, list[Place], bool]]
     if resource.resource_type == TOPIC_RESOURCE:
         _check_topic(broker, name)
         described = (
@@ -102,10 +105,17 @@ def _configs(
         )
     elif resource.resource_type == BROKER_RESOURCE:
         _check_broker(broker, name)
-        described = (
-            (knob, broker_places(broker, knob), not knob.is_dynamic)
-            for knob in BROKER_KNOBS.values()
-            if is_wanted(knob)
+        described = itertools.chain(
+            (
+                (knob, broker_places(broker, knob), not knob.is_dynamic)
+                for knob in BROKER_KNOBS.values()
+                if is_wanted(knob)
+            ),
+            (
+                (knob, [(knob.name, broker.settings.identity[knob.name], STATIC)], True)
+                for knob in IDENTITY_KNOBS.values()
+                if knob.name in broker.settings.identity and is_wanted(knob)
+            ),
         )
     elif resource.resource_type == BROKER_LOGGER_RESOURCE:
         _check_broker(broker, name)

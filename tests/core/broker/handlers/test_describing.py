@@ -207,6 +207,17 @@ def test_a_broker_describes_itself_and_the_cluster_but_no_other_broker() -> None
     assert described(broker, 4, "one").error_code == ErrorCode.INVALID_REQUEST
 
 
+def test_a_broker_tells_who_it_is_and_where_it_listens_read_only() -> None:
+    who = {"node.id": "1", "advertised.listeners": "PLAINTEXT://127.0.0.1:19092"}
+    broker = FakeBroker(settings=Settings(identity=who))
+    configs = {c.name: c for c in described(broker, 4, "1").configs}
+    assert {name: configs[name].value for name in who} == who
+    assert all(configs[name].read_only and configs[name].config_source == 4 for name in who)
+    assert [c.name for c in described(broker, 4, "1", "node.id").configs] == ["node.id"]
+    assert "log.dirs" not in configs
+    assert not who.keys() & {c.name for c in described(broker, 4, "").configs}
+
+
 def test_resources_that_are_not_there_are_refused_one_by_one() -> None:
     broker = FakeBroker()
     assert described(broker, 2, "gone").error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
