@@ -180,8 +180,10 @@ def _join_again(
         case GroupState.STABLE if is_same and member.id != group.leader:
             answer(turn, rebalance.joined(group, member))
         case GroupState.STABLE | GroupState.COMPLETING_REBALANCE | GroupState.PREPARING_REBALANCE:
-            # A leader that joins anew wants to assign anew.
-            rebalance.refuse_join(member, turn, ErrorCode.UNKNOWN_MEMBER_ID)
+            # A leader that joins anew wants to assign anew. One that waits already is answered
+            # here once (Kafka never answers its first question): its id is alive, and a client
+            # that was told UNKNOWN_MEMBER_ID would leave it behind for a whole session.
+            rebalance.refuse_join(member, turn, ErrorCode.REBALANCE_IN_PROGRESS)
             terms = member.terms._replace(
                 session_timeout_ms=request.session_timeout_ms,
                 rebalance_timeout_ms=_rebalance_timeout_ms(request),
