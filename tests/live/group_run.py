@@ -82,6 +82,8 @@ class Plan:
     session_ms: int = 0
     """0 for what each library has by itself; so is `heartbeat_ms`."""
     heartbeat_ms: int = 0
+    is_revived: bool = False
+    """A killed broker is started again at once, not when the group goes on without it."""
 
 
 @dataclass(frozen=True)
@@ -184,10 +186,13 @@ class Run:
         before = self.group.live.revocations
         victim = killing.coordinator_of(self.brokers.bootstrap, self.group.name)
         killed_ns = self.brokers.kill([victim])
+        if self.plan.is_revived:
+            self.brokers.start([victim])
         try:
             all_partitions, first_commit, all_commits = self.flow(killed_ns)
         finally:
-            self.brokers.start([victim])
+            if not self.plan.is_revived:
+                self.brokers.start([victim])
         self.figures.all_partitions.append(all_partitions)
         self.figures.first_commit.append(first_commit)
         self.figures.all_commits.append(all_commits)
@@ -337,6 +342,7 @@ class Run:
             "partitions": self.plan.partitions,
             "session_ms": self.plan.session_ms or "the library's",
             "heartbeat_ms": self.plan.heartbeat_ms or "the library's",
+            "is_revived": self.plan.is_revived,
             "is_sound": not any(anomalies.values()),
             "kills": len(figures.all_partitions),
             "kill_to_all_partitions_ms": summary(figures.all_partitions),
@@ -418,6 +424,11 @@ def main() -> int:
         action="store_true",
         help=f"{QUICK_KILLS} kills, {QUICK_REBALANCES} rebalances, short sessions and heartbeats",
     )
+    parser.add_argument(
+        "--revive",
+        action="store_true",
+        help="start a killed broker again at once, as a supervisor does whose broker died",
+    )
     parser.add_argument("--lines", metavar="FILE", help="write everything that members said there")
     options = parse(parser)
     clients = options.client.split(",")
@@ -448,6 +459,7 @@ def plan_of(options: argparse.Namespace, clients: list[str]) -> Plan:
         options.static,
         given("session_ms", QUICK_SESSION_MS, 0),
         given("heartbeat_ms", QUICK_HEARTBEAT_MS, 0),
+        options.revive,
     )
 
 
