@@ -23,6 +23,8 @@ from kcluster.core.groups.group import (
     PendingMember,
     Protocols,
     Terms,
+    ask_again,
+    is_asked_enough,
 )
 from kcluster.core.turn import Turn
 from kcluster.errors import ApiError, ErrorCode
@@ -180,17 +182,16 @@ def _join_again(
         case GroupState.STABLE if is_same and member.id != group.leader:
             answer(turn, rebalance.joined(group, member))
         case GroupState.STABLE | GroupState.COMPLETING_REBALANCE | GroupState.PREPARING_REBALANCE:
-            # A leader that joins anew wants to assign anew. One that waits already is answered
-            # here once (Kafka never answers its first question): its id is alive, and a client
-            # that was told UNKNOWN_MEMBER_ID would leave it behind for a whole session.
-            rebalance.refuse_join(member, turn, ErrorCode.REBALANCE_IN_PROGRESS)
+            # A leader that joins anew wants to assign anew.
             terms = member.terms._replace(
                 session_timeout_ms=request.session_timeout_ms,
                 rebalance_timeout_ms=_rebalance_timeout_ms(request),
                 protocols=protocols,
             )
             group.change_terms(member, terms)
-            member.join = answer
+            if is_asked_enough(member.join):
+                rebalance.refuse_join(member, turn, ErrorCode.REBALANCE_IN_PROGRESS)
+            member.join = ask_again(member.join, answer)
             rebalance.rebalance_or_join(shard, group, turn, f"{member.id} joined again")
         case _:
             raise ApiError(ErrorCode.UNKNOWN_MEMBER_ID)
