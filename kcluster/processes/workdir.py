@@ -101,7 +101,11 @@ def check_name(name: str) -> str:
 def locate(name: str) -> Path:
     """Where the cluster of this name is or would be; links of `--dir` followed."""
     place = data_home() / check_name(name)
-    return Path(os.readlink(place)) if place.is_symlink() else place  # noqa: PTH115
+    try:
+        return Path(os.readlink(place))  # noqa: PTH115
+    except OSError:
+        # No link; one that was there a moment ago may be gone, as with an ephemeral cluster.
+        return place
 
 
 def read_cluster(directory: Path) -> ClusterFile | None:

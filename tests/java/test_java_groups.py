@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.live.group_run import Plan, run_soundly
+from tests.live.group_run import quick, run_soundly
 from tests.live.killing import Brokers
 
 pytestmark = [pytest.mark.java, pytest.mark.timeout(300)]
@@ -14,8 +14,8 @@ pytestmark = [pytest.mark.java, pytest.mark.timeout(300)]
 def test_a_group_skips_nothing_while_members_come_and_go_and_its_coordinator_is_killed(
     group_brokers: Brokers, strategy: str
 ) -> None:
-    run_soundly(group_brokers, Plan(["java"], kills=2, rebalances=2, strategy=strategy))
+    run_soundly(group_brokers, quick(["java"], strategy=strategy))
 
 
 def test_java_shares_a_group_with_another_library(group_brokers: Brokers) -> None:
-    run_soundly(group_brokers, Plan(["java", "confluent-kafka"], kills=1, rebalances=2))
+    run_soundly(group_brokers, quick(["java", "confluent-kafka"], kills=1))

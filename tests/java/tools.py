@@ -83,6 +83,15 @@ def java(main: str, *arguments: str, heap: str = "256M", classes: Path | None = 
     return ["java", *options, log, "-cp", path, main, *arguments]
 
 
+def properties(line: str) -> Path:
+    """A file with this line, for tools that take a setting in no other way; always the same one
+    for the same line."""
+    path = jars() / f"kcluster-{line}.properties"
+    if not path.exists():
+        path.write_text(line)
+    return path
+
+
 def run(tool: str, *arguments: str, timeout_s: float = 120, heap: str = "256M") -> str:
     """Standard output of a tool, which must end with 0."""
     done = subprocess.run(

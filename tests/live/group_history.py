@@ -4,7 +4,10 @@ The lines of all members, in the order of CLOCK_MONOTONIC, are one history of th
 
 skipped      a delivery began behind offsets that nobody had been given yet
 ahead        an offset was committed that nobody had been given yet
-went_back    after a rebalance an owner began below the commit that was acknowledged last before it
+went_back    after a rebalance an owner began below the last acknowledged commit of an owner. Who
+             owns a partition no more may commit it still, as a client does that repeats a refused
+             commit after it has joined again: what is higher does not bind the owner, and from
+             what is lower it goes on.
 two_owners   two members were assigned one partition in one generation
 overlaps     a partition was assigned while another member had not given it up: two at one time,
              as they see it. Legal where a member was fenced and had not heard of it yet.
@@ -44,8 +47,10 @@ class GroupHistory:
     generation: dict[str, int] = field(default_factory=dict)
     owners: dict[tuple[int, int], str] = field(default_factory=dict)
     """(generation, partition) -> member"""
+    settled: list[int] = field(default_factory=list)
+    """Per partition, what an owner committed last, or whoever went below it since."""
     floors: dict[tuple[str, int], int] = field(default_factory=dict)
-    """(member, partition) -> what was committed when it was assigned, until its first record."""
+    """(member, partition) -> what was settled when it was assigned, until its first record."""
     changed_ns: int = 0
     """When the ownership changed last."""
 
@@ -67,6 +72,7 @@ class GroupHistory:
     def __post_init__(self) -> None:
         self.frontier = self.frontier or [0] * self.partitions
         self.committed = self.committed or [0] * self.partitions
+        self.settled = self.settled or [0] * self.partitions
 
     @property
     def is_sound(self) -> bool:
@@ -112,7 +118,7 @@ class GroupHistory:
             for other, owned in self.owned.items():
                 if other != member and partition in owned:
                     self.overlaps.append(f"{partition}: {other} and {member}")
-            self.floors[member, partition] = self.committed[partition]
+            self.floors[member, partition] = self.settled[partition]
         self.owned.setdefault(member, set()).update(heard.line["partitions"])
         self.assignments += 1
         self.changed_ns = heard.at_ns
@@ -154,6 +160,12 @@ class GroupHistory:
             before = self.committed[partition]
             self.recommits.append(f"{partition}: {member} committed {offset} after {before}")
         self.committed[partition] = offset
+        if offset < self.settled[partition]:
+            self.settled[partition] = offset
+            for key in self.floors.keys() & {(each, partition) for each in self.owned}:
+                self.floors[key] = min(self.floors[key], offset)
+        elif partition in self.owned.get(member, ()):
+            self.settled[partition] = offset
 
 
 def judge(heard: Iterable[Heard], partitions: int) -> GroupHistory:

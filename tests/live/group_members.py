@@ -61,14 +61,18 @@ class Wanted:
     group: str
     strategy: str = ""
     instance: str = ""
-    session_ms: int = 45_000
+    session_ms: int = 0
+    """0 for what the library has by itself; so is `heartbeat_ms`."""
+    heartbeat_ms: int = 0
 
     def command(self) -> list[str]:
         strategy = self.strategy or STRATEGIES.get(self.library, "range")
         if self.library == "java":
             return self._java(strategy)
         words = ["--bootstrap", self.bootstrap, "--topic", self.topic, "--group", self.group]
-        words += ["--strategy", strategy, "--session-ms", str(self.session_ms)]
+        words += ["--strategy", strategy]
+        words += ["--session-ms", str(self.session_ms)] if self.session_ms else []
+        words += ["--heartbeat-ms", str(self.heartbeat_ms)] if self.heartbeat_ms else []
         words += ["--instance", self.instance] if self.instance else []
         if self.library in PYTHON_LIBRARIES:
             name = "confluent" if self.library == "confluent-kafka" else self.library
@@ -78,7 +82,11 @@ class Wanted:
 
     def _java(self, strategy: str) -> list[str]:
         words = ["--bootstrap-server", self.bootstrap, "--topic", self.topic]
-        words += ["--group-id", self.group, "--session-timeout", str(self.session_ms)]
+        words += ["--group-id", self.group]
+        words += ["--session-timeout", str(self.session_ms)] if self.session_ms else []
+        if self.heartbeat_ms:
+            line = f"heartbeat.interval.ms={self.heartbeat_ms}"
+            words += ["--command-config", str(tools.properties(line))]
         assignor = f"org.apache.kafka.clients.consumer.{JAVA_STRATEGIES[strategy]}"
         words += ["--assignment-strategy", assignor]
         words += ["--group-instance-id", self.instance] if self.instance else []
@@ -194,7 +202,8 @@ class Group:
     name: str
     partitions: int
     strategy: str = ""
-    session_ms: int = 45_000
+    session_ms: int = 0
+    heartbeat_ms: int = 0
     members: dict[str, Member] = field(default_factory=dict)
     """Those that have not been told to leave."""
     heard: list[Heard] = field(default_factory=list)
@@ -224,6 +233,7 @@ class Group:
             self.strategy,
             instance,
             self.session_ms,
+            self.heartbeat_ms,
         )
         member = Member(name, wanted, self._hear)
         self.members[name] = member

@@ -2,22 +2,25 @@
 
     python -m tests.live.group_run --client confluent-kafka      a cluster of its own
     python -m tests.live.group_run --client kafka-python,aiokafka --kills 2 --rebalances 2
+    python -m tests.live.group_run --client confluent-kafka,java --each --quick
+                                                                 one after the other, 2 of each
     python -m tests.live.group_run --client java --cluster dev   one that runs
     python -m tests.live.group_run --client kafkajs --bootstrap HOST:PORT --peer-script kafka.py
                                                                  somebody else's, for comparison
 
 A writer numbers records over all partitions, all the time. Members of the libraries, in turn, read
-and commit after each poll. Rebalances (one more member joins, and leaves again) and kill -9 of the
-broker that coordinates the group take turns; each broker is back in sync before the next dies. At
-the end everything that was written is drained.
+and commit after each poll; all else is as the libraries have it, unless options say otherwise.
+Rebalances (one more member joins, and leaves again) and kill -9 of the broker that coordinates the
+group take turns; each broker is back in sync before the next dies. At the end everything that was
+written is drained.
 
-Prints one JSON object, times in ms (`group_history` says what the anomalies are):
+Prints one JSON object a run, times in ms (`group_history` says what the anomalies are):
 
-all_partitions   from the kill to records of all partitions that were sent after it
-first_commit     from the kill to the first commit that succeeded after it
-all_commits      until what was read of all partitions is committed
-join, leave      from subscribing, and from the word to leave, to everybody's new assignment
-unowned          of that, how long some partition had no owner
+kill_to_all_partitions   from the kill to records of all partitions that were sent after it
+kill_to_first_commit     from the kill to the first commit that succeeded after it
+kill_to_all_commits      until what was read of all partitions is committed
+join, leave              from subscribing, and from the word to leave, to everybody's new assignment
+unowned                  of that, how long some partition had no owner
 
 Ends with 11 when something was lost, skipped or given to two.
 """
@@ -28,16 +31,23 @@ import argparse
 import itertools
 import json
 import os
-import statistics
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 
 from tests.live import killing
+from tests.live.group_figures import (
+    Figures,
+    conclusion,
+    first_commit_ns,
+    first_record_ns,
+    summary,
+)
 from tests.live.group_history import Heard, judge, unowned_ms
 from tests.live.group_members import LIBRARIES, Group, Member
 from tests.live.kill_leader import EXIT_LOST, parse, reach
@@ -45,8 +55,13 @@ from tests.live.killing import Brokers, Writer
 
 OFFSETS_TOPIC = "__consumer_offsets"
 REPLICAS = 3
-SETTLE_S = 90
-"""For a rebalance, and for going on after a kill; the slowest client waits for 30 s at once."""
+SETTLE_S = 120
+"""For a rebalance, and for going on after a kill. KafkaJS asks a dead coordinator for up to 45 s,
+forgets who it was, and then waits for the session of its former self, 30 s."""
+QUICK_KILLS = QUICK_REBALANCES = 2
+QUICK_HEARTBEAT_MS = 500
+"""Members hear of a rebalance with a heartbeat: most of the time of a rebalance is that wait."""
+QUICK_SESSION_MS = 10_000
 IN_FLIGHT_NS = 20_000_000
 """What a dead broker had answered before it died is read within this."""
 EXAMPLES_MAX = 3
@@ -64,18 +79,11 @@ class Plan:
     rate: float = 600
     strategy: str = ""
     is_static: bool = False
-    session_ms: int = 45_000
-
-
-@dataclass
-class Figures:
-    all_partitions: list[float] = field(default_factory=list)
-    first_commit: list[float] = field(default_factory=list)
-    all_commits: list[float] = field(default_factory=list)
-    revocations_by_kills: int = 0
-    join: list[float] = field(default_factory=list)
-    leave: list[float] = field(default_factory=list)
-    unowned: list[float] = field(default_factory=list)
+    session_ms: int = 0
+    """0 for what each library has by itself; so is `heartbeat_ms`."""
+    heartbeat_ms: int = 0
+    is_revived: bool = False
+    """A killed broker is started again at once, not when the group goes on without it."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,18 @@ def new_topic() -> str:
     return f"group-run-{os.getpid()}-{next(_numbers)}"
 
 
+def quick(clients: list[str], *, kills: int = 2, rebalances: int = 2, **more: Any) -> Plan:
+    """For tests: of sessions and heartbeats that are short."""
+    return Plan(
+        clients,
+        kills=kills,
+        rebalances=rebalances,
+        session_ms=QUICK_SESSION_MS,
+        heartbeat_ms=QUICK_HEARTBEAT_MS,
+        **more,
+    )
+
+
 def run_soundly(brokers: Brokers, plan: Plan) -> Run:
     """Runs it all; fails on what must not be."""
     run = Run(brokers, plan, new_topic())
@@ -102,16 +122,6 @@ def run_soundly(brokers: Brokers, plan: Plan) -> Run:
     assert report["rebalances"] == plan.rebalances, report
     assert report["kills"] == plan.kills, report
     return run
-
-
-def summary(times_ms: list[float]) -> dict[str, object]:
-    if not times_ms:
-        return {}
-    return {
-        "p50": round(statistics.median(times_ms), 1),
-        "worst": round(max(times_ms), 1),
-        "each": [round(each, 1) for each in times_ms],
-    }
 
 
 class Run:
@@ -132,6 +142,7 @@ class Run:
             plan.partitions,
             plan.strategy,
             plan.session_ms,
+            plan.heartbeat_ms,
         )
         self.writer = Writer(brokers.bootstrap, topic, rate=plan.rate, partitions=plan.partitions)
 
@@ -175,10 +186,13 @@ class Run:
         before = self.group.live.revocations
         victim = killing.coordinator_of(self.brokers.bootstrap, self.group.name)
         killed_ns = self.brokers.kill([victim])
+        if self.plan.is_revived:
+            self.brokers.start([victim])
         try:
             all_partitions, first_commit, all_commits = self.flow(killed_ns)
         finally:
-            self.brokers.start([victim])
+            if not self.plan.is_revived:
+                self.brokers.start([victim])
         self.figures.all_partitions.append(all_partitions)
         self.figures.first_commit.append(first_commit)
         self.figures.all_commits.append(all_commits)
@@ -320,17 +334,20 @@ class Run:
         everything = {**anomalies, **reported}
         figures = self.figures
         return {
-            "schema": 1,
+            "schema": 2,
             "clients": self.plan.clients,
             "strategy": self.plan.strategy,
             "is_static": self.plan.is_static,
             "members": self.plan.members,
             "partitions": self.plan.partitions,
+            "session_ms": self.plan.session_ms or "the library's",
+            "heartbeat_ms": self.plan.heartbeat_ms or "the library's",
+            "is_revived": self.plan.is_revived,
             "is_sound": not any(anomalies.values()),
             "kills": len(figures.all_partitions),
-            "all_partitions_ms": summary(figures.all_partitions),
-            "first_commit_ms": summary(figures.first_commit),
-            "all_commits_ms": summary(figures.all_commits),
+            "kill_to_all_partitions_ms": summary(figures.all_partitions),
+            "kill_to_first_commit_ms": summary(figures.first_commit),
+            "kill_to_all_commits_ms": summary(figures.all_commits),
             "revocations_by_kills": figures.revocations_by_kills,
             "rebalances": len(self.windows),
             "join_ms": summary(figures.join),
@@ -342,30 +359,12 @@ class Run:
             "delivered": history.delivered,
             "redelivered": history.redelivered,
             "commits": history.commits,
-            "commits_failed": history.commits_failed,
-            "errors": history.errors,
             "generations": len({generation for generation, _ in history.owners}),
             **{name: len(found) for name, found in everything.items()},
+            "commits_failed": history.commits_failed,
+            "errors": history.errors,
             "examples": {name: found[:EXAMPLES_MAX] for name, found in everything.items() if found},
         }
-
-
-def first_record_ns(heard: list[Heard], partition: int, offset: int) -> int:
-    return min(
-        each.at_ns
-        for each in heard
-        if each.line["event"] == "records"
-        and any(p == partition and a <= offset <= b for p, a, b in each.line["runs"])
-    )
-
-
-def first_commit_ns(heard: list[Heard], partition: int, offset: int) -> int:
-    return min(
-        each.at_ns
-        for each in heard
-        if each.line["event"] == "committed"
-        and each.line["offsets"].get(str(partition), -1) > offset
-    )
 
 
 def write_lines(path: Path, heard: list[Heard]) -> None:
@@ -410,39 +409,73 @@ def main() -> int:
     parser.add_argument("--client", required=True, metavar="NAME[,NAME]", help=", ".join(LIBRARIES))
     parser.add_argument("--members", type=int, default=3)
     parser.add_argument("--partitions", type=int, default=12)
-    parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--rebalances", type=int, default=10)
+    parser.add_argument("--kills", type=int)
+    parser.add_argument("--rebalances", type=int)
     parser.add_argument("--rate", type=float, default=600)
     parser.add_argument("--strategy", default="", help="range, cooperative-sticky, ...")
     parser.add_argument("--static", action="store_true", help="with group.instance.id")
-    parser.add_argument("--session-ms", type=int, default=45_000)
+    parser.add_argument("--session-ms", type=int, help="instead of the library's own")
+    parser.add_argument("--heartbeat-ms", type=int, help="instead of the library's own")
+    parser.add_argument(
+        "--each", action="store_true", help="a run for each client, not a group of them all"
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"{QUICK_KILLS} kills, {QUICK_REBALANCES} rebalances, short sessions and heartbeats",
+    )
+    parser.add_argument(
+        "--revive",
+        action="store_true",
+        help="start a killed broker again at once, as a supervisor does whose broker died",
+    )
     parser.add_argument("--lines", metavar="FILE", help="write everything that members said there")
     options = parse(parser)
     clients = options.client.split(",")
     if unknown := set(clients) - set(LIBRARIES):
         parser.error(f"no such client: {', '.join(sorted(unknown))}")
-    plan = Plan(
+    plan = plan_of(options, clients)
+    plans = [replace(plan, clients=[each]) for each in clients] if options.each else [plan]
+    is_sound = True
+    with reach(options) as brokers:
+        for each in plans:
+            is_sound &= run_and_print(brokers, each, options.lines)
+    return 0 if is_sound else EXIT_LOST
+
+
+def plan_of(options: argparse.Namespace, clients: list[str]) -> Plan:
+    def given(name: str, quick: int, otherwise: int) -> int:
+        value: int | None = getattr(options, name)
+        return value if value is not None else quick if options.quick else otherwise
+
+    return Plan(
         clients,
         options.members,
         options.partitions,
-        options.kills,
-        options.rebalances,
+        given("kills", QUICK_KILLS, 10),
+        given("rebalances", QUICK_REBALANCES, 10),
         options.rate,
         options.strategy,
         options.static,
-        options.session_ms,
+        given("session_ms", QUICK_SESSION_MS, 0),
+        given("heartbeat_ms", QUICK_HEARTBEAT_MS, 0),
+        options.revive,
     )
+
+
+def run_and_print(brokers: Brokers, plan: Plan, lines: str | None) -> bool:
+    """Whether nothing was lost, skipped or given to two."""
     began = time.monotonic()
-    with reach(options) as brokers:
-        run = Run(brokers, plan, new_topic())
-        try:
-            report = run.go()
-        finally:
-            if options.lines:
-                write_lines(Path(options.lines), run.group.snapshot())
+    run = Run(brokers, plan, new_topic())
+    try:
+        report = run.go()
+    finally:
+        if lines:
+            write_lines(Path(lines), run.group.snapshot())
     report["seconds"] = round(time.monotonic() - began, 1)
-    print(json.dumps(report))
-    return 0 if report["is_sound"] else EXIT_LOST
+    print(json.dumps(report), flush=True)
+    print(conclusion(report), file=sys.stderr, flush=True)
+    return bool(report["is_sound"])
 
 
 if __name__ == "__main__":

@@ -84,6 +84,36 @@ def test_an_owner_that_begins_below_the_acknowledged_commit_shows_a_lost_commit(
     assert not found.is_sound
 
 
+def test_what_a_member_commits_that_owns_it_no_more_does_not_bind_the_owner() -> None:
+    found = history(
+        assigned("a", 0),
+        records("a", [0, 0, 9]),
+        committed("a", p0=8),
+        revoked("a", 0),
+        committed("a", p0=10),
+        assigned("b", 0),
+        records("b", [0, 8, 12]),
+    )
+    assert found.is_sound
+
+
+def test_an_owner_goes_on_from_a_commit_that_went_below_the_one_before() -> None:
+    lines = [
+        assigned("a", 0),
+        records("a", [0, 0, 9]),
+        committed("a", p0=10),
+        revoked("a", 0),
+        assigned("b", 0),
+        committed("b", p0=6),
+    ]
+    found = history(*lines, records("b", [0, 6, 12]))
+    assert found.is_sound
+    assert found.recommits == ["0: b committed 6 after 10"]
+    assert history(*lines, records("b", [0, 5, 12])).went_back == [
+        "0: b began at 5, committed was 6"
+    ]
+
+
 def test_two_owners_in_one_generation_are_found_when_generations_are_told_late_as_well() -> None:
     found = history(
         assigned("a", 0, 1, generation=3),

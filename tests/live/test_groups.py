@@ -12,7 +12,7 @@ import pytest
 
 from tests.live import killing
 from tests.live.group_members import PYTHON_LIBRARIES
-from tests.live.group_run import Plan, Run, new_topic, run_soundly
+from tests.live.group_run import Run, new_topic, quick, run_soundly
 from tests.live.killing import Brokers
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
@@ -24,31 +24,28 @@ each_library = pytest.mark.parametrize("library", PYTHON_LIBRARIES)
 def test_a_group_skips_nothing_while_members_come_and_go_and_its_coordinator_is_killed(
     group_brokers: Brokers, library: str
 ) -> None:
-    run_soundly(group_brokers, Plan([library], kills=2, rebalances=2))
+    run_soundly(group_brokers, quick([library]))
 
 
 @pytest.mark.parametrize("library", ["confluent-kafka", "kafka-python"])
 def test_a_cooperative_group_goes_on_reading_what_its_members_keep(
     group_brokers: Brokers, library: str
 ) -> None:
-    run = run_soundly(
-        group_brokers, Plan([library], kills=0, rebalances=2, strategy="cooperative-sticky")
-    )
+    run = run_soundly(group_brokers, quick([library], kills=0, strategy="cooperative-sticky"))
     # Of 12 partitions on 3 members, a fourth takes 3; the others keep theirs all the time.
     [joining, _] = [run.revoked_between(*window) for window in run.windows]
     assert len(joining) == 3, joining
 
 
 def test_members_of_three_libraries_share_one_group(group_brokers: Brokers) -> None:
-    run_soundly(group_brokers, Plan(PYTHON_LIBRARIES, kills=1, rebalances=2))
+    run_soundly(group_brokers, quick(PYTHON_LIBRARIES, kills=1))
 
 
 @each_library
 def test_a_rolling_restart_of_all_brokers_does_not_rebalance_static_members(
     group_brokers: Brokers, library: str
 ) -> None:
-    plan = Plan([library], is_static=True)
-    run = Run(group_brokers, plan, new_topic())
+    run = Run(group_brokers, quick([library], is_static=True), new_topic())
     with run.group:
         with run.writer:
             run.begin()
@@ -65,7 +62,7 @@ def test_a_rolling_restart_of_all_brokers_does_not_rebalance_static_members(
 def test_a_static_member_that_restarts_gets_its_partitions_back_without_a_rebalance(
     group_brokers: Brokers, library: str
 ) -> None:
-    run = Run(group_brokers, Plan([library], is_static=True), new_topic())
+    run = Run(group_brokers, quick([library], is_static=True), new_topic())
     with run.group:
         with run.writer:
             run.begin()

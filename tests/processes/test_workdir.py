@@ -41,6 +41,16 @@ def test_a_name_leads_to_where_dir_put_the_cluster(tmp_path: Path) -> None:
     Workdir.claim("dev").release()  # and needs no --dir the next time
 
 
+def test_a_link_that_goes_away_while_it_is_looked_at_is_no_error(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As an ephemeral cluster's does, when it comes down under `kcluster down`.
+    claimed(directory=tmp_path / "elsewhere").release()
+    (home / "dev").unlink()
+    monkeypatch.setattr(Path, "is_symlink", lambda self: True)
+    assert w.locate("dev") == home / "dev"
+
+
 def test_a_cluster_is_in_one_place_only(tmp_path: Path) -> None:
     claimed().release()
     with pytest.raises(UsageError, match="cluster dev is in"):

@@ -32,7 +32,7 @@ from __future__ import annotations
 import enum
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 from kcluster.core.groups.offsets import Offsets
 from kcluster.core.purgatory import Waiter
@@ -45,12 +45,16 @@ from kcluster.wire.messages.sync_group import SyncGroupResponse
 if TYPE_CHECKING:
     from kcluster.core.groups.shard import Shard
 
+R = TypeVar("R")
 AnswerJoin = Callable[[Turn, JoinGroupResponse], None]
 AnswerSync = Callable[[Turn, SyncGroupResponse], None]
 Protocols = tuple[tuple[str, bytes], ...]
 """(name, metadata) in the order of the member's preference."""
 
 NO_GENERATION: Final = -1
+
+ASKED_MAX: Final = 16
+"""Questions of one member for one join or sync that are answered together."""
 
 
 class GroupState(enum.Enum):
@@ -148,6 +152,33 @@ class Member(Waiter):
 
     def expire(self, turn: Turn) -> None:
         self.shard.member_fell_silent(self, turn)
+
+
+def ask_again(asked: Callable[[Turn, R], None] | None, more: Callable[[Turn, R], None]) -> Asked[R]:
+    """What answers both, in the order in which they were asked."""
+    assert not is_asked_enough(asked)
+    earlier = asked.answers if isinstance(asked, Asked) else [asked] if asked is not None else []
+    return Asked([*earlier, more])
+
+
+def is_asked_enough(asked: object) -> bool:
+    """Whoever asks now is to be answered alone, and those before at once."""
+    return isinstance(asked, Asked) and len(asked.answers) >= ASKED_MAX
+
+
+class Asked(Generic[R]):
+    """One question, asked several times while it waits. KafkaJS joins once for each broker that
+    it fetches from, all on one connection; Kafka serves a connection's requests one by one, so
+    that each of them gets the answer of the generation."""
+
+    __slots__ = ("answers",)
+
+    def __init__(self, answers: list[Callable[[Turn, R], None]]) -> None:
+        self.answers = answers
+
+    def __call__(self, turn: Turn, response: R) -> None:
+        for answer in self.answers:
+            answer(turn, response)
 
 
 class PendingMember(Waiter):

@@ -24,6 +24,8 @@ from kcluster.core.groups.group import (
     PendingMember,
     Protocols,
     Terms,
+    ask_again,
+    is_asked_enough,
 )
 from kcluster.core.turn import Turn
 from kcluster.errors import ApiError, ErrorCode
@@ -184,14 +186,15 @@ def _join_again(
             answer(turn, rebalance.joined(group, member))
         case GroupState.STABLE | GroupState.COMPLETING_REBALANCE | GroupState.PREPARING_REBALANCE:
             # A leader that joins anew wants to assign anew.
-            rebalance.refuse_join(member, turn, ErrorCode.UNKNOWN_MEMBER_ID)
             terms = member.terms._replace(
                 session_timeout_ms=request.session_timeout_ms,
                 rebalance_timeout_ms=_rebalance_timeout_ms(request),
                 protocols=protocols,
             )
             group.change_terms(member, terms)
-            member.join = answer
+            if is_asked_enough(member.join):
+                rebalance.refuse_join(member, turn, ErrorCode.REBALANCE_IN_PROGRESS)
+            member.join = ask_again(member.join, answer)
             rebalance.rebalance_or_join(shard, group, turn, f"{member.id} joined again")
         case _:
             raise ApiError(ErrorCode.UNKNOWN_MEMBER_ID)

@@ -23,6 +23,8 @@ from kcluster.core.groups.group import (
     GroupState,
     Member,
     PendingMember,
+    ask_again,
+    is_asked_enough,
 )
 from kcluster.core.purgatory import Waiter
 from kcluster.core.turn import Turn
@@ -277,9 +279,9 @@ def sync(shard: Shard, request: SyncGroupRequest, turn: Turn, answer: AnswerSync
             raise ApiError(ErrorCode.REBALANCE_IN_PROGRESS)
         case GroupState.COMPLETING_REBALANCE:
             group.not_synced.discard(member.id)
-            # One that asks again does not hear of its first question any more.
-            answer_sync(member, turn, ErrorCode.REBALANCE_IN_PROGRESS)
-            member.sync = answer
+            if is_asked_enough(member.sync):
+                answer_sync(member, turn, ErrorCode.REBALANCE_IN_PROGRESS)
+            member.sync = ask_again(member.sync, answer)
             if member.id == group.leader and group.assigned != group.generation:
                 _assign(shard, group, request, turn)
         case GroupState.STABLE:

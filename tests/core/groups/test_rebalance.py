@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from kcluster.core.broker.handlers import leave_group
+from kcluster.core.groups.group import ASKED_MAX
 from kcluster.errors import ErrorCode
 from kcluster.wire.messages.leave_group import MemberIdentity
 from tests.core.groups.playbook import (
@@ -106,12 +107,27 @@ def test_a_leader_that_leaves_is_followed_by_the_next() -> None:
     group.any(Joined("b", 3, "b,c"), Joined("c", 3)).end()
 
 
-def test_a_member_that_asks_again_while_it_waits_is_answered_where_it_asked_last() -> None:
+def test_a_member_that_joins_again_while_it_waits_is_answered_each_time() -> None:
+    # On one connection, as KafkaJS does: it waits for all of these answers, under one id.
     group = stable("a", "b")
     group >> Join("a")
-    group >> Join("a") << Refused("a", UNKNOWN)
+    group >> Join("a")
+    group >> Join("b")
+    group.any(Joined("a", 3, "a,b"), Joined("a", 3, "a,b"), Joined("b", 3)).end()
+
+
+def test_too_many_questions_of_a_member_are_answered_before_the_rebalance_is_over() -> None:
+    group = stable("a", "b")
+    for _ in range(ASKED_MAX):
+        group >> Join("a")
+    group >> Join("a")
+    group.any(*[Refused("a", REBALANCE)] * ASKED_MAX)
     group >> Join("b")
     group.any(Joined("a", 3, "a,b"), Joined("b", 3)).end()
+    for _ in range(ASKED_MAX):
+        group >> Sync("b")
+    group >> Sync("b")
+    group.any(*[Refused("b", REBALANCE)] * ASKED_MAX).end()
 
 
 # --- the initial delay --------------------------------------------------------------------
@@ -207,8 +223,8 @@ def test_an_assignment_counts_once_in_a_generation() -> None:
     group >> Join("b")
     group.forget()
     group >> Sync("a", {"a": b"1", "b": b"2"})
-    group >> Sync("a", {"a": b"12"}) << Refused("a", REBALANCE)
-    group >> Replicate() << Synced("a", b"1")
+    group >> Sync("a", {"a": b"12"})
+    group >> Replicate() << Synced("a", b"1") << Synced("a", b"1")
     group >> Sync("b") << Synced("b", b"2")
     group >> FailOver()
     group >> Replicate()

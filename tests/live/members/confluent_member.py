@@ -19,9 +19,9 @@ def main() -> None:
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
         "partition.assignment.strategy": given.strategy,
-        "session.timeout.ms": given.session_ms,
         "error_cb": lambda error: say("error", error=str(error)),
         "log_level": 0,
+        **given.times("session.timeout.ms", "heartbeat.interval.ms"),
     }
     if given.instance:
         config["group.instance.id"] = given.instance

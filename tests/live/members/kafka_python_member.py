@@ -55,8 +55,8 @@ def main() -> None:
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         partition_assignment_strategy=[STRATEGIES[given.strategy]],
-        session_timeout_ms=given.session_ms,
         max_poll_records=RECORDS_MAX,
+        **given.times("session_timeout_ms", "heartbeat_interval_ms"),
     )
     say("started")
     consumer.subscribe([given.topic], listener=Listener(consumer, member))

@@ -10,11 +10,17 @@ export const { values: options } = parseArgs({
     group: { type: 'string' },
     instance: { type: 'string' },
     strategy: { type: 'string', default: 'roundrobin' },
-    'session-ms': { type: 'string', default: '45000' }
+    'session-ms': { type: 'string' },
+    'heartbeat-ms': { type: 'string' }
   }
 })
 export const brokers = options.bootstrap.split(',')
-export const sessionMs = Number(options['session-ms'])
+
+// What was given of the two; the rest is the library's own.
+export const times = {
+  ...(options['session-ms'] && { sessionTimeout: Number(options['session-ms']) }),
+  ...(options['heartbeat-ms'] && { heartbeatInterval: Number(options['heartbeat-ms']) })
+}
 
 export const nowNs = () => Number(process.hrtime.bigint())
 

@@ -25,7 +25,13 @@ class Options(argparse.Namespace):
     group: str
     instance: str | None
     strategy: str
-    session_ms: int
+    session_ms: int | None
+    heartbeat_ms: int | None
+
+    def times(self, session: str, heartbeat: str) -> dict[str, int]:
+        """What was given of the two, under the library's names: the rest is its own."""
+        given = {session: self.session_ms, heartbeat: self.heartbeat_ms}
+        return {name: ms for name, ms in given.items() if ms is not None}
 
 
 def options() -> Options:
@@ -36,7 +42,8 @@ def options() -> Options:
     parser.add_argument("--group", required=True)
     parser.add_argument("--instance")
     parser.add_argument("--strategy", default="range")
-    parser.add_argument("--session-ms", type=int, default=45_000)
+    parser.add_argument("--session-ms", type=int)
+    parser.add_argument("--heartbeat-ms", type=int)
     return parser.parse_args(namespace=Options())
 
 

@@ -1,7 +1,7 @@
 // A member by @platformatic/kafka.
 
 import { Consumer, cooperativeStickyAssigner, roundRobinAssigner } from '@platformatic/kafka'
-import { brokers, Member, options, say, sessionMs, whenTold } from './lines.mjs'
+import { brokers, Member, options, say, times, whenTold } from './lines.mjs'
 
 // It wants Node 22 for this; the rest of what a member needs runs on Node 20 as well.
 Promise.withResolvers ??= function () {
@@ -17,7 +17,7 @@ const consumer = new Consumer({
   clientId: 'member',
   groupId: options.group,
   groupInstanceId: options.instance,
-  sessionTimeout: sessionMs,
+  ...times,
   protocols: [{ name: options.strategy, version: 1 }],
   partitionAssigner:
     options.strategy === 'cooperative-sticky' ? cooperativeStickyAssigner : roundRobinAssigner,
