@@ -185,6 +185,14 @@ def await_in_sync(bootstrap: str, topic: str, replicas: int, timeout_s: float = 
         time.sleep(POLL_S)
 
 
+def await_isr(bootstrap: str, topic: str, isr: set[int], timeout_s: float = 30) -> None:
+    """Until the in-sync replicas of partition 0 are these."""
+    deadline = time.monotonic() + timeout_s
+    while (found := set(partitions_of(bootstrap, topic)[0].isr_nodes)) != isr:
+        assert time.monotonic() < deadline, f"the ISR of {topic}-0 is {found}"
+        time.sleep(POLL_S)
+
+
 def await_leader(
     bootstrap: str, topic: str, is_wanted: Callable[[int], bool], timeout_s: float = 30
 ) -> None:

@@ -77,6 +77,8 @@ def test_with_too_few_in_sync_writes_are_refused_and_reads_go_on(cluster: LiveCl
     victims = [id for id in (1, 2, 3) if id != leader]
     brokers.kill(victims)
     try:
+        # Until the leader has heard of it, it takes the record, and its fate is not known.
+        killing.await_isr(cluster.bootstrap, name, {leader})
         outcomes: list[KafkaError | None] = []
         producer = Producer({"bootstrap.servers": cluster.bootstrap, "acks": "all", "retries": 0})
         producer.produce(name, b"one too many", on_delivery=lambda error, _: outcomes.append(error))
