@@ -7,7 +7,6 @@ clients, and may be killed at any point.
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from kcluster.core.log.compaction.cleaning import carry_out
@@ -17,16 +16,12 @@ from kcluster.processes.server import ServerArguments, main_of
 from kcluster.world import platform
 from kcluster.world.disk import RealDisk
 
-NICENESS = 10
-"""Of 19: what serves clients goes first."""
-
 EXIT_ORPHANED = 1
 
 
 def run(arguments: ServerArguments) -> int:
     platform.name_process(f"kc-compact-{arguments.id}")
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)
+    platform.give_way()
     disk = RealDisk(arguments.data_dir, portable=arguments.is_portable)
     disk.on_synced = _synced
     supervisor = arguments.supervisor.pid

@@ -25,6 +25,9 @@ POLL_S = 0.01
 FILE_LIMIT = 65_536
 """Soft limit of descriptors that a server process asks for, if the hard one allows."""
 
+LAST_NICENESS = 19
+"""Where there is no idle class."""
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -195,6 +198,16 @@ def cpu_ms(pid: int, *, portable: bool = False) -> int:
         return int((times.user + times.system) * 1000)
     except psutil.Error:
         return 0
+
+
+def give_way() -> None:
+    """Run when nobody else wants to. A lower niceness alone still lets whoever wakes up wait for
+    the end of a time slice; Linux's idle class is preempted at once."""
+    with contextlib.suppress(OSError):
+        os.nice(LAST_NICENESS)
+    if hasattr(os, "SCHED_IDLE"):
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def name_process(name: str) -> None:

@@ -200,3 +200,14 @@ def test_the_limit_of_files_never_falls() -> None:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert platform.raise_file_limit(soft) == soft
     assert platform.raise_file_limit(1) == soft
+
+
+def test_who_gives_way_runs_when_nobody_else_wants_to() -> None:
+    program = (
+        "import os; from kcluster.world import platform; platform.give_way();"
+        "print(os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0) == os.SCHED_IDLE)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
+    assert told.split() == ["19", "True"]
