@@ -234,12 +234,12 @@ def _replace_static(
     rebalance.beat(shard, member, turn)
     # Whatever overtakes it answers it: the next rebalance, or who takes its place.
     member.join = answer
-    if group.state is not GroupState.STABLE or group.choose_protocol() != group.protocol:
+    if not group.is_stable or group.choose_protocol() != group.protocol:
         rebalance.rebalance_or_join(shard, group, turn, f"static member {instance_id} came back")
         return
 
     def done(later: Turn, error: ErrorCode) -> None:
-        if member.join is not answer or group.state is not GroupState.STABLE:
+        if member.join is not answer or not group.is_stable:
             return
         if error:
             rebalance.refuse_join(member, later, error)

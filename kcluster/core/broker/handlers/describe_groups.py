@@ -82,20 +82,19 @@ def _not_found(group_id: str, version: int) -> DescribedGroup:
 
 
 def _describe(group: Group) -> DescribedGroup:
-    is_stable = group.state is GroupState.STABLE
     return DescribedGroup(
         group_id=group.id,
         group_state=group.state.value,
         protocol_type=group.protocol_type,
-        protocol_data=(group.protocol or "") if is_stable else "",
+        protocol_data=(group.protocol or "") if group.is_stable else "",
         members=[
             DescribedGroupMember(
                 member_id=member.id,
                 group_instance_id=member.instance_id,
                 client_id=member.client_id,
                 client_host=member.client_host,
-                member_metadata=member.metadata(group.protocol) if is_stable else b"",
-                member_assignment=member.assignment if is_stable else b"",
+                member_metadata=member.metadata(group.protocol) if group.is_stable else b"",
+                member_assignment=member.assignment if group.is_stable else b"",
             )
             for member in group.members.values()
         ],
