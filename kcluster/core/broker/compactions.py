@@ -4,6 +4,7 @@
      ^                                                |       of its own process works on it
      |                                                | CompactionEnded
      |<---- failed: looked at again later ------------|
+     |<---- for nothing: the log has lost segments ---|
      |                                                v
      '<---------- done, or cancelled ------------- swapping   the log is given what was made
 
@@ -43,6 +44,8 @@ class Running(msgspec.Struct):
     number: int
     replica: Replica
     plan: plan.Plan
+    losses: int
+    """Of its log, when it was planned."""
 
 
 class Compactions:
@@ -87,7 +90,7 @@ class Compactions:
             return
         _, _, replica, chosen = max(candidates, key=lambda candidate: candidate[:2])
         self._number += 1
-        self._running = Running(self._number, replica, chosen)
+        self._running = Running(self._number, replica, chosen, replica.log.losses)
         job = chosen.job(self._number, turn.wall_ms, self._map_bytes)
         # An outcome is another process's file: what we may still hold open by its name is old.
         turn.disk.append(Delete(files.OUTCOME_FILE))
@@ -112,6 +115,10 @@ class Compactions:
             self._tidy(turn, log.directory)
             if all(name.endswith(files.CLEANED) for name in broker.files.list(log.directory)):
                 turn.disk.append(Delete(log.directory))
+            return
+        if log.losses != running.losses:
+            # What it found, and what it missed, was in a log that is no more.
+            self._tidy(turn, log.directory)
             return
         try:
             outcome = self._outcome(message)

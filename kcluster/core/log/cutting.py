@@ -50,7 +50,7 @@ def truncate_to(log: PartitionLog, turn: Turn, offset: int) -> None:
     segment = log.chain.items[number]
     # Everything that may find the disk damaged comes before anything changes.
     position, end_offset = _find_cut(log, segment, offset)
-    log.cancel_swap(turn)
+    log.cancel_compaction(turn)
     _lower_recovery_point(log, turn, end_offset)
     while len(log.chain) > number + 1:
         _delete_files(turn, log.chain.drop_last())
@@ -63,7 +63,7 @@ def truncate_to(log: PartitionLog, turn: Turn, offset: int) -> None:
 
 
 def truncate_fully(log: PartitionLog, turn: Turn, start_offset: int) -> None:
-    log.cancel_swap(turn)
+    log.cancel_compaction(turn)
     _lower_recovery_point(log, turn, start_offset)
     segment = Segment(log.files, log.directory, start_offset, log.config, turn.wall_ms)
     for old in reversed(log.chain.items):

@@ -124,6 +124,8 @@ class PartitionLog:
         self.swap: Swap | None = None
         """What compaction made, on its way into the chain."""
         self.compactions = 0
+        self.losses = 0
+        """How often segments went or were cut: what a compactor read before counts no more."""
         self._staged: list[Staged] = []
         """Appends of this turn that have not ended, in their order."""
         self._syncs: dict[int, SyncTarget] = {}
@@ -484,8 +486,9 @@ class PartitionLog:
         ApiError OFFSET_OUT_OF_RANGE above the high watermark; a lower offset changes nothing."""
         retaining.advance_log_start(self, turn, offset)
 
-    def cancel_swap(self, turn: Turn) -> None:
-        """The log is about to lose segments that compacted ones were made of."""
+    def cancel_compaction(self, turn: Turn) -> None:
+        """The log is about to lose segments that compacted ones are made of."""
+        self.losses += 1
         if self.swap is not None:
             self.swap.cancel(turn)
 

@@ -91,7 +91,7 @@ def _is_expired(log: PartitionLog, segment: Segment, wall_ms: int) -> bool:
 
 
 def _delete_first(log: PartitionLog, turn: Turn, cause: str) -> None:
-    log.cancel_swap(turn)
+    log.cancel_compaction(turn)
     segment = log.chain.drop_first()
     paths = [segment.path]
     if segment.has_index_files:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from kcluster.core import traces
 from kcluster.core.log.compaction.cleaning import carry_out
 from kcluster.core.log.compaction.job import JOB_FILE
@@ -15,6 +17,7 @@ from kcluster.wire import bus
 from kcluster.wire.frame import request_frame
 from kcluster.wire.records import Record, batches, build_batch
 from tests.core.broker.stage import TOPIC_ID, Member, Stage, fetch, fetched, produce, produced
+from tests.core.broker.test_delete_records import trim
 
 BACKOFF_MS = 1000
 SETTINGS = {
@@ -270,3 +273,24 @@ def test_a_record_without_a_key_is_refused_by_its_number() -> None:
     assert [error.batch_index for error in told.record_errors] == [1, 2]
     assert "without key" in told.record_errors[0].batch_index_error_message
     assert made[1].log.log_end_offset == 0
+
+
+@pytest.mark.parametrize("is_begun", [True, False])
+def test_what_is_deleted_under_a_compactor_is_no_damage(is_begun: bool) -> None:
+    made = Stage(1, **SETTINGS)
+    made.create([1], cleanup_policy="compact,delete")
+    write(made, 20)
+    member = made[1]
+    job = asked(made)
+    operations = carry_out(member.disk)
+    if is_begun:
+        member.disk.perform(next(operations))
+    member.asks(trim(9), 2)
+    made.wait(200)
+    for operation in operations:
+        assert member.disk.perform(operation) == 0
+    end(member, job)
+    assert not member.replica.offline
+    assert not [name for name in member.disk.files if name.endswith((".cleaned", ".swap"))]
+    assert compact(made).records_after == 2
+    assert len(member.records()) == 4
