@@ -18,6 +18,11 @@ from kcluster.world.disk import RealDisk
 
 EXIT_ORPHANED = 1
 
+WORK_S = 0.0001
+REST_S = 0.00002
+"""A small part of what a produced batch takes from client to client, and just enough to let
+somebody else begin."""
+
 
 def run(arguments: ServerArguments) -> int:
     platform.name_process(f"kc-compact-{arguments.id}")
@@ -25,14 +30,15 @@ def run(arguments: ServerArguments) -> int:
     disk = RealDisk(arguments.data_dir, portable=arguments.is_portable)
     disk.on_synced = _synced
     supervisor = arguments.supervisor.pid
-    for operation in carry_out(disk):
-        if os.getppid() != supervisor:
-            # Where the kernel does not end it, it does so itself.
-            return EXIT_ORPHANED
-        errno = disk.perform(operation)
-        if errno:
-            path = getattr(operation, "path", "")
-            raise DiskError(errno, path, type(operation).__name__.lower())
+    with platform.in_slices(WORK_S, REST_S):
+        for operation in carry_out(disk):
+            if os.getppid() != supervisor:
+                # Where the kernel does not end it, it does so itself.
+                return EXIT_ORPHANED
+            errno = disk.perform(operation)
+            if errno:
+                path = getattr(operation, "path", "")
+                raise DiskError(errno, path, type(operation).__name__.lower())
     disk.close()
     return 0
 

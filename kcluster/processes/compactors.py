@@ -1,10 +1,12 @@
 """The supervisor's compactors: at most one for each broker, gone before its broker comes back.
 
-    StartCompaction --> fork --> runs --> CompactionEnded, with how it ended
-                                  |
-                 its broker ended '-- SIGKILL, reaped; only then is the seat free again
+    StartCompaction --> line --> fork --> runs --> CompactionEnded, with how it ended
+                                           |
+                          its broker ended '-- SIGKILL, reaped; only then is the seat free again
 
-A compactor works in its broker's directory, which recovery must have for itself.
+A compactor works in its broker's directory, which recovery must have for itself. All replicas of
+a topic become dirty at one moment, but brokers share this machine with each other and with their
+clients: so compactors wait in line for half of its processors.
 """
 
 from __future__ import annotations
@@ -40,32 +42,43 @@ class Compactors:
         self,
         spawner: Spawner,
         loop: asyncio.AbstractEventLoop,
+        begin: Callable[[int], None],
         ended: Callable[[int, int, int, int], None],
+        at_once: int,
     ) -> None:
-        """`ended(broker id, its incarnation, number, status)` is told of each one's end; status
-        is an exit code, or minus the signal that ended it."""
+        """`begin(broker id)` is told to `fork` the one whose turn it is, `at_once` of them at
+        most. `ended(broker id, its incarnation, number, status)` is told of each one's end;
+        status is an exit code, or minus the signal that ended it."""
         self._spawner = spawner
         self._loop = loop
+        self._begin = begin
         self._ended = ended
+        self._at_once = at_once
+        self._line: dict[int, Compactor] = {}
+        """By broker, who asked first in front."""
         self._running: dict[int, Compactor] = {}
         self._watches: dict[int, platform.PidWatch] = {}
         self._last: dict[int, tuple[int, int, int]] = {}
         """By broker: incarnation, number and status of the last that ended."""
         self._waiters: list[asyncio.Future[None]] = []
 
-    def wants(self, id: int, incarnation: int, number: int) -> bool:
-        """Whether one is to be forked for this job; a broker asks more than once."""
+    def want(self, id: int, incarnation: int, number: int) -> None:
+        """A broker asks for this job, more than once."""
         last = self._last.get(id)
         if last is not None and last[:2] == (incarnation, number):
             self._ended(id, *last)
-            return False
-        if id in self._running:
-            return False
-        self._running[id] = Compactor(number, incarnation)
-        return True
+        elif id not in self._running:
+            self._line[id] = Compactor(number, incarnation)
+            self._next()
+
+    def _next(self) -> None:
+        while self._line and len(self._running) < self._at_once:
+            id = next(iter(self._line))
+            self._running[id] = self._line.pop(id)
+            self._begin(id)
 
     async def fork(self, id: int, arguments: ServerArguments) -> None:
-        """The one that is wanted."""
+        """The one whose turn it is."""
         compactor = self._running[id]
         try:
             pid = await self._spawner.spawn(ENTRIES["compactor"], arguments)
@@ -85,6 +98,7 @@ class Compactors:
 
     def kill(self, id: int) -> None:
         """Its broker is gone."""
+        self._line.pop(id, None)
         compactor = self._running.get(id)
         if compactor is not None:
             compactor.is_doomed = True
@@ -113,6 +127,7 @@ class Compactors:
         del self._running[id]
         self._last[id] = compactor.incarnation, compactor.number, code
         self._ended(id, compactor.incarnation, compactor.number, code)
+        self._next()
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():

@@ -82,7 +82,13 @@ class Supervisor:
         self.on_ready: Callable[[ServerProcess], None] = lambda process: None
         self._spawner = spawner
         self._loop = loop
-        self._compactors = Compactors(spawner, loop, self._compaction_ended)
+        self._compactors = Compactors(
+            spawner,
+            loop,
+            self._begin_compaction,
+            self._compaction_ended,
+            at_once=max(1, platform.processors() // 2),
+        )
         self._watches: dict[int, platform.PidWatch] = {}
         self._restarts: dict[int, asyncio.TimerHandle] = {}
         self._resumes: dict[int, asyncio.TimerHandle] = {}
@@ -225,6 +231,9 @@ class Supervisor:
             expected_brokers=[seat.id for seat in cluster.seats],
         )
 
+    def _begin_compaction(self, id: int) -> None:
+        self.spawn(self._compactors.fork(id, self._arguments(self.roster[id])))
+
     def _compaction_ended(self, id: int, incarnation: int, number: int, status: int) -> None:
         process = self.roster.get(id)
         if process is not None and process.is_alive and process.incarnation == incarnation:
@@ -366,8 +375,8 @@ class Supervisor:
             case StartCompaction(id, incarnation, number) if (
                 process and process.is_alive and process.incarnation == incarnation
             ):
-                if self.phase != "stopping" and self._compactors.wants(id, incarnation, number):
-                    self.spawn(self._compactors.fork(id, self._arguments(process)))
+                if self.phase != "stopping":
+                    self._compactors.want(id, incarnation, number)
             case Failed(_, incarnation, reason) if process and process.incarnation == incarnation:
                 process.last_words = reason
             case _:

@@ -13,9 +13,11 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from asyncio import AbstractEventLoop, TimerHandle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 IS_LINUX = sys.platform.startswith("linux")
 
@@ -28,7 +30,12 @@ FILE_LIMIT = 65_536
 LAST_NICENESS = 19
 """Where there is no idle class."""
 
+AUTOGROUP_TRIES = 30
+AUTOGROUP_PAUSE_S = 0.1
+"""For all users together, the kernel takes one change of an autogroup's niceness in 0.1 s."""
+
 _PR_SET_PDEATHSIG = 1
+_PR_SET_TIMERSLACK = 29
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -200,14 +207,53 @@ def cpu_ms(pid: int, *, portable: bool = False) -> int:
         return 0
 
 
+def processors() -> int:
+    """How many this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def give_way() -> None:
     """Run when nobody else wants to. A lower niceness alone still lets whoever wakes up wait for
-    the end of a time slice; Linux's idle class is preempted at once."""
+    the end of a time slice; Linux's idle class is preempted at once. But both count within a
+    session only where the kernel first shares out between sessions (autogroup, sched(7))."""
     with contextlib.suppress(OSError):
         os.nice(LAST_NICENESS)
     if hasattr(os, "SCHED_IDLE"):
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    for _ in range(AUTOGROUP_TRIES):
+        try:
+            Path("/proc/self/autogroup").write_text(str(LAST_NICENESS), "ascii")
+        except BlockingIOError:
+            time.sleep(AUTOGROUP_PAUSE_S)
+        except OSError:
+            return
+        else:
+            return
+
+
+@contextlib.contextmanager
+def in_slices(work_s: float, rest_s: float) -> Iterator[None]:
+    """Sleep `rest_s` after each `work_s` of the block, in the main thread, so that nobody waits
+    longer for the processor than `work_s`, whatever the scheduler does. One long call into C is
+    not interrupted. Takes SIGALRM and its timer."""
+
+    def rest(signum: int, frame: FrameType | None) -> None:
+        time.sleep(rest_s)
+        signal.setitimer(signal.ITIMER_REAL, work_s)
+
+    # A rest is lengthened by 50 us otherwise.
+    _prctl(_PR_SET_TIMERSLACK, 1)
+    signal.signal(signal.SIGALRM, rest)
+    signal.setitimer(signal.ITIMER_REAL, work_s)
+    try:
+        yield
+    finally:
+        # A timer that is set again meanwhile goes unheard.
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def name_process(name: str) -> None:

@@ -211,3 +211,29 @@ def test_who_gives_way_runs_when_nobody_else_wants_to() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout
     assert told.split() == ["19", "True"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="no autogroups here")
+def test_who_gives_way_does_so_to_other_sessions_too() -> None:
+    program = (
+        "import os; from kcluster.world import platform; os.setsid(); platform.give_way();"
+        "print(open('/proc/self/autogroup').read())"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
+    assert told.split()[-1] == "19"
+
+
+def test_work_in_slices_rests_in_between_and_no_more_at_its_end() -> None:
+    program = (
+        "import signal; from kcluster.world import platform; rests = [];"
+        "platform.time.sleep = rests.append\n"
+        "with platform.in_slices(0.001, 0.002):\n"
+        "    while len(rests) < 3: sum(range(100))\n"
+        "print(set(rests), signal.getitimer(signal.ITIMER_REAL), signal.getsignal(signal.SIGALRM))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
+    assert told.split() == ["{0.002}", "(0.0,", "0.0)", "1"]

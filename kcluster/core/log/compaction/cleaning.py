@@ -60,8 +60,8 @@ from kcluster.wire.records import (
 ENTRY_BYTES: Final = 150
 """What one key costs beside its own bytes: an entry of a dict, and two objects."""
 
-WRITE_BYTES: Final = 1 << 20
-"""Gathered before they are written."""
+WRITE_BYTES: Final = 1 << 18
+"""Gathered before they are written: in one go, but not so long that others wait for it."""
 
 OPAQUE: Final = CONTROL | TRANSACTIONAL
 
