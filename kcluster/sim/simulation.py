@@ -41,6 +41,7 @@ SETTINGS = {
     "replica.lag.time.max.ms": "2000",
     "broker.session.timeout.ms": "1500",
     "broker.heartbeat.interval.ms": "500",
+    "leader.imbalance.check.interval.seconds": "3",
     "replica.high.watermark.checkpoint.interval.ms": "1000",
     "log.flush.offset.checkpoint.interval.ms": "2000",
     **GROUP_SETTINGS,

@@ -12,7 +12,7 @@ from kcluster.sim.group_mutants import GROUP_MUTANTS
 from kcluster.sim.simulation import Simulation, replay_command
 
 IS_THOROUGH = bool(os.environ.get("KCLUSTER_MUTANTS"))
-QUICK_SEEDS = range(1, 12)
+QUICK_SEEDS = range(1, 16)
 THOROUGH_SEEDS = range(1, 60)
 
 

@@ -54,9 +54,10 @@ from kcluster.wire.apis import ELECT_LEADERS
 START_WAIT_MS = 200
 """How long a start waits for all expected brokers, from the first sign of life of one."""
 
-REBALANCE_SOON_MS = 2000
-"""After a preferred leader came back into an ISR; sooner would move a partition back and forth
-while a broker is flapping."""
+LEADERS_RETURN_MS = 12_000
+"""After the last preferred leader came back into an ISR: by then its clients have, too. librdkafka
+waits up to 10 s before it tries a broker again that refused it, and does not read or write what
+that broker leads meanwhile. Nobody waits for the leader that it moves away from."""
 
 PRODUCER_ID_BLOCK = 1000
 """Producer ids in one block, as in Kafka."""
@@ -105,7 +106,8 @@ class ControllerCore:
         self._has_start_timer = False
         self._session_timer_ms = -1
         """When the pending session timer is due; -1 for none."""
-        self._is_rebalance_due = False
+        self._rebalance_ms: int | None = None
+        """When preferred leaders that came back shall lead again."""
 
     @property
     def has_stopped(self) -> bool:
@@ -397,15 +399,20 @@ class ControllerCore:
         turn.after(seconds * 1000, RebalanceTimer(True))
 
     def _rebalance_soon(self, turn: Turn) -> None:
-        if not self._is_rebalance_due:
-            self._is_rebalance_due = True
-            turn.after(REBALANCE_SOON_MS, RebalanceTimer(False))
+        is_timed = self._rebalance_ms is not None
+        self._rebalance_ms = turn.now_ms + LEADERS_RETURN_MS
+        if not is_timed:
+            turn.after(LEADERS_RETURN_MS, RebalanceTimer(False))
 
     def _rebalance(self, turn: Turn, is_periodic: bool) -> None:
         if is_periodic:
             self._schedule_rebalance(turn)
+        elif self._rebalance_ms is not None and turn.now_ms < self._rebalance_ms:
+            # Another one has come back since.
+            turn.after(self._rebalance_ms - turn.now_ms, RebalanceTimer(False))
+            return
         else:
-            self._is_rebalance_due = False
+            self._rebalance_ms = None
         if self.is_frozen or not self.settings.bool("auto.leader.rebalance.enable"):
             return
         decision = self._decide(turn)

@@ -115,6 +115,14 @@ class Playbook:
         self.run(Received(source, epoch, message, payload))
         return self.sent[start:]
 
+    def live(self, ms: int) -> None:
+        """As `pass_time`, with brokers that show that they are alive."""
+        for _ in range(ms // 1000):
+            self.heartbeats()
+            self.pass_time(1000)
+        self.heartbeats()
+        self.pass_time(ms % 1000)
+
     def pass_time(self, ms: int) -> None:
         """Let the clock move and the timers come back that are due, in their order."""
         end_ms = self.now_ms + ms

@@ -2,6 +2,7 @@
 
 import pytest
 
+from kcluster.core.controller.controller import LEADERS_RETURN_MS
 from kcluster.core.traces import Elected, Warned
 from kcluster.errors import ErrorCode
 from kcluster.wire import bus
@@ -229,11 +230,25 @@ def test_preferred_leader_leads_again_once_it_is_in_sync(p: Playbook) -> None:
     p.heartbeats()
     assert p.partition().leader == 2, "it is not in the ISR"
     assert p.alter(2, [1, 2, 3]).error == 0
-    p.pass_time(1900)
-    p.heartbeats()
-    p.pass_time(200)
+    p.live(LEADERS_RETURN_MS - 1)
+    assert p.partition().leader == 2, "its clients may not have noticed that it is back"
+    p.live(1)
     assert p.partition().leader == 1
     assert p.traced(Elected)[-1].source == "preferred"
+
+
+def test_preferred_leaders_wait_for_the_last_of_them(p: Playbook) -> None:
+    p.make_topic("late", [3, 2, 1])
+    p.die(1)
+    p.die(3)
+    p.join(1, 3)
+    assert p.alter(2, [1, 2]).error == 0
+    p.live(LEADERS_RETURN_MS - 1000)
+    assert p.alter(2, [2, 3], topic="late").error == 0
+    p.live(LEADERS_RETURN_MS - 1)
+    assert p.partition().leader == p.partition("late").leader == 2
+    p.live(1)
+    assert (p.partition().leader, p.partition("late").leader) == (1, 3)
 
 
 def test_rebalance_can_be_switched_off() -> None:
@@ -243,7 +258,7 @@ def test_rebalance_can_be_switched_off() -> None:
     p.die(1)
     p.join(1)
     p.alter(2, [1, 2, 3])
-    p.pass_time(2500)
+    p.live(LEADERS_RETURN_MS + 1000)
     assert p.partition().leader == 2
 
 
