@@ -11,8 +11,11 @@
 A writer numbers records over all partitions, all the time. Members of the libraries, in turn, read
 and commit after each poll; all else is as the libraries have it, unless options say otherwise.
 Rebalances (one more member joins, and leaves again) and kill -9 of the broker that coordinates the
-group take turns; each broker is back in sync before the next dies. At the end everything that was
-written is drained.
+group take turns; each broker is back in sync before the next dies. Kills in quick succession tell
+more of a client than of the cluster: librdkafka does not try a broker again for up to 10 s when
+that broker refused it, so what the last kill left is in the time of the next. `--calm-s 12` lets
+that pass, and gives partitions back to their preferred leaders, before each kill. At the end
+everything that was written is drained.
 
 Prints one JSON object a run, times in ms (`group_history` says what the anomalies are):
 
@@ -82,6 +85,8 @@ class Plan:
     session_ms: int = 0
     """0 for what each library has by itself; so is `heartbeat_ms`."""
     heartbeat_ms: int = 0
+    calm_s: float = 0
+    """Before each kill."""
     is_revived: bool = False
     """A killed broker is started again at once, not when the group goes on without it."""
 
@@ -181,6 +186,12 @@ class Run:
         self.figures.leave.append((self.group.live.changed_ns - since_ns) / 1e6)
         self.windows.append((since_ns, self.group.live.changed_ns))
         self.flow(since_ns)
+
+    def calm_down(self) -> None:
+        if self.plan.calm_s:
+            time.sleep(self.plan.calm_s)
+            killing.elect_preferred_leaders(self.brokers.bootstrap)
+            self.flow(time.monotonic_ns())
 
     def kill_coordinator(self) -> None:
         before = self.group.live.revocations
@@ -285,6 +296,7 @@ class Run:
                     guest = None
                     progress("leave", number, self.figures.leave)
             if number < self.plan.kills:
+                self.calm_down()
                 self.kill_coordinator()
                 progress("kill", number, self.figures.all_partitions)
                 progress("     first commit", number, self.figures.first_commit)
@@ -342,6 +354,7 @@ class Run:
             "partitions": self.plan.partitions,
             "session_ms": self.plan.session_ms or "the library's",
             "heartbeat_ms": self.plan.heartbeat_ms or "the library's",
+            "calm_s": self.plan.calm_s,
             "is_revived": self.plan.is_revived,
             "is_sound": not any(anomalies.values()),
             "kills": len(figures.all_partitions),
@@ -424,6 +437,7 @@ def main() -> int:
         action="store_true",
         help=f"{QUICK_KILLS} kills, {QUICK_REBALANCES} rebalances, short sessions and heartbeats",
     )
+    parser.add_argument("--calm-s", type=float, default=0, help="seconds before each kill")
     parser.add_argument(
         "--revive",
         action="store_true",
@@ -459,6 +473,7 @@ def plan_of(options: argparse.Namespace, clients: list[str]) -> Plan:
         options.static,
         given("session_ms", QUICK_SESSION_MS, 0),
         given("heartbeat_ms", QUICK_HEARTBEAT_MS, 0),
+        options.calm_s,
         options.revive,
     )
 

@@ -32,6 +32,7 @@ from kcluster.wire.messages.create_topics import (
     CreateTopicsRequest,
     CreateTopicsResponse,
 )
+from kcluster.wire.messages.elect_leaders import ElectLeadersRequest, ElectLeadersResponse
 from kcluster.wire.messages.find_coordinator import (
     FindCoordinatorRequest,
     FindCoordinatorResponse,
@@ -240,6 +241,14 @@ def coordinator_of(bootstrap: str, group: str, timeout_s: float = 30) -> int:
                 return found.node_id
         time.sleep(POLL_S)
     raise AssertionError(f"nobody coordinates {group}: {answer}")
+
+
+def elect_preferred_leaders(bootstrap: str) -> None:
+    """Of all partitions."""
+    with Connection(parse_bootstrap(bootstrap)[0]) as connection:
+        request = ElectLeadersRequest(election_type=0, topic_partitions=None, timeout_ms=15_000)
+        answer = connection.ask(request, ElectLeadersResponse)
+    assert answer.error_code == 0, answer
 
 
 def create_topic(
