@@ -237,8 +237,9 @@ BROKER_KNOBS: Final = _table(
          doc="partitions of __consumer_offsets (Kafka: 50)"),
     Knob("offsets.topic.replication.factor", Kind.SHORT, "3", low=1, is_dynamic=False,
          doc="of __consumer_offsets, or the number of brokers when that is less"),
-    Knob("offsets.topic.segment.bytes", _I, "104857600", low=1048576, is_dynamic=False,
-         doc="of __consumer_offsets, within what segment.bytes of a topic may be"),
+    Knob("offsets.topic.segment.bytes", _I, "8388608", low=1048576, is_dynamic=False,
+         doc="of __consumer_offsets (Kafka: 104857600); a new coordinator reads it all, about "
+         "10 MiB in 0.3 s, and only rolled segments are compacted"),
     Knob("num.io.threads", _I, "1", is_dynamic=False, honoured=False,
          reason="a kcluster broker is one thread and one loop"),
     Knob("num.network.threads", _I, "1", is_dynamic=False, honoured=False,

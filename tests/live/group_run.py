@@ -12,10 +12,10 @@ A writer numbers records over all partitions, all the time. Members of the libra
 and commit after each poll; all else is as the libraries have it, unless options say otherwise.
 Rebalances (one more member joins, and leaves again) and kill -9 of the broker that coordinates the
 group take turns; each broker is back in sync before the next dies. Kills in quick succession tell
-more of a client than of the cluster: librdkafka does not try a broker again for up to 10 s when
-that broker refused it, so what the last kill left is in the time of the next. `--calm-s 12` lets
-that pass, and gives partitions back to their preferred leaders, before each kill. At the end
-everything that was written is drained.
+more of a client than of the cluster: librdkafka, cut off from a broker that it connected to less
+than 10 s before, waits up to 10 s until it tries again, and its FindCoordinator with it. Before
+each kill, `--calm-s 12` gives partitions back to their preferred leaders and lets that pass. At the
+end everything that was written is drained.
 
 Prints one JSON object a run, times in ms (`group_history` says what the anomalies are):
 
@@ -189,9 +189,9 @@ class Run:
 
     def calm_down(self) -> None:
         if self.plan.calm_s:
-            time.sleep(self.plan.calm_s)
             killing.elect_preferred_leaders(self.brokers.bootstrap)
             self.flow(time.monotonic_ns())
+            time.sleep(self.plan.calm_s)
 
     def kill_coordinator(self) -> None:
         before = self.group.live.revocations
