@@ -80,6 +80,9 @@ class Brokers:
         self._dead: dict[int, int] = {}
         """Highest incarnation of each broker that is known to have ended."""
         self._announced: dict[int, ProcessState] = {}
+        self._loaded_ms = 0
+        self._fenced_ms: dict[int, int] = {}
+        self._outages_ms: dict[int, int] = {}
         partitions.awaited = self._is_coming
 
     # --- start ----------------------------------------------------------------------------
@@ -87,6 +90,7 @@ class Brokers:
     def give_sessions(self, now_ms: int, end_offset: int) -> None:
         """After loading: everyone that was unfenced has a whole session to speak up, and is
         taken to have been sent all up to `end_offset` (its heartbeats tell if not)."""
+        self._loaded_ms = now_ms
         for id, broker in sorted(self.image.brokers.items()):
             self.sessions[id] = Session(
                 id,
@@ -208,7 +212,14 @@ class Brokers:
         elif broker.is_fenced and session.applied >= session.unfence_offset:
             decision.add(r.BrokerUnfenced(broker.id, broker.broker_epoch))
             decision.trace(BrokerUnfenced(broker.id, broker.broker_epoch))
+            fenced_ms = self._fenced_ms.get(broker.id, self._loaded_ms)
+            self._outages_ms[broker.id] = decision.now_ms - fenced_ms
             self.partitions.elect(decision)
+
+    def outage_ms(self, broker_id: int) -> int:
+        """How long the broker was away before it came back; what it was before this controller
+        began does not count."""
+        return self._outages_ms.get(broker_id, 0)
 
     def _touch(self, session: Session, now_ms: int) -> None:
         session.deadline_ms = now_ms + self.session_timeout_ms
@@ -254,6 +265,7 @@ class Brokers:
         for broker in fenced:
             decision.add(r.BrokerFenced(broker.id, broker.broker_epoch))
             decision.trace(BrokerFenced(broker.id, cause))
+            self._fenced_ms[broker.id] = decision.now_ms
             self.partitions.gone(broker.id)
         self.partitions.fenced(decision, [broker.id for broker in fenced], cause)
         for broker in fenced:

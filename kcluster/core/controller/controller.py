@@ -54,10 +54,12 @@ from kcluster.wire.apis import ELECT_LEADERS
 START_WAIT_MS = 200
 """How long a start waits for all expected brokers, from the first sign of life of one."""
 
-LEADERS_RETURN_MS = 12_000
-"""After the last preferred leader came back into an ISR: by then its clients have, too. librdkafka
-waits up to 10 s before it tries a broker again that refused it, and does not read or write what
-that broker leads meanwhile. Nobody waits for the leader that it moves away from."""
+LEADERS_RETURN_FACTOR = 2
+LEADERS_RETURN_MS = range(2_000, 30_000)
+"""A preferred leader that is in sync again leads again after twice the time that it was away, at
+least and at most this. For its clients have to come back first: they back off exponentially, and
+so wait for about as long as they have waited before. librdkafka neither reads nor writes meanwhile
+what that broker leads, and nobody waits for the leader that it takes over from."""
 
 PRODUCER_ID_BLOCK = 1000
 """Producer ids in one block, as in Kafka."""
@@ -297,9 +299,10 @@ class ControllerCore:
         outcomes = self.partitions.alter(decision, event.source, message.changes)
         self._commit(turn, decision)
         self._answer(event.source, bus.PartitionAltered(message.request, outcomes))
-        if self.partitions.is_imbalanced:
-            self.partitions.is_imbalanced = False
-            self._rebalance_soon(turn)
+        if self.partitions.returned:
+            outage_ms = max(map(self.brokers.outage_ms, self.partitions.returned))
+            self.partitions.returned.clear()
+            self._rebalance_soon(turn, outage_ms)
 
     def _allocate_producer_ids(
         self, event: Received, message: bus.AllocateProducerIds, turn: Turn
@@ -398,11 +401,13 @@ class ControllerCore:
         seconds = self.settings.int("leader.imbalance.check.interval.seconds")
         turn.after(seconds * 1000, RebalanceTimer(True))
 
-    def _rebalance_soon(self, turn: Turn) -> None:
-        is_timed = self._rebalance_ms is not None
-        self._rebalance_ms = turn.now_ms + LEADERS_RETURN_MS
-        if not is_timed:
-            turn.after(LEADERS_RETURN_MS, RebalanceTimer(False))
+    def _rebalance_soon(self, turn: Turn, outage_ms: int) -> None:
+        bounds = LEADERS_RETURN_MS
+        wait_ms = min(max(LEADERS_RETURN_FACTOR * outage_ms, bounds.start), bounds.stop)
+        due_ms = turn.now_ms + wait_ms
+        if self._rebalance_ms is None:
+            turn.after(wait_ms, RebalanceTimer(False))
+        self._rebalance_ms = max(due_ms, self._rebalance_ms or due_ms)
 
     def _rebalance(self, turn: Turn, is_periodic: bool) -> None:
         if is_periodic:

@@ -50,8 +50,8 @@ class Partitions:
         """Whether a broker is on its way back, so that the last resort waits for its report."""
         self._lost = {_key(state) for _, state in self._states() if _has_lost_all(state)}
         """Partitions that only the last resort can help; may hold some that are fine again."""
-        self.is_imbalanced = False
-        """A preferred leader came back into an ISR; whoever acts on it resets it."""
+        self.returned: set[int] = set()
+        """Preferred leaders that came back into an ISR; whoever acts on it empties it."""
 
     # --- facts ----------------------------------------------------------------------------
 
@@ -227,7 +227,7 @@ class Partitions:
             if state.leader != broker_id:
                 error = ErrorCode.NEW_LEADER_ELECTED
             elif state.leader != state.replicas[0] and state.replicas[0] in state.isr:
-                self.is_imbalanced = True
+                self.returned.add(state.replicas[0])
         # A refusal tells the leader what holds, so that it need not wait for the delta.
         return IsrOutcome(
             topic.id, state.partition, error, state.leader_epoch, state.partition_epoch, state.isr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -115,12 +116,12 @@ class Playbook:
         self.run(Received(source, epoch, message, payload))
         return self.sent[start:]
 
-    def live(self, ms: int) -> None:
-        """As `pass_time`, with brokers that show that they are alive."""
+    def live(self, ms: int, ids: Sequence[int] = ()) -> None:
+        """As `pass_time`, with brokers (all, unless some are named) that show that they live."""
         for _ in range(ms // 1000):
-            self.heartbeats()
+            self.heartbeats(*ids)
             self.pass_time(1000)
-        self.heartbeats()
+        self.heartbeats(*ids)
         self.pass_time(ms % 1000)
 
     def pass_time(self, ms: int) -> None:

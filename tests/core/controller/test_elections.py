@@ -2,7 +2,6 @@
 
 import pytest
 
-from kcluster.core.controller.controller import LEADERS_RETURN_MS
 from kcluster.core.traces import Elected, Warned
 from kcluster.errors import ErrorCode
 from kcluster.wire import bus
@@ -230,11 +229,25 @@ def test_preferred_leader_leads_again_once_it_is_in_sync(p: Playbook) -> None:
     p.heartbeats()
     assert p.partition().leader == 2, "it is not in the ISR"
     assert p.alter(2, [1, 2, 3]).error == 0
-    p.live(LEADERS_RETURN_MS - 1)
+    p.live(1999)
     assert p.partition().leader == 2, "its clients may not have noticed that it is back"
     p.live(1)
     assert p.partition().leader == 1
     assert p.traced(Elected)[-1].source == "preferred"
+
+
+@pytest.mark.parametrize(("away_ms", "return_ms"), [(5_000, 10_000), (60_000, 30_000)])
+def test_a_preferred_leader_that_was_away_for_long_waits_longer(
+    p: Playbook, away_ms: int, return_ms: int
+) -> None:
+    p.die(1)
+    p.live(away_ms, [2, 3])
+    p.join(1)
+    assert p.alter(2, [1, 2, 3]).error == 0
+    p.live(return_ms - 1)
+    assert p.partition().leader == 2
+    p.live(1)
+    assert p.partition().leader == 1
 
 
 def test_preferred_leaders_wait_for_the_last_of_them(p: Playbook) -> None:
@@ -243,9 +256,9 @@ def test_preferred_leaders_wait_for_the_last_of_them(p: Playbook) -> None:
     p.die(3)
     p.join(1, 3)
     assert p.alter(2, [1, 2]).error == 0
-    p.live(LEADERS_RETURN_MS - 1000)
+    p.live(1000)
     assert p.alter(2, [2, 3], topic="late").error == 0
-    p.live(LEADERS_RETURN_MS - 1)
+    p.live(1999)
     assert p.partition().leader == p.partition("late").leader == 2
     p.live(1)
     assert (p.partition().leader, p.partition("late").leader) == (1, 3)
@@ -258,7 +271,7 @@ def test_rebalance_can_be_switched_off() -> None:
     p.die(1)
     p.join(1)
     p.alter(2, [1, 2, 3])
-    p.live(LEADERS_RETURN_MS + 1000)
+    p.live(3000)
     assert p.partition().leader == 2
 
 

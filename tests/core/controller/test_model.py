@@ -153,7 +153,7 @@ def test_when_all_come_back_somebody_leads_and_the_isr_fills(
     assert state.leader != -1
     assert p.alter(state.leader, list(BROKERS)).error == 0
     assert p.partition().isr == list(BROKERS)
-    p.live(LEADERS_RETURN_MS)
+    p.live(LEADERS_RETURN_MS.stop)
     assert p.partition().leader == 1, "the preferred leader leads again"
 
 
