@@ -15,6 +15,9 @@ TopicId = NewType("TopicId", bytes)
 
 ZERO_TOPIC_ID = TopicId(bytes(16))
 
+OFFSETS_TOPIC = "__consumer_offsets"
+"""Where groups are kept; who leads a partition of it coordinates the groups in it."""
+
 NO_LEADER = -1
 """The leader of a partition that has none."""
 

@@ -19,7 +19,6 @@ from typing import Any
 
 from kcluster.check.groups import Committed, GroupHistory, Place
 from kcluster.config import Settings
-from kcluster.core.broker.groups import OFFSETS_TOPIC
 from kcluster.core.client.assignors import COOPERATIVE_STICKY, RANGE
 from kcluster.core.client.consumer import Consumed, ConsumerSettings, From
 from kcluster.core.client.exchange import Exchange, Outgoing, Patience, broker_of_lane
@@ -28,7 +27,7 @@ from kcluster.core.client.membership import MembershipSettings
 from kcluster.core.groups.coordinator import partition_of
 from kcluster.core.traces import BecameLeader
 from kcluster.errors import ErrorCode
-from kcluster.model import NO_EPOCH, NO_LEADER, TopicPartition
+from kcluster.model import NO_EPOCH, NO_LEADER, OFFSETS_TOPIC, TopicPartition
 from kcluster.sim.clients import RETRY_BACKOFF_MS, Call, Life, SimClient, Sleep, Step
 from kcluster.sim.cluster import SimCluster
 from kcluster.sim.process import Process

@@ -189,7 +189,9 @@ class Run:
 
     def calm_down(self) -> None:
         if self.plan.calm_s:
-            killing.elect_preferred_leaders(self.brokers.bootstrap)
+            killing.elect_preferred_leaders(
+                self.brokers.bootstrap, self.topic, self.plan.partitions
+            )
             self.flow(time.monotonic_ns())
             time.sleep(self.plan.calm_s)
 

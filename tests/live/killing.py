@@ -32,7 +32,11 @@ from kcluster.wire.messages.create_topics import (
     CreateTopicsRequest,
     CreateTopicsResponse,
 )
-from kcluster.wire.messages.elect_leaders import ElectLeadersRequest, ElectLeadersResponse
+from kcluster.wire.messages.elect_leaders import (
+    ElectLeadersRequest,
+    ElectLeadersResponse,
+    TopicPartitions,
+)
 from kcluster.wire.messages.find_coordinator import (
     FindCoordinatorRequest,
     FindCoordinatorResponse,
@@ -243,10 +247,10 @@ def coordinator_of(bootstrap: str, group: str, timeout_s: float = 30) -> int:
     raise AssertionError(f"nobody coordinates {group}: {answer}")
 
 
-def elect_preferred_leaders(bootstrap: str) -> None:
-    """Of all partitions."""
+def elect_preferred_leaders(bootstrap: str, topic: str, partitions: int) -> None:
+    wanted = [TopicPartitions(topic=topic, partitions=list(range(partitions)))]
     with Connection(parse_bootstrap(bootstrap)[0]) as connection:
-        request = ElectLeadersRequest(election_type=0, topic_partitions=None, timeout_ms=15_000)
+        request = ElectLeadersRequest(election_type=0, topic_partitions=wanted, timeout_ms=15_000)
         answer = connection.ask(request, ElectLeadersResponse)
     assert answer.error_code == 0, answer
 

@@ -19,6 +19,7 @@ import msgspec
 from kcluster.core.purgatory import Deadlines, Expired
 from kcluster.core.turn import Timer, Turn
 from kcluster.errors import ApiError, CorruptLogError, ErrorCode
+from kcluster.model import OFFSETS_TOPIC
 from kcluster.wire.records import CONTROL, Record, batches, build_batch, read_records
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from kcluster.core.groups.shard import Done, GroupSettings, Shard
     from kcluster.core.replication.replica import Replica
 
-OFFSETS_TOPIC: Final = "__consumer_offsets"
 LOAD_BYTES: Final = 256 << 10
 """Of the log, read in one turn: some milliseconds."""
 

@@ -421,5 +421,5 @@ class ControllerCore:
         if self.is_frozen or not self.settings.bool("auto.leader.rebalance.enable"):
             return
         decision = self._decide(turn)
-        self.partitions.rebalance(decision)
+        self.partitions.rebalance(decision, coordinators_too=is_periodic)
         self._commit(turn, decision)

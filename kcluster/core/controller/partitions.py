@@ -29,7 +29,7 @@ from kcluster.core.metadata.image import TOPIC_RESOURCE, ClusterImage, TopicImag
 from kcluster.core.metadata.records import PartitionChanged
 from kcluster.core.traces import Elected, IsrExpanded, IsrRefused, IsrShrunk, Warned
 from kcluster.errors import ApiError, ErrorCode
-from kcluster.model import NO_LEADER, TopicPartition
+from kcluster.model import NO_LEADER, OFFSETS_TOPIC, TopicPartition
 from kcluster.wire.bus import IsrChange, IsrOutcome, LogEnd
 
 PartitionKey = tuple[bytes, int]
@@ -159,10 +159,15 @@ class Partitions:
             if topics is None or topic.name in topics:
                 self._step(decision, topic, state, state.isr, "config")
 
-    def rebalance(self, decision: Decision) -> None:
+    def rebalance(self, decision: Decision, *, coordinators_too: bool) -> None:
+        """Have preferred leaders lead. Coordinators of groups are not to move often: a member by
+        librdkafka that asks for its offsets at that moment stands still until the group
+        rebalances again."""
         if self.is_starting:
             return
         for topic, state in self._states():
+            if topic.name == OFFSETS_TOPIC and not coordinators_too:
+                continue
             preferred = state.replicas[0]
             if state.leader not in (preferred, NO_LEADER) and preferred in state.isr:
                 self._step(decision, topic, state, state.isr, "", preferred=preferred)

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
-from kcluster.core.broker.groups import OFFSETS_TOPIC
 from kcluster.core.metadata import records as r
 from kcluster.errors import ErrorCode
-from kcluster.model import TopicId, TopicPartition
+from kcluster.model import OFFSETS_TOPIC, TopicId, TopicPartition
 from kcluster.wire.apis import APIS
 from kcluster.wire.consumer_protocol import Subscription, encode_subscription
 from kcluster.wire.message import Message

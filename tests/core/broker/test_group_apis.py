@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from kcluster.config import BROKER_KNOBS, TOPIC_KNOBS
-from kcluster.core.broker.groups import OFFSETS_TOPIC
 from kcluster.core.metadata import records as r
 from kcluster.errors import ErrorCode
-from kcluster.model import COORDINATOR, TopicId
+from kcluster.model import COORDINATOR, OFFSETS_TOPIC, TopicId
 from kcluster.wire import bus
 from kcluster.wire.message import decode, encode
 from kcluster.wire.messages.create_topics import (

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from kcluster.core.broker.groups import OFFSETS_TOPIC
 from kcluster.core.groups.shard import LOAD_WAIT_MS, Phase
 from kcluster.core.metadata import records as r
 from kcluster.core.traces import GroupsLoaded, Warned
 from kcluster.errors import ErrorCode
-from kcluster.model import COORDINATOR, TopicId
+from kcluster.model import COORDINATOR, OFFSETS_TOPIC, TopicId
 from kcluster.wire import bus
 from kcluster.wire.group_records import OffsetCommitKey, encode_key
 from kcluster.wire.messages.describe_groups import DescribeGroupsRequest

@@ -4,6 +4,7 @@ import pytest
 
 from kcluster.core.traces import Elected, Warned
 from kcluster.errors import ErrorCode
+from kcluster.model import OFFSETS_TOPIC
 from kcluster.wire import bus
 
 from .playbook import Playbook, messages, only
@@ -248,6 +249,18 @@ def test_a_preferred_leader_that_was_away_for_long_waits_longer(
     assert p.partition().leader == 2
     p.live(1)
     assert p.partition().leader == 1
+
+
+def test_a_coordinator_is_moved_back_by_the_periodic_look_only(p: Playbook) -> None:
+    p.make_topic(OFFSETS_TOPIC, [1, 2, 3])
+    p.die(1)
+    p.join(1)
+    assert p.alter(2, [1, 2, 3]).error == 0
+    assert p.alter(2, [1, 2, 3], topic=OFFSETS_TOPIC).error == 0
+    p.live(3000)
+    assert (p.partition().leader, p.partition(OFFSETS_TOPIC).leader) == (1, 2)
+    p.live(300_000)
+    assert p.partition(OFFSETS_TOPIC).leader == 1
 
 
 def test_preferred_leaders_wait_for_the_last_of_them(p: Playbook) -> None:

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from kcluster.core.broker.groups import OFFSETS_TOPIC
 from kcluster.core.broker.handlers.metadata import CREATE_TOPICS_VERSION, ELECTION_MS
 from kcluster.core.broker.holds import Then
 from kcluster.core.groups.coordinator import partition_of
 from kcluster.errors import ErrorCode
-from kcluster.model import NO_LEADER, TopicPartition
+from kcluster.model import NO_LEADER, OFFSETS_TOPIC, TopicPartition
 from kcluster.wire.apis import CREATE_TOPICS
 from kcluster.wire.message import decode, encode
 from kcluster.wire.messages.create_topics import (
