@@ -55,10 +55,11 @@ START_WAIT_MS = 200
 """How long a start waits for all expected brokers, from the first sign of life of one."""
 
 LEADERS_RETURN_FACTOR = 2
-LEADERS_RETURN_MS = range(2_000, 30_000)
-"""A preferred leader that is in sync again leads again after twice the time that it was away, at
-least and at most this. For its clients have to come back first: they back off exponentially, and
-so wait for about as long as they have waited before. librdkafka neither reads nor writes meanwhile
+LEADERS_RETURN_LEAST_MS = 2_000
+LEADERS_RETURN_MOST_MS = 30_000
+"""A preferred leader that is in sync again leads again after twice the time that it was away,
+within these bounds. For its clients have to come back first: they back off exponentially, and so
+wait for about as long as they have waited before. librdkafka neither reads nor writes meanwhile
 what that broker leads, and nobody waits for the leader that it takes over from."""
 
 PRODUCER_ID_BLOCK = 1000
@@ -402,8 +403,8 @@ class ControllerCore:
         turn.after(seconds * 1000, RebalanceTimer(True))
 
     def _rebalance_soon(self, turn: Turn, outage_ms: int) -> None:
-        bounds = LEADERS_RETURN_MS
-        wait_ms = min(max(LEADERS_RETURN_FACTOR * outage_ms, bounds.start), bounds.stop)
+        wait_ms = max(LEADERS_RETURN_FACTOR * outage_ms, LEADERS_RETURN_LEAST_MS)
+        wait_ms = min(wait_ms, LEADERS_RETURN_MOST_MS)
         due_ms = turn.now_ms + wait_ms
         if self._rebalance_ms is None:
             turn.after(wait_ms, RebalanceTimer(False))

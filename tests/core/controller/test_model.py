@@ -12,7 +12,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kcluster.core.controller.controller import LEADERS_RETURN_MS
+from kcluster.core.controller.controller import LEADERS_RETURN_MOST_MS
 from kcluster.core.metadata.records import PartitionChanged
 
 from .playbook import Playbook
@@ -153,7 +153,7 @@ def test_when_all_come_back_somebody_leads_and_the_isr_fills(
     assert state.leader != -1
     assert p.alter(state.leader, list(BROKERS)).error == 0
     assert p.partition().isr == list(BROKERS)
-    p.live(LEADERS_RETURN_MS.stop)
+    p.live(LEADERS_RETURN_MOST_MS)
     assert p.partition().leader == 1, "the preferred leader leads again"
 
 
