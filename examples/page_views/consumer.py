@@ -135,7 +135,20 @@ def show(counts: Counts, is_screen: bool) -> None:
     print("\n".join([*lines, "", *counts.problems[-3:]]), flush=True)
 
 
-def read(consumer: Consumer, counts: Counts, limit: int, is_screen: bool) -> None:
+class Stop:
+    """Is set by Ctrl-C or SIGTERM. An exception instead could end a callback of the consumer
+    half-way, and closing the consumer would wait for the rest of it for ever."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._set)
+
+    def _set(self, *_: object) -> None:
+        self.is_set = True
+
+
+def read(consumer: Consumer, counts: Counts, limit: int, is_screen: bool, stop: Stop) -> None:
     def on_assign(consumer: Consumer, partitions: list[TopicPartition]) -> None:
         offsets = committed(consumer, partitions)
         counts.assigned(offsets)
@@ -154,7 +167,7 @@ def read(consumer: Consumer, counts: Counts, limit: int, is_screen: bool) -> Non
         [PAGE_VIEWS, SEARCHES], on_assign=on_assign, on_revoke=on_revoke, on_lost=on_lost
     )
     told = time.monotonic()
-    while not limit or counts.events < limit:
+    while not stop.is_set and (not limit or counts.events < limit):
         for message in consumer.consume(500, timeout=0.2):
             error = message.error()
             if error is None:
@@ -180,7 +193,7 @@ def main() -> int:
     parser.add_argument("--record", type=Path, metavar="DIR", help="what came, for judge.py")
     options = parser.parse_args()
     is_screen = sys.stdout.isatty() and not options.lines
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop = Stop()
 
     record = None
     if options.record is not None:
@@ -203,9 +216,7 @@ def main() -> int:
         }
     )
     try:
-        read(consumer, counts, options.count, is_screen)
-    except KeyboardInterrupt:
-        pass
+        read(consumer, counts, options.count, is_screen, stop)
     finally:
         consumer.close()  # which revokes, and so commits
         if record is not None:
