@@ -19,7 +19,6 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -36,6 +35,7 @@ from kcluster.wire.messages.incremental_alter_configs import (
 )
 from kcluster.wire.records import Record, build_batch
 from tests.live.kill_leader import parse, reach
+from tests.processes.conftest import wait_until
 
 MEASURED, COMPACTED = "compaction-cost", "compaction-cost-compacted"
 TOPIC_RESOURCE, SET = 2, 0
@@ -56,7 +56,6 @@ WARM_UP_S = 3.0
 REST_S = 1.5
 """For what writing has left to do."""
 DEADLINE_S = 120.0
-POLL_S = 0.01
 REPLICAS = 3
 
 PRODUCER = Load(batch_bytes=1200, in_flight=1)
@@ -66,13 +65,6 @@ def compactors() -> int:
     return sum(
         each.info["name"].startswith("kc-compact-") for each in psutil.process_iter(["name"])
     )
-
-
-def wait(is_true: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not is_true():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(POLL_S)
 
 
 def keyed_batches(size: int) -> list[bytearray]:
@@ -121,11 +113,11 @@ def measure(bootstrap: str, options: argparse.Namespace) -> dict[str, Any]:
         time.sleep(REST_S)
         quiet.append(produce(options.seconds))
         set_lag(connection, 0)
-        wait(lambda: compactors() > 0, "a broker compacts")
+        wait_until(lambda: compactors() > 0, "a broker compacts", DEADLINE_S)
         beside.append(produce(options.seconds))
         assert compactors() > 0, "all was compacted before the end: give it more --mb"
         set_lag(connection, NEVER_MS)
-        wait(lambda: compactors() == 0, "the end of compaction")
+        wait_until(lambda: compactors() == 0, "the end of compaction", DEADLINE_S)
     filling.close()
     producing.close()
     connection.close()

@@ -202,15 +202,18 @@ def test_the_limit_of_files_never_falls() -> None:
     assert platform.raise_file_limit(1) == soft
 
 
+def words_of(program: str) -> list[str]:
+    """What a process of its own prints."""
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
 def test_who_gives_way_runs_when_nobody_else_wants_to() -> None:
     program = (
         "import os; from kcluster.world import platform; platform.give_way();"
         "print(os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0) == os.SCHED_IDLE)"
     )
-    told = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    ).stdout
-    assert told.split() == ["19", "True"]
+    assert words_of(program) == ["19", "True"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="no autogroups here")
@@ -219,10 +222,7 @@ def test_who_gives_way_does_so_to_other_sessions_too() -> None:
         "import os; from kcluster.world import platform; os.setsid(); platform.give_way();"
         "print(open('/proc/self/autogroup').read())"
     )
-    told = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    ).stdout
-    assert told.split()[-1] == "19"
+    assert words_of(program)[-1] == "19"
 
 
 def test_work_in_slices_rests_in_between_and_no_more_at_its_end() -> None:
@@ -233,7 +233,4 @@ def test_work_in_slices_rests_in_between_and_no_more_at_its_end() -> None:
         "    while len(rests) < 3: sum(range(100))\n"
         "print(set(rests), signal.getitimer(signal.ITIMER_REAL), signal.getsignal(signal.SIGALRM))"
     )
-    told = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    ).stdout
-    assert told.split() == ["{0.002}", "(0.0,", "0.0)", "1"]
+    assert words_of(program) == ["{0.002}", "(0.0,", "0.0)", "1"]
