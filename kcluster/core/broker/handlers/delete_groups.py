@@ -32,9 +32,7 @@ def handle(broker: BrokerCore, call: Call, request: DeleteGroupsRequest, turn: T
         ]
         call.answer(later, DeleteGroupsResponse(results=results))
 
-    gathering = Gathering(len(names), respond)
-    if not names:
-        respond(turn, [])
+    gathering = Gathering(turn, len(names), respond)
     for index, name in enumerate(names):
         _delete(broker, name, turn, gathering.part(index))
 

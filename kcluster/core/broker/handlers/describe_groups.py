@@ -36,9 +36,7 @@ def handle(broker: BrokerCore, call: Call, request: DescribeGroupsRequest, turn:
     def respond(later: Turn, described: list[DescribedGroup]) -> None:
         call.answer(later, DescribeGroupsResponse(groups=described))
 
-    gathering = Gathering(len(request.groups), respond)
-    if not request.groups:
-        respond(turn, [])
+    gathering = Gathering(turn, len(request.groups), respond)
     for index, group_id in enumerate(request.groups):
         _find(
             broker,

@@ -11,11 +11,14 @@ T = TypeVar("T")
 
 
 class Gathering(Generic[T]):
-    def __init__(self, count: int, then: Callable[[Turn, list[T]], None]) -> None:
-        """`then` is told all `count` answers, in the order of the parts, once they are there."""
+    def __init__(self, turn: Turn, count: int, then: Callable[[Turn, list[T]], None]) -> None:
+        """`then` is told all `count` answers, in the order of the parts, once they are there: of
+        none, at once."""
         self._answers: list[Any] = [None] * count
         self._missing = count
         self._then = then
+        if not count:
+            then(turn, [])
 
     def part(self, index: int) -> Callable[[Turn, T], None]:
         """Takes the answer to one part; to be called once."""

@@ -49,9 +49,7 @@ def handle(broker: BrokerCore, call: Call, request: OffsetFetchRequest, turn: Tu
     def respond(later: Turn, groups: list[OffsetFetchResponseGroup]) -> None:
         call.answer(later, OffsetFetchResponse(groups=groups))
 
-    gathering = Gathering(len(request.groups), respond)
-    if not request.groups:
-        respond(turn, [])
+    gathering = Gathering(turn, len(request.groups), respond)
     for index, wanted in enumerate(request.groups):
         _fetch(
             broker,
