@@ -11,7 +11,9 @@ coordinator syncs what it promises, so its power may always fail.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+from random import Random
 
 from kcluster.model import COORDINATOR
 from kcluster.sim.cluster import SimCluster
@@ -24,6 +26,17 @@ KINDS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """One fault of a seed's schedule. What it draws comes from a stream of its own, so that the
+    others stay as they are when it is left out."""
+
+    number: int
+    """From 0, in the order of time."""
+    at_ms: int
+    kind: str
+
+
 class Faults:
     def __init__(
         self,
@@ -32,13 +45,19 @@ class Faults:
         kinds: tuple[str, ...] = KINDS,
         pause_ms: tuple[int, int] | None = None,
         anyone_loses_power: bool = False,
+        skipped: Container[int] = (),
     ) -> None:
+        """`skipped`: numbers of strikes that are drawn and not carried out."""
         self.cluster = cluster
         self.kinds = kinds
         self.anyone_loses_power = anyone_loses_power
         self.random = cluster.random("faults")
         self.pause_ms = pause_ms or self.random.choice([(100, 1500), (100, 1500), (10, 300)])
         self.victim = self.random.choice(cluster.broker_ids)
+        self.skipped = skipped
+        self.strikes: list[Strike] = []
+        """Those carried out, so far."""
+        self._drawn = 0
         self.stopping: set[int] = set()
         self.sick: set[int] = set()
         """Brokers that may have taken a log offline: only a restart brings it back."""
@@ -55,11 +74,16 @@ class Faults:
         self.cluster.scheduler.after(delay_ms * MS, act)
 
     def _next(self) -> None:
-        self._strike(self.random.choice(self.kinds))
+        number = self._drawn
+        self._drawn += 1
+        strike = Strike(number, self.cluster.now_ms, self.random.choice(self.kinds))
+        if number not in self.skipped:
+            self.strikes.append(strike)
+            self._strike(strike.kind, self.cluster.random(f"strike {number}"))
         self._later(self.random.randint(*self.pause_ms), self._next)
 
-    def _strike(self, kind: str) -> None:
-        cluster, random = self.cluster, self.random
+    def _strike(self, kind: str, random: Random) -> None:
+        cluster = self.cluster
         id = random.choice(cluster.broker_ids)
         back_ms = random.choice([random.randint(10, 500), random.randint(100, 5000)])
         match kind:
@@ -129,7 +153,7 @@ class Faults:
                 # C3: done while the broker is down, and always to the same one.
                 id = self.victim
                 cluster.kill(id)
-                self._damage(id)
+                self._damage(id, random)
                 self._later(back_ms, lambda: cluster.start(id))
             case "full disk":
                 disk = cluster.processes[id].disk
@@ -149,9 +173,9 @@ class Faults:
         self.cluster.kill(id)
         self.cluster.start(id)
 
-    def _damage(self, id: int) -> None:
+    def _damage(self, id: int, random: Random) -> None:
         """Flip a bit of a file below a partition's directory, or cut the file."""
-        disk, random = self.cluster.processes[id].disk, self.random
+        disk = self.cluster.processes[id].disk
         paths = sorted(path for path in disk.files if "/" in path and disk.size(path) > 0)
         if not paths:
             return

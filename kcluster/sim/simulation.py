@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 from kcluster.check.anomalies import Anomalies, find
 from kcluster.check.history import History
+from kcluster.core.traces import BrokerFenced, Elected, IsrRefused, LogOffline, Truncated
 from kcluster.model import COORDINATOR, NO_LEADER, TopicPartition
 from kcluster.sim.admin import create_topic, delete_topic
 from kcluster.sim.clients import Consumer, Life, Producer, SimClient, Sleep
@@ -27,6 +30,7 @@ from kcluster.sim.cluster import SimCluster
 from kcluster.sim.cores import make_broker, make_controller
 from kcluster.sim.faults import KINDS, Faults
 from kcluster.sim.group_clients import GROUP_SETTINGS, GroupLoad, GroupPlan
+from kcluster.sim.process import Process
 from kcluster.sim.scheduler import MS
 from kcluster.sim.watch import Watch, record_seen
 from kcluster.wire.records import Record, batches, read_records
@@ -61,6 +65,10 @@ class Story:
     checks: int
     simulated_ms: int
     converged_ms: int
+    faults: Counter[str]
+    """Strikes carried out, by kind."""
+    reached: Counter[str]
+    """How often each rare state was reached, by its name."""
     journal: list[str] = field(default_factory=list)
 
     @property
@@ -100,7 +108,9 @@ class Simulation:
         brokers: int | None = None,
         topics: dict[str, int] | None = None,
         groups: int | None = None,
+        skipped: Container[int] = (),
     ) -> None:
+        """`skipped`: numbers of the strikes of its faults that are left out."""
         self.seed = seed
         self.fault_ms = fault_ms
         choice = self._choice = SimCluster.stream(seed, "simulation")
@@ -137,9 +147,13 @@ class Simulation:
         self.cluster.sync_us = choice.choice([(200, 3000), (200, 3000), (5_000, 80_000)])
         self.cluster.compactors.operation_us = compaction.choice([(20, 400), (1_000, 80_000)])
         self.watch = Watch(self.cluster)
+        self.reached: Counter[str] = Counter()
+        self.cluster.listeners.append(self._reached)
         self.history = History()
         self.topics = topics or {"orders": choice.choice([1, 2])}
-        self.faults = Faults(self.cluster, kinds=kinds, anyone_loses_power=flushes)
+        self.faults = Faults(
+            self.cluster, kinds=kinds, anyone_loses_power=flushes, skipped=skipped
+        )
         self.producers: list[SimClient] = []
         self.consumers: list[Consumer] = []
         self.clients: list[SimClient] = []
@@ -195,8 +209,17 @@ class Simulation:
             self.watch.ledger.checks,
             cluster.now_ms,
             converged_ms,
+            Counter(strike.kind for strike in self.faults.strikes),
+            self.reached,
             cluster.journal,
         )
+
+    def _reached(self, process: Process, trace: Any) -> None:
+        match trace:
+            case Elected(source=source) if source != "isr":
+                self.reached[f"elected from {source}"] += 1
+            case Truncated() | IsrRefused() | BrokerFenced() | LogOffline():
+                self.reached[type(trace).__name__] += 1
 
     # --- load -----------------------------------------------------------------------------
 
