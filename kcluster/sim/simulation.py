@@ -151,9 +151,7 @@ class Simulation:
         self.cluster.listeners.append(self._reached)
         self.history = History()
         self.topics = topics or {"orders": choice.choice([1, 2])}
-        self.faults = Faults(
-            self.cluster, kinds=kinds, anyone_loses_power=flushes, skipped=skipped
-        )
+        self.faults = Faults(self.cluster, kinds=kinds, anyone_loses_power=flushes, skipped=skipped)
         self.producers: list[SimClient] = []
         self.consumers: list[Consumer] = []
         self.clients: list[SimClient] = []
