@@ -56,6 +56,13 @@ def note(text: str) -> None:
         sys.stderr.flush()
 
 
+def live(text: str) -> None:
+    """Progress in one line of a terminal, in place of what it said before."""
+    if not _is_quiet:
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
+
+
 def tick(text: str) -> None:
     """Something is done."""
     note(f"{_green('✓') if _has_colour(sys.stderr) else '✓'} {text}")
