@@ -136,9 +136,9 @@ def from_broker(
         if offset > before:
             deadline = time.monotonic() + BEHIND_S
         elif code in _REFUSALS:
-            raise Unreadable(f"broker {broker} does not serve {tp} to consumers: {code.name}")
+            raise Unreadable(f"its broker does not serve it to consumers ({code.name})")
         elif time.monotonic() > deadline:
-            raise Unreadable(f"broker {broker} gives {tp} up to {offset} only: {code.name}")
+            raise Unreadable(f"broker {broker} gave {tp} up to {offset} only ({code.name})")
         else:
             time.sleep(AGAIN_S)
 

@@ -5,6 +5,7 @@ The names are stable: tools read them. `SCHEMA` rises when one changes its meani
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 import msgspec
@@ -146,7 +147,8 @@ def make_report(
         )
         for name, count in sorted(found.counts.items())
     }
-    unread = sorted({replica.problem for replica in replicas if replica.problem})
+    unread = Counter(replica.problem for replica in replicas if replica.problem)
+    notes = [*notes, *(f"{count} replicas: {why}" for why, count in sorted(unread.items()))]
     scanned = {replica.partition for replica in replicas if replica.end_offset >= 0}
     is_led = scanned >= {replica.partition for replica in replicas if replica.is_leader}
     word = "ok"
@@ -180,7 +182,7 @@ def make_report(
         meter.errors,
         anomalies,
         replicas,
-        [*notes, *unread],
+        notes,
     )
 
 

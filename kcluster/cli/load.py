@@ -219,8 +219,10 @@ def _setting(report: Report) -> str:
 
 def _verdict(report: Report) -> str:
     match report.verdict:
-        case "ok" if report.load.acks == 0 and report.lost:
+        case "ok" if report.load.acks == 0:
             return "nothing was acknowledged, so nothing acknowledged is missing"
+        case "ok" if report.anomalies:
+            return "everything acknowledged is there"
         case "ok":
             return "everything acknowledged is there, once and in order"
         case "violated":
