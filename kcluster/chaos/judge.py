@@ -3,8 +3,8 @@
     replicas --batches--> held: which send stands at each offset --> anomalies, by their names
 
 The first replica is read in full. Each further one is compared with it batch by batch, and is
-only read where it is not the same; then it is judged by itself as well. Names are those of
-`check/anomalies.py`, and two more:
+only read where it is not the same; then it is judged by itself. Equal ones are judged once.
+Names are those of `check/anomalies.py`, and two more:
 
     unseen           there, and readers that had time for it were never given it
     corrupt-log      a replica's files do not hold what a broker once wrote
@@ -113,14 +113,11 @@ class _Spine:
 
 
 class Judge:
-    def __init__(
-        self, workload: Workload, streams: list[Stream], acks: int, *, is_idempotent: bool
-    ) -> None:
+    def __init__(self, workload: Workload, streams: list[Stream], acks: int) -> None:
         self.verdict = Verdict()
         self._workload = workload
         self._streams = streams
         self._acks = acks
-        self._is_idempotent = is_idempotent and acks == -1
 
     def partition(
         self,
@@ -138,6 +135,7 @@ class Judge:
         in_order = sorted(replicas, key=lambda each: (not each.is_in_sync, each.broker))
         for replica in in_order:
             case.replica(replica)
+        case.writes_of_equal()
         if seen is not None:
             case.polls(seen, is_drained=is_drained)
         case.close()
@@ -150,7 +148,6 @@ class _Partition:
         self.verdict = judge.verdict
         self.workload = judge._workload
         self.acks = judge._acks
-        self.is_idempotent = judge._is_idempotent
         self.tp = tp
         self.begin = begin_offset
         self.log_start = log_start_offset
@@ -164,6 +161,8 @@ class _Partition:
         """By offset from `begin` on, of the first replica that could be read."""
         self.spine = _Spine()
         self.first_broker = -1
+        self.equal: list[int] = []
+        """In-sync replicas that hold the same as the first, itself included."""
         self.is_counted = False
 
     # --- reading
@@ -212,13 +211,18 @@ class _Partition:
                     f" first at {at}: the second {how}"
                 ),
             )
-        if is_first or apart is not None:
             replica.records = self._records(held)
             if replica.is_in_sync:
-                self._writes(held, replica.broker)
+                self._writes(held, [replica.broker])
             return
         assert self.held is not None
         replica.records = self._records(self.held[: max(replica.end_offset - self.begin, 0)])
+        if replica.is_in_sync:
+            self.equal.append(replica.broker)
+
+    def writes_of_equal(self) -> None:
+        if self.held is not None and self.equal:
+            self._writes(self.held, self.equal)
 
     def _take(self, held: array[int], batch: Batch) -> None:
         """Note what stands at each offset of it."""
@@ -243,8 +247,9 @@ class _Partition:
 
     # --- sends
 
-    def _writes(self, held: array[int], broker: int) -> None:
-        where = f"{self.tp} on broker {broker}"
+    def _writes(self, held: array[int], brokers: list[int]) -> None:
+        plural = "s" if len(brokers) > 1 else ""
+        where = f"{self.tp} on broker{plural} {', '.join(map(str, brokers))}"
         places = {stream: array("q", [-1]) * len(sends) for stream, sends in self.streams.items()}
         for offset, token in enumerate(held, self.begin):
             if token >= 0:

@@ -13,6 +13,7 @@ said in the report, never waited for without end.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -25,7 +26,7 @@ from kcluster.chaos.judge import Judge, Replica
 from kcluster.chaos.ledger import Meter, Stream
 from kcluster.chaos.reach import AGAIN_S, Asker, Reach
 from kcluster.chaos.reader import Reader
-from kcluster.chaos.replicas import Batch, Unreadable, from_broker, from_files
+from kcluster.chaos.replicas import BEHIND_S, Batch, Unreadable, from_broker, from_files
 from kcluster.chaos.report import Described, Figures, ReplicaReport, Report, make_report
 from kcluster.chaos.seen import Seen
 from kcluster.chaos.topic import Topic
@@ -35,9 +36,10 @@ from kcluster.check import groups
 from kcluster.check.groups import GroupHistory
 from kcluster.core.client.producer import ProducerSettings
 from kcluster.core.log.checkpoints import HIGH_WATERMARKS, parse_offsets
-from kcluster.errors import CorruptLogError
+from kcluster.errors import CorruptLogError, UsageError
 from kcluster.model import TopicPartition
-from kcluster.processes.find import connect
+from kcluster.processes.workdir import locate
+from kcluster.wire.messages.metadata import MetadataResponsePartition
 
 SENDS_MAX: Final = 5_000_000
 """Of one load: what is remembered of them takes less than 100 MB. Writing ends there."""
@@ -94,6 +96,7 @@ class Load:
         self._started = 0.0
         self._seconds = 0.0
         self._is_drained = False
+        self._has_crashed = False
 
     # --- before
 
@@ -197,16 +200,26 @@ class Load:
             writer.join(settle_s + READY_S)
             if writer.is_alive():
                 self.notes.append(f"{writer.name} did not end; what it has sent is unknown")
-            if writer.breaks:
-                self.notes.append(
-                    f"{writer.name} had to begin anew {writer.breaks} times: {writer.problem}"
-                )
+            self._note_breaks(writer)
             if writer.is_full:
                 self.notes.append(f"{writer.name} stopped at its bound of sends")
-        with Asker(self._reach) as asker:
-            self._await_in_sync(asker, settle_s)
-            self._ends = self._look(asker)
+        self._ends = [_End() for _ in range(self.workload.partitions)]
+        with self._asker(settle_s) as asker:
+            if asker is None:
+                self.notes.append(f"no broker could be reached in {settle_s:g} s")
+            else:
+                self._await_in_sync(asker, settle_s)
+                for partition, state in enumerate(self._topic.states(asker)):
+                    if partition < len(self._ends):
+                        self._look(asker, state)
         self._finish_reading(settle_s)
+
+    def _note_breaks(self, who: Writer | Reader) -> None:
+        if who.breaks:
+            self.notes.append(f"{who.name} had to begin anew {who.breaks} times: {who.problem}")
+        if who.crash:
+            self._has_crashed = True
+            self.notes.append(f"{who.name} ended by a bug: {who.crash}")
 
     def _await_in_sync(self, asker: Asker, settle_s: float) -> None:
         deadline = time.monotonic() + settle_s
@@ -225,22 +238,35 @@ class Load:
                 return
             time.sleep(AGAIN_S)
 
-    def _look(self, asker: Asker) -> list[_End]:
-        """Leaders, ISRs and both ends of every partition, as they are now."""
-        ends = [_End() for _ in range(self.workload.partitions)]
-        for state in self._topic.states(asker):
-            if state.partition_index < len(ends):
-                end = ends[state.partition_index]
-                end.leader = state.leader_id
-                end.replicas = sorted(state.replica_nodes)
-                end.isr = sorted(state.isr_nodes)
-        for partition, end in enumerate(ends):
-            found = self._topic.offsets(asker, partition, end.leader) if end.leader >= 0 else None
-            if found is None:
-                self.notes.append(f"nobody said where {self.plan.topic}-{partition} ends")
-            else:
-                end.log_start_offset, end.high_watermark = found
-        return ends
+    def _look(self, asker: Asker, state: MetadataResponsePartition) -> None:
+        """Leader, ISR and both ends of a partition, as they are now."""
+        end = self._ends[state.partition_index]
+        end.leader = state.leader_id
+        end.replicas = sorted(state.replica_nodes)
+        end.isr = sorted(state.isr_nodes)
+        found = None
+        if end.leader >= 0:
+            found = self._topic.offsets(asker, state.partition_index, end.leader)
+        if found is None:
+            self.notes.append(f"nobody said where {self.plan.topic}-{state.partition_index} ends")
+        else:
+            end.log_start_offset, end.high_watermark = found
+
+    @contextlib.contextmanager
+    def _asker(self, timeout_s: float) -> Iterator[Asker | None]:
+        """None when no broker runs, and none is started in time."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                asker = Asker(self._reach)
+                break
+            except UsageError:
+                if time.monotonic() > deadline:
+                    yield None
+                    return
+                time.sleep(AGAIN_S)
+        with asker:
+            yield asker
 
     def _finish_reading(self, settle_s: float) -> None:
         deadline = time.monotonic() + settle_s
@@ -253,10 +279,7 @@ class Load:
         self._stops_reading.set()
         for reader in self._readers:
             reader.join(READY_S)
-            if reader.breaks:
-                self.notes.append(
-                    f"{reader.name} had to begin anew {reader.breaks} times: {reader.problem}"
-                )
+            self._note_breaks(reader)
         if self._readers and not self._is_drained:
             self.notes.append(f"the readers did not reach the end in {settle_s:g} s")
 
@@ -265,16 +288,21 @@ class Load:
     def judge(self) -> Report:
         """Scan every replica. What cannot be scanned is said."""
         plan = self.plan
-        judge = Judge(self.workload, self.streams, plan.acks, is_idempotent=plan.is_idempotent)
+        judge = Judge(self.workload, self.streams, plan.acks)
         scanned: list[ReplicaReport] = []
         directories = self._directories()
-        with Asker(self._reach) as asker:
-            self._topic.states(asker)  # which also says where brokers listen
+        with contextlib.ExitStack() as stack:
+            asker = None
+            if not self._reach.is_local:
+                asker = stack.enter_context(self._asker(0))
             for partition, end in enumerate(self._ends):
                 tp = TopicPartition(plan.topic, partition)
-                replicas = [
-                    Replica(broker, is_in_sync=broker in end.isr) for broker in end.replicas
+                if asker is not None:
+                    self._follow_leader(asker, partition)
+                brokers = end.replicas or [
+                    broker for broker, path in directories.items() if (path / str(tp)).is_dir()
                 ]
+                replicas = [Replica(broker, is_in_sync=broker in end.isr) for broker in brokers]
                 for replica in replicas:
                     replica.batches = self._batches(asker, directories, tp, end, replica)
                 judge.partition(
@@ -285,18 +313,18 @@ class Load:
                     self._seen[partition] if self._readers else None,
                     is_drained=self._is_drained,
                 )
-                for replica in replicas:
-                    scanned.append(
-                        ReplicaReport(
-                            partition,
-                            replica.broker,
-                            replica.broker == end.leader,
-                            replica.is_in_sync,
-                            replica.records,
-                            replica.end_offset,
-                            replica.problem,
-                        )
+                scanned += [
+                    ReplicaReport(
+                        partition,
+                        replica.broker,
+                        replica.broker == end.leader,
+                        replica.is_in_sync,
+                        replica.records,
+                        replica.end_offset,
+                        replica.problem,
                     )
+                    for replica in replicas
+                ]
         for name, example in groups.find(self._groups, {}):
             judge.verdict.anomalies.add(name, example)
         repeated = sum(seen.repeated for seen in self._seen)
@@ -311,8 +339,16 @@ class Load:
             scanned,
             self.notes,
             repeated,
-            is_settled=is_settled and (self._is_drained or not self._readers),
+            is_settled=is_settled
+            and (self._is_drained or not self._readers)
+            and not self._has_crashed,
         )
+
+    def _follow_leader(self, asker: Asker, partition: int) -> None:
+        """Leaders may have moved since everything was in sync: only they serve everybody."""
+        for state in self._topic.states(asker):
+            if state.partition_index == partition and state.leader_id >= 0:
+                self._ends[partition].leader = state.leader_id
 
     def _described(self) -> Described:
         plan = self.plan
@@ -333,20 +369,21 @@ class Load:
 
     def _batches(
         self,
-        asker: Asker,
+        asker: Asker | None,
         directories: dict[int, Path],
         tp: TopicPartition,
         end: _End,
         replica: Replica,
     ) -> Iterator[Batch]:
         if not self._reach.is_local:
-            if end.high_watermark < 0:
+            if asker is None or end.high_watermark < 0:
                 raise Unreadable(f"nobody said where {tp} ends")
             begin = max(end.log_start_offset, 0)
-            yield from from_broker(asker, replica.broker, tp, begin, end.high_watermark)
+            behind_s = BEHIND_S if replica.is_in_sync else 0.0
+            yield from from_broker(asker, replica.broker, tp, begin, end.high_watermark, behind_s)
             return
         if replica.broker not in directories:
-            raise Unreadable(f"broker {replica.broker} is not known to the supervisor")
+            raise Unreadable(f"broker {replica.broker} has no directory here")
         directory = directories[replica.broker]
         end_offset = end.high_watermark if end.high_watermark >= 0 else None
         if not replica.is_in_sync:
@@ -356,15 +393,15 @@ class Load:
         yield from from_files(directory / str(tp), end_offset)
 
     def _directories(self) -> dict[int, Path]:
-        """Log directories by broker, of a cluster of this machine."""
+        """Log directories by broker, of a cluster of this machine, whether or not it runs."""
         if not self._reach.is_local:
             return {}
-        with connect(self._reach.cluster) as control:
-            return {
-                info.state.id: Path(info.data_dir)
-                for info in control.describe().processes
-                if info.state.id > 0
-            }
+        found = {}
+        for path in locate(self._reach.cluster).glob("broker-*"):
+            number = path.name.removeprefix("broker-")
+            if number.isdecimal() and path.is_dir():
+                found[int(number)] = path
+        return found
 
 
 def _high_watermark(directory: Path, tp: TopicPartition) -> int:

@@ -46,6 +46,8 @@ class Reader(threading.Thread):
         self.breaks = 0
         """How often its client had to be replaced."""
         self.problem = ""
+        self.crash = ""
+        """A bug ended it."""
         self.is_ready = threading.Event()
         """It has its partitions."""
         self._reach = reach
@@ -57,6 +59,13 @@ class Reader(threading.Thread):
         self._history = history if history is not None else GroupHistory()
 
     def run(self) -> None:
+        try:
+            self._run()
+        except Exception as error:
+            self.crash = repr(error)
+            raise
+
+    def _run(self) -> None:
         while not self._stops.is_set():
             try:
                 if self._group is None:
@@ -76,7 +85,9 @@ class Reader(threading.Thread):
             while not self._stops.is_set() and not wanted <= consumer.positions().keys():
                 consumer.poll(POLL_MS // 10, 1)
             for number, seen in enumerate(self._seen):
-                consumer.seek(TopicPartition(topic, number), From(Place.NEAREST, seen.next_offset))
+                consumer.seek(
+                    TopicPartition(topic, number), From(Place.NEAREST, seen.position(self.name))
+                )
             self.is_ready.set()
             while not self._stops.is_set():
                 self._take(consumer.poll(POLL_MS))

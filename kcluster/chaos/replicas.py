@@ -117,11 +117,17 @@ def from_files(directory: Path, end_offset: int | None) -> Iterator[Batch]:
 
 
 def from_broker(
-    asker: Asker, broker: int, tp: TopicPartition, begin_offset: int, end_offset: int
+    asker: Asker,
+    broker: int,
+    tp: TopicPartition,
+    begin_offset: int,
+    end_offset: int,
+    behind_s: float = BEHIND_S,
 ) -> Iterator[Batch]:
-    """From one broker's replica, leader or not. Raises Unreadable when it does not give it."""
+    """From one broker's replica, leader or not. Raises Unreadable when it does not give it, or
+    nothing new comes for `behind_s`."""
     offset = begin_offset
-    deadline = time.monotonic() + BEHIND_S
+    deadline = time.monotonic() + behind_s
     while offset < end_offset:
         data = _fetch(asker, broker, tp, offset)
         code = ErrorCode.REQUEST_TIMED_OUT if data is None else ErrorCode(data.error_code)
@@ -134,7 +140,7 @@ def from_broker(
                     if offset >= end_offset:
                         return
         if offset > before:
-            deadline = time.monotonic() + BEHIND_S
+            deadline = time.monotonic() + behind_s
         elif code in _REFUSALS:
             raise Unreadable(f"its broker does not serve it to consumers ({code.name})")
         elif time.monotonic() > deadline:

@@ -60,7 +60,7 @@ class Figures(msgspec.Struct, frozen=True):
 
 class AnomalyReport(msgspec.Struct, frozen=True):
     count: int
-    """One for each replica that shows it."""
+    """Replicas that are equal show it once."""
     is_promised: bool
     """It breaks what Kafka promises to a producer with these settings."""
     examples: list[str]

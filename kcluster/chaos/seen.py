@@ -54,6 +54,10 @@ class Seen:
         with self._lock:
             self._positions.pop(reader, None)
 
+    def position(self, reader: str) -> int:
+        """Where it goes on."""
+        return self._positions.get(reader, self.begin_offset)
+
     def give(self, reader: str, offset: int, token: int) -> None:
         with self._lock:
             expected = self._positions.get(reader, offset)

@@ -28,6 +28,9 @@ from kcluster.errors import ErrorCode, KclusterError
 UNDER_WAY_MAX: Final = 50_000
 """Records of one producer."""
 
+UNDER_WAY_BYTES: Final = 16 << 20
+"""Of their values: less than the client's buffer, whose end would hold the writer up."""
+
 BURST: Final = 500
 """Sends between two looks at the answers."""
 
@@ -76,6 +79,8 @@ class Writer(threading.Thread):
         self.breaks = 0
         """How often its client had to be replaced."""
         self.problem = ""
+        self.crash = ""
+        """A bug ended it."""
         self.is_full = False
         """It ended because of `sends_max`."""
         self._reach = reach
@@ -93,9 +98,17 @@ class Writer(threading.Thread):
         """By partition: (moment, count) of what is under way, oldest first."""
         self._booked = [0] * len(self._streams)
         self._under_way = 0
+        self._under_way_max = max(1, min(UNDER_WAY_MAX, UNDER_WAY_BYTES // workload.size))
         self._sent = 0
 
     def run(self) -> None:
+        try:
+            self._run()
+        except Exception as error:
+            self.crash = repr(error)
+            raise
+
+    def _run(self) -> None:
         while not self._stops.is_set() and not self.is_full:
             producer = self._client()
             if producer is None:
@@ -127,7 +140,7 @@ class Writer(threading.Thread):
             due = BURST
             if self._rate is not None:
                 due = int((time.monotonic() - started) * self._rate) - (self._sent - sent_before)
-            room = min(BURST, UNDER_WAY_MAX - self._under_way, self._sends_max - self._sent)
+            room = min(BURST, self._under_way_max - self._under_way, self._sends_max - self._sent)
             if due > room:
                 if self._rate is not None and room < BURST:
                     # Held back: the rate goes on from here.

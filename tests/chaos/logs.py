@@ -68,7 +68,6 @@ def judged(
     directories: dict[int, Path],
     *,
     acks: int = -1,
-    is_idempotent: bool = True,
     begin: int = 0,
     log_start: int = 0,
     end: int | None = None,
@@ -76,7 +75,7 @@ def judged(
     seen: Seen | None = None,
     is_drained: bool = False,
 ) -> tuple[Verdict, list[Replica]]:
-    judge = Judge(WORKLOAD, streams, acks, is_idempotent=is_idempotent)
+    judge = Judge(WORKLOAD, streams, acks)
     replicas = [
         Replica(broker, from_files(directory, end), broker not in out_of_sync)
         for broker, directory in directories.items()

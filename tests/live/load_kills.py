@@ -151,9 +151,7 @@ def main() -> None:
         load.start()
         try:
             await_acknowledgements(load, 1000)
-            killed = break_it(
-                load, control, bootstrap, options.fault, options.kills, options.seed
-            )
+            killed = break_it(load, control, bootstrap, options.fault, options.kills, options.seed)
             await_running(control)
             await_acknowledgements(load, 1000)
         finally:
