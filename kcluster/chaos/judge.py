@@ -360,7 +360,9 @@ class _Partition:
                         ),
                     )
         skipped = max(self.log_start - self.begin, 0)
-        for index in range(skipped, max(len(held), len(seen.tokens))):
+        # One that is not in sync may rightly end before what readers were given by others.
+        end = max(len(held), len(seen.tokens)) if self.equal else len(held)
+        for index in range(skipped, end):
             there = held[index] if index < len(held) else EMPTY
             given = seen.tokens[index] if index < len(seen.tokens) else EMPTY
             if there == given:

@@ -110,7 +110,9 @@ class Load:
         self.streams = [Stream() for _ in range(self.workload.streams)]
         self.meter = Meter(partitions)
         self._begins = begins
-        self._seen = [Seen(begin) for begin in begins]
+        # Others may write to the topic as well.
+        offsets_max = 2 * SENDS_MAX // partitions
+        self._seen = [Seen(begin, offsets_max) for begin in begins]
 
     def start(self) -> None:
         plan = self.plan
@@ -280,6 +282,8 @@ class Load:
         for reader in self._readers:
             reader.join(READY_S)
             self._note_breaks(reader)
+        if any(seen.is_cut for seen in self._seen):
+            self.notes.append("readers were given more than can be judged")
         if self._readers and not self._is_drained:
             self.notes.append(f"the readers did not reach the end in {settle_s:g} s")
 

@@ -14,8 +14,6 @@ from typing import Final
 
 from kcluster.chaos.workload import EMPTY
 
-OFFSETS_MAX: Final = 8_000_000
-"""Of one partition; what is read beyond is not judged."""
 NOTES_MAX: Final = 1_000
 """Findings of one kind that are kept of one partition."""
 
@@ -32,7 +30,9 @@ class Note:
 class Seen:
     """Of one partition, from `begin_offset` on."""
 
-    def __init__(self, begin_offset: int) -> None:
+    def __init__(self, begin_offset: int, offsets_max: int = 1_000_000) -> None:
+        """What is read behind `offsets_max` offsets is not judged."""
+        self._offsets_max = offsets_max
         self.begin_offset = begin_offset
         self.tokens = array("q")
         """By offset, EMPTY where nobody was given anything."""
@@ -45,7 +45,7 @@ class Seen:
         self.changed: list[tuple[int, int, int]] = []
         """(offset, token, token): one offset was read twice, with two values."""
         self.is_cut = False
-        """OFFSETS_MAX was reached."""
+        """It was more than is judged."""
         self._positions: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -73,7 +73,7 @@ class Seen:
         tokens = self.tokens
         if index < 0:
             return
-        if index >= OFFSETS_MAX:
+        if index >= self._offsets_max:
             self.is_cut = True
             return
         if index >= len(tokens):

@@ -164,7 +164,7 @@ def _line(figures: Figures, rate: float) -> str:
         f"acked {figures.acknowledged:,}",
         f"waiting {figures.under_way:,}",
         f"unknown {figures.unknown:,}",
-        f"longest gap {ms(figures.longest_gap_ms)}",
+        f"gap {ms(figures.longest_gap_ms)}",
     ]
     if figures.failed:
         parts.append(f"failed {figures.failed:,}")
@@ -172,31 +172,29 @@ def _line(figures: Figures, rate: float) -> str:
 
 
 def _print(report: Report) -> None:
-    def ms(value: float | None) -> str:
-        return "-" if value is None else f"{value:,.1f}"
-
-    output.table(
-        [
-            "RECORDS/S", "ACK P50 MS", "ACK P99 MS", "GAP MS", "PARTITION GAP MS", "SENT",
-            "ACKED", "FAILED", "UNKNOWN", "LOST", "DUPLICATED", "REORDERED",
-        ],
-        [
-            [
-                f"{report.records_per_s:,.0f}",
-                ms(report.p50_ms),
-                ms(report.p99_ms),
-                ms(report.longest_gap_ms),
-                ms(report.longest_partition_gap_ms),
-                *(
-                    f"{count:,}"
-                    for count in (
-                        report.sent, report.acknowledged, report.failed, report.unknown,
-                        report.lost, report.duplicated, report.reordered,
-                    )
-                ),
-            ]
-        ],
-    )  # fmt: skip
+    load = report.load
+    output.data(
+        f"{report.records_per_s:,.0f} records/s of {load.value_bytes} bytes"
+        f" to {load.topic}, {load.seconds:.1f} s"
+    )
+    output.data(
+        f"sent {report.sent:,}  acknowledged {report.acknowledged:,}  failed {report.failed:,}"
+        f"  unknown {report.unknown:,} ({report.unknown_written:,} written)"
+    )
+    if report.p50_ms is not None and report.p99_ms is not None:
+        output.data(f"acknowledged after p50 {report.p50_ms:.1f} ms  p99 {report.p99_ms:.1f} ms")
+    if report.longest_gap_ms is not None and report.longest_partition_gap_ms is not None:
+        output.data(
+            f"longest gap {report.longest_gap_ms:,.0f} ms, of one partition"
+            f" {report.longest_partition_gap_ms:,.0f} ms"
+        )
+    if load.readers:
+        output.data(f"read {report.polled:,}, of which {report.repeated:,} again")
+    for error, count in sorted(report.errors.items()):
+        output.data(f"given up with {error}: {count:,}")
+    output.data(
+        f"lost {report.lost:,}  duplicated {report.duplicated:,}  reordered {report.reordered:,}"
+    )
     for name, anomaly in report.anomalies.items():
         contract = "" if anomaly.is_promised else f", which {_setting(report)} does not rule out"
         output.data(f"{name}: {anomaly.count:,}{contract}")

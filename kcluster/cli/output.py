@@ -59,7 +59,11 @@ def note(text: str) -> None:
 def live(text: str) -> None:
     """Progress in one line of a terminal, in place of what it said before."""
     if not _is_quiet:
-        sys.stderr.write(f"\r\x1b[K{text}")
+        import shutil
+
+        # A line that wraps could not be replaced.
+        width = shutil.get_terminal_size().columns - 1
+        sys.stderr.write(f"\r\x1b[K{text[:width]}")
         sys.stderr.flush()
 
 

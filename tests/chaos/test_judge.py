@@ -246,7 +246,25 @@ def test_a_polled_value_that_the_log_does_not_hold_is_inconsistent(tmp_path: Pat
     assert polled(tmp_path, seen) == {"inconsistent-offsets": 2}
 
 
+def test_a_replica_that_is_not_in_sync_may_lack_what_readers_were_given(tmp_path: Path) -> None:
+    log = write(tmp_path / "load-0", in_order(COUNT - 5))
+    verdict, _ = judged(sent(COUNT), {1: log}, out_of_sync=[1], seen=read(range(COUNT)))
+    assert not verdict.anomalies
+    seen = read(range(COUNT))
+    seen.tokens[5] = token_of(0, 99)
+    verdict, _ = judged(sent(COUNT), {1: log}, out_of_sync=[1], seen=seen)
+    assert verdict.anomalies.counts == {"inconsistent-offsets": 1}
+
+
 def test_two_readers_that_are_given_two_values_are_told(tmp_path: Path) -> None:
     seen = read(range(COUNT))
     seen.give("reader-1", 3, OTHER)
     assert polled(tmp_path, seen) == {"inconsistent-offsets": 1}
+
+
+def test_what_is_read_behind_the_bound_is_not_judged(tmp_path: Path) -> None:
+    seen = Seen(0, 20)
+    for offset in range(COUNT):
+        seen.give("reader-0", offset, token_of(0, offset))
+    assert (len(seen.tokens), seen.is_cut) == (20, True)
+    assert polled(tmp_path, seen) == {}

@@ -132,6 +132,7 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, default=6)
     parser.add_argument("--producers", type=int, default=2)
     parser.add_argument("--group")
+    parser.add_argument("--tcp", action="store_true", help="by address, as any Kafka cluster")
     options = parser.parse_args()
     plan = LoadPlan(
         topic=f"load-{os.getpid()}",
@@ -146,7 +147,7 @@ def main() -> None:
         settle_s=120,
     )
     with _reach(options.cluster) as (control, bootstrap):
-        load = Load(plan, Reach(control.name))
+        load = Load(plan, Reach(control.name, bootstrap if options.tcp else None))
         load.prepare()
         load.start()
         try:

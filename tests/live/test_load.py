@@ -255,6 +255,19 @@ def test_acks_1_loses_what_only_a_killed_leader_had(cluster: LiveCluster, topic:
     assert not report.anomalies["lost-write"].is_promised
 
 
+def test_a_load_whose_whole_cluster_dies_is_judged_by_what_it_left(
+    cluster: LiveCluster, topic: str
+) -> None:
+    made = load(cluster, topic, settle_s=0.5)
+    cluster.kill(0, 1, 2, 3)
+    made.finish()
+    report = made.judge()
+    assert (report.verdict, report.exit_code) == ("incomplete", 10)
+    assert "no broker could be reached in 0.5 s" in report.notes
+    assert report.unknown > 0
+    assert [replica.is_in_sync for replica in report.replicas] == [False] * 6
+
+
 def test_a_replica_that_stays_away_is_said(cluster: LiveCluster, topic: str) -> None:
     made = load(cluster, topic, settle_s=0.2)
     cluster.kill(3)
