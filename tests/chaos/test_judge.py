@@ -158,6 +158,17 @@ def test_an_acknowledged_offset_is_where_the_record_stands(tmp_path: Path) -> No
     assert not verdict.anomalies
 
 
+def test_the_offset_of_a_duplicate_is_one_of_its_places(tmp_path: Path) -> None:
+    contents = [*in_order(COUNT), *values((0, 7))]
+    streams = sent(COUNT, told_from=0)
+    streams[0].offsets[7] = COUNT
+    verdict, _ = judged(streams, three(tmp_path, contents))
+    assert verdict.anomalies.counts == {"duplicate": 1}
+    streams[0].offsets[7] = COUNT + 1
+    verdict, _ = judged(streams, {1: tmp_path / "1" / "load-0"})
+    assert verdict.anomalies.counts == {"duplicate": 1, "inconsistent-offsets": 1}
+
+
 def test_what_stood_there_before_the_load_is_not_judged(tmp_path: Path) -> None:
     contents = [*in_order(9, 1), *in_order(COUNT)]
     verdict, _ = judged(sent(COUNT, told_from=9), three(tmp_path, contents), begin=9)

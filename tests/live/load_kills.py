@@ -1,6 +1,7 @@
 """`kcluster load` under kills: of random processes, or of leaders whose followers were asleep.
 
     python -m tests.live.load_kills                       50 kills, the coordinator among them
+    python -m tests.live.load_kills --fault mixed         kills, and pauses up to twice a session
     python -m tests.live.load_kills --acks 1 --fault leader --kills 5 --rate 4000 --size 1000
     python -m tests.live.load_kills --cluster dev         one that runs
 
@@ -40,6 +41,7 @@ ASLEEP_S = 1.5
 
 NEXT_S = (0.3, 1.2)
 BACK_MS = (0, 1000)
+PAUSE_MS = (100, 6000)
 
 
 def await_acknowledgements(load: Load, count: int, timeout_s: float = 120) -> None:
@@ -73,6 +75,18 @@ def kill_any(control: ControlClient, chance: random.Random) -> int:
     return victim
 
 
+def pause_any(control: ControlClient, chance: random.Random) -> int:
+    """The process that stands still for a while."""
+    running = [
+        info.state.id for info in control.describe().processes if info.state.state == "running"
+    ]
+    if not running:
+        return -1
+    victim = chance.choice(running)
+    control.command(c.Pause([victim], chance.randint(*PAUSE_MS)))
+    return victim
+
+
 def kill_with_followers_asleep(control: ControlClient, bootstrap: str, topic: str) -> int:
     """The leader that was killed; it is started again."""
     state = killing.partitions_of(bootstrap, topic)[0]
@@ -103,6 +117,9 @@ def break_it(
             time.sleep(chance.uniform(*NEXT_S))
             victim = -1
             with contextlib.suppress(UsageError):  # it died of itself in this moment
+                if fault == "mixed" and chance.random() < 0.5:
+                    pause_any(control, chance)
+                    continue
                 victim = kill_any(control, chance)
         if victim >= 0:
             killed[victim] += 1
@@ -123,7 +140,7 @@ def _reach(cluster: str | None) -> Iterator[tuple[ControlClient, str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--cluster")
-    parser.add_argument("--fault", choices=["random", "leader"], default="random")
+    parser.add_argument("--fault", choices=["random", "mixed", "leader"], default="random")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--acks", type=int, choices=[-1, 1, 0], default=-1)
@@ -131,6 +148,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=100)
     parser.add_argument("--partitions", type=int, default=6)
     parser.add_argument("--producers", type=int, default=2)
+    parser.add_argument("--no-idempotent", action="store_true")
     parser.add_argument("--group")
     parser.add_argument("--tcp", action="store_true", help="by address, as any Kafka cluster")
     options = parser.parse_args()
@@ -144,6 +162,7 @@ def main() -> None:
         producers=options.producers,
         readers=2 if options.group else 1,
         group=options.group,
+        is_idempotent=not options.no_idempotent,
         settle_s=120,
     )
     with _reach(options.cluster) as (control, bootstrap):

@@ -265,7 +265,7 @@ def test_a_load_whose_whole_cluster_dies_is_judged_by_what_it_left(
     assert (report.verdict, report.exit_code) == ("incomplete", 10)
     assert "no broker could be reached in 0.5 s" in report.notes
     assert report.unknown > 0
-    assert [replica.is_in_sync for replica in report.replicas] == [False] * 6
+    assert [replica.is_in_sync for replica in report.replicas] == [False] * 3
 
 
 def test_a_replica_that_stays_away_is_said(cluster: LiveCluster, topic: str) -> None:
