@@ -39,7 +39,6 @@ from kcluster.core.log.checkpoints import HIGH_WATERMARKS, parse_offsets
 from kcluster.errors import CorruptLogError, UsageError
 from kcluster.model import TopicPartition
 from kcluster.processes.workdir import locate
-from kcluster.wire.messages.metadata import MetadataResponsePartition
 
 SENDS_MAX: Final = 5_000_000
 """Of one load: what is remembered of them takes less than 100 MB. Writing ends there."""
@@ -211,10 +210,17 @@ class Load:
                 self.notes.append(f"no broker could be reached in {settle_s:g} s")
             else:
                 self._await_in_sync(asker, settle_s)
-                for partition, state in enumerate(self._topic.states(asker)):
-                    if partition < len(self._ends):
-                        self._look(asker, state)
+                self._look(asker)
         self._finish_reading(settle_s)
+        with self._asker(0) as asker:
+            if asker is not None:
+                # What was under way may have come in since, and readers may have it.
+                self._look(asker)
+        self.notes += [
+            f"nobody said where {self.plan.topic}-{partition} ends"
+            for partition, end in enumerate(self._ends)
+            if end.high_watermark < 0
+        ]
 
     def _note_breaks(self, who: Writer | Reader) -> None:
         if who.breaks:
@@ -240,19 +246,19 @@ class Load:
                 return
             time.sleep(AGAIN_S)
 
-    def _look(self, asker: Asker, state: MetadataResponsePartition) -> None:
-        """Leader, ISR and both ends of a partition, as they are now."""
-        end = self._ends[state.partition_index]
-        end.leader = state.leader_id
-        end.replicas = sorted(state.replica_nodes)
-        end.isr = sorted(state.isr_nodes)
-        found = None
-        if end.leader >= 0:
-            found = self._topic.offsets(asker, state.partition_index, end.leader)
-        if found is None:
-            self.notes.append(f"nobody said where {self.plan.topic}-{state.partition_index} ends")
-        else:
-            end.log_start_offset, end.high_watermark = found
+    def _look(self, asker: Asker) -> None:
+        """Leaders, ISRs and both ends as they are now, where somebody says."""
+        for state in self._topic.states(asker):
+            if state.partition_index >= len(self._ends):
+                continue
+            end = self._ends[state.partition_index]
+            end.leader = state.leader_id
+            end.replicas = sorted(state.replica_nodes)
+            end.isr = sorted(state.isr_nodes)
+            if end.leader >= 0:
+                found = self._topic.offsets(asker, state.partition_index, end.leader)
+                if found is not None:
+                    end.log_start_offset, end.high_watermark = found
 
     @contextlib.contextmanager
     def _asker(self, timeout_s: float) -> Iterator[Asker | None]:
