@@ -183,9 +183,13 @@ class _Partition:
                     spine.add(batch)
                     self._take(held, batch)
                     continue
-                if apart is None and self.spine.differs(number, batch):
+                assert self.held is not None
+                if apart is None and not self.equal and number == len(self.spine.base):
+                    # None is in sync: each goes as far as it knows, and the longest is the measure.
+                    self.spine.add(batch)
+                    self._take(self.held, batch)
+                elif apart is None and self.spine.differs(number, batch):
                     apart = batch.base_offset, "holds another batch there"
-                    assert self.held is not None
                     held = self.held[: max(batch.base_offset - self.begin, 0)]
                 if apart is not None:
                     self._take(held, batch)

@@ -312,7 +312,10 @@ class Load:
                 brokers = end.replicas or [
                     broker for broker, path in directories.items() if (path / str(tp)).is_dir()
                 ]
-                replicas = [Replica(broker, is_in_sync=broker in end.isr) for broker in brokers]
+                replicas = [
+                    Replica(broker, is_in_sync=broker in end.isr and end.high_watermark >= 0)
+                    for broker in brokers
+                ]
                 for replica in replicas:
                     replica.batches = self._batches(asker, directories, tp, end, replica)
                 judge.partition(

@@ -267,6 +267,19 @@ def test_a_replica_that_is_not_in_sync_may_lack_what_readers_were_given(tmp_path
     assert verdict.anomalies.counts == {"inconsistent-offsets": 1}
 
 
+def test_where_none_is_in_sync_each_may_end_elsewhere(tmp_path: Path) -> None:
+    logs = {
+        broker: write(tmp_path / f"{broker}" / "load-0", in_order(length))
+        for broker, length in ((1, 10), (2, 25), (3, 15))
+    }
+    verdict, found = judged(sent(COUNT), logs, out_of_sync=logs)
+    assert not verdict.anomalies, verdict.anomalies
+    assert [replica.records for replica in found] == [10, 25, 15]
+    logs[3] = rewritten(tmp_path, in_order(14), 3)
+    verdict, _ = judged(sent(COUNT), logs, out_of_sync=logs)
+    assert verdict.anomalies.counts == {"diverged-logs": 1}
+
+
 def test_two_readers_that_are_given_two_values_are_told(tmp_path: Path) -> None:
     seen = read(range(COUNT))
     seen.give("reader-1", 3, OTHER)

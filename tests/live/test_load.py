@@ -262,7 +262,7 @@ def test_a_load_whose_whole_cluster_dies_is_judged_by_what_it_left(
     cluster.kill(0, 1, 2, 3)
     made.finish()
     report = made.judge()
-    assert (report.verdict, report.exit_code) == ("incomplete", 10)
+    assert (report.verdict, report.exit_code) == ("incomplete", 10), report
     assert "no broker could be reached in 0.5 s" in report.notes
     assert report.unknown > 0
     assert [replica.is_in_sync for replica in report.replicas] == [False] * 3
