@@ -35,6 +35,7 @@ MODULES = {
     "consume": ("consume",),
     "group": ("group",),
     "groups": ("groups",),
+    "load": ("load",),
     "bench": ("bench",),
 }  # fmt: skip
 """Commands by the module in `kcluster.cli` that has them, in the order of `--help`."""

@@ -56,6 +56,17 @@ def note(text: str) -> None:
         sys.stderr.flush()
 
 
+def live(text: str) -> None:
+    """Progress in one line of a terminal, in place of what it said before."""
+    if not _is_quiet:
+        import shutil
+
+        # A line that wraps could not be replaced.
+        width = shutil.get_terminal_size().columns - 1
+        sys.stderr.write(f"\r\x1b[K{text[:width]}")
+        sys.stderr.flush()
+
+
 def tick(text: str) -> None:
     """Something is done."""
     note(f"{_green('✓') if _has_colour(sys.stderr) else '✓'} {text}")

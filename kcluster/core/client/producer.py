@@ -42,6 +42,9 @@ INIT_PRODUCER_ID_VERSION: Final = 4
 RECORD_OVERHEAD_BYTES: Final = 20
 """Estimate of what a record takes beside its key, value and headers."""
 
+UNTOLD_MS: Final = 500
+"""With acks=0, how long a record may go to a broker that leads its partition no more."""
+
 NO_PRODUCER: Final = -1
 
 
@@ -130,6 +133,8 @@ class ProducerCore:
         self._producer_epoch = -1
         self._asking_producer_id = False
         self._producer_id_at_ms = 0
+        self._looked_at_ms = 0
+        """When Metadata was last asked for because of acks=0."""
         exchange.on_metadata = self.pump
 
     @property
@@ -291,6 +296,10 @@ class ProducerCore:
         if self.settings.acks == 0:
             self.exchange.tell(leader, request, PRODUCE_VERSION)
             self._delivered(state, -1)
+            if now_ms - self._looked_at_ms >= UNTOLD_MS:
+                # Whoever is no leader any more does not say so: it answers nothing.
+                self._looked_at_ms = now_ms
+                self.exchange.refresh(now_ms)
             return
         state.in_flight = True
         self.exchange.ask(

@@ -208,6 +208,26 @@ def test_without_acknowledgement_nothing_is_waited_for() -> None:
     assert core.events == [Delivered(TopicPartition("orders", 0), -1, 1)]
 
 
+@pytest.mark.parametrize("is_dead", [False, True], ids=["moved", "dead"])
+def test_without_acknowledgement_a_new_leader_is_found_all_the_same(is_dead: bool) -> None:
+    cluster = ClusterOfLists()
+    cluster.create("orders", 1)
+    core = producer(cluster, acks=0)
+    send(cluster, core, b"before")
+    finish(cluster, core)
+    cluster.carry(core.exchange)
+    cluster.kill(1) if is_dead else cluster.move_leaders()
+    for _ in range(200):
+        cluster.now_ms += 10
+        send(cluster, core, b"after")
+        finish(cluster, core)
+        core.tick(cluster.now_ms)
+        while core.exchange.outgoing:
+            cluster.carry(core.exchange)
+    [log] = cluster.logs.values()
+    assert len(log.records()) > 100
+
+
 def test_the_buffer_says_when_it_is_full() -> None:
     cluster = ClusterOfLists()
     cluster.create("orders", 1)
