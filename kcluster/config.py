@@ -393,13 +393,29 @@ class Limits(msgspec.Struct, frozen=True):
     """Of one connection; then its socket is not read until one is answered."""
     first_frame_ms: int = 10_000
     frame_ms: int = 30_000
+    slow_frame_ms: int = 500
+    """A frame that takes longer may be cut off when memory for requests is short ..."""
+    slow_frame_bytes_per_s: int = 4 << 20
+    """... if less than this came of it."""
     reply_queue_bytes: int = 128 << 20
     """Of one connection; a reader slower than that is cut off."""
+    all_replies_bytes: int = 256 << 20
+    """Of all connections of a broker; beyond it the readers with most of them are cut off."""
+    events_per_turn: int = 512
+    """What one wake-up brings beyond that is for the next turn, when answers have left."""
+    held_request_bytes: int = 128 << 20
+    """Of requests that wait until a broker may serve; who brings more is cut off."""
     decode_objects: int = 200_000
-    """Array elements and tagged fields that one message may have when it is decoded."""
+    """Array elements and tagged fields that one message may have when it is decoded, and records
+    that a compressed batch may have for a broker to look into it."""
+    unpacked_batch_bytes: int = 32 << 20
+    """What a compressed batch may become for a broker to look into it."""
     follower_credit_bytes: int = 4 << 20
     """Pushed to one follower broker and not yet acknowledged."""
     bus_message_bytes: int = 128 << 20
+    """Of one frame, and of all payload frames of a message."""
+    bus_frames: int = 20_000
+    """Of one message."""
     send_queue_max: int = 10_000
     """Messages waiting in one ZeroMQ socket."""
     arena_bytes: int = 2 << 20

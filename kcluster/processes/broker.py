@@ -30,6 +30,7 @@ def run(arguments: ServerArguments) -> int:
         queued_bytes_max=settings.int("queued.max.request.bytes"),
         connections_max=settings.int("max.connections"),
         idle_ms=settings.int("connections.max.idle.ms"),
+        say=life.say,
     )
     settings.identity = identity(arguments, world.server.port)
     core = BrokerCore(

@@ -61,7 +61,7 @@ class ControlServer:
             identity, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
             try:
                 asked = self._decoder.decode(frames[-1] if frames else b"")
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue  # not from any client of ours
             task = self._loop.create_task(self._answer(identity, asked))
             self._tasks.add(task)

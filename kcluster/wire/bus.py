@@ -31,8 +31,11 @@ repeated by the follower.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
+
+from kcluster.model import COORDINATOR, SUPERVISOR
 
 # --- shared values ------------------------------------------------------------------------
 
@@ -406,6 +409,22 @@ Message = (
     | Open | Diverge | Refuse | Push | Ack
     | KafkaRequest | KafkaResponse | DescribeReplicas | Replicas | DescribeImage | Image
 )  # fmt: skip
+
+
+SPEAKER: Final[dict[type[msgspec.Struct], int]] = {
+    **dict.fromkeys((Announce, Died, Freeze, Stop, CompactionEnded), SUPERVISOR),
+    **dict.fromkeys(
+        (
+            Registered, RegisterRefused, MetadataDelta, HeartbeatReply, PartitionAltered,
+            ProducerIdBlock, Forwarded,
+        ),
+        COORDINATOR,
+    ),
+}  # fmt: skip
+"""The bus address of whom alone may say this."""
+
+QUESTIONS: Final = frozenset({KafkaRequest, DescribeReplicas, DescribeImage})
+"""All that a control connection may say."""
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):

@@ -113,7 +113,9 @@ def _decompress_growing(codec: Any, cramjam: Any, view: memoryview, limit: int) 
     cramjam says only in words that the output was too small; every other failure is damage.
     """
     room = min(limit, max(_FIRST_BYTES, 4 * len(view)))
+    output = bytearray()
     while True:
+        output = bytearray()  # the smaller one goes before the larger comes
         output = bytearray(room)
         try:
             written = codec.decompress_into(view, output)

@@ -17,9 +17,10 @@ DefaultRecordBatch.writeEmptyHeader.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
+from kcluster.config import LIMITS
 from kcluster.errors import RemoteProtocolError
 from kcluster.wire import varint
 from kcluster.wire.compression import Compression, compress, decompress
@@ -50,14 +51,15 @@ _CRC: Final = struct.Struct(">I")
 _CRC_AT: Final = 17
 
 
-def body_of(header: Header, batch: Buffer) -> bytes:
-    """The records' bytes of `batch`, which is whole, decompressed. Raises RemoteProtocolError."""
+def body_of(header: Header, batch: Buffer, limit: int | None = None) -> bytes:
+    """The records' bytes of `batch`, which is whole, decompressed to `limit` bytes at most
+    (`compression.limit_for` by default). Raises RemoteProtocolError."""
     codec = header[5] & COMPRESSION_MASK
     body = memoryview(batch)[HEADER_BYTES:]
     if codec:
         if codec > Compression.ZSTD:
             raise RemoteProtocolError(f"compression {codec} is not known")
-        body = decompress(body, Compression(codec))
+        body = decompress(body, Compression(codec), limit)
     if not 0 <= header[12] * LEAST_RECORD_BYTES <= len(body):
         raise RemoteProtocolError(f"{header[12]} records in {len(body)} bytes")
     return bytes(body)
@@ -67,16 +69,14 @@ def walk(header: Header, body: bytes) -> list[Walked]:
     """All records of a batch, in order, their offset deltas rising within the batch's. Values
     are stepped over, and headers not looked at."""
     try:
-        return _walk(body, header[12], header[6])
+        return list(_walk(body, header[12], header[6]))
     except IndexError:
         raise RemoteProtocolError("a record is cut short") from None
 
 
-def _walk(body: bytes, count: int, last_delta: int) -> list[Walked]:
+def _walk(body: bytes, count: int, last_delta: int) -> Iterator[Walked]:
     read_signed = varint.read_signed
     read_signed_long = varint.read_signed_long
-    walked: list[Walked] = []
-    add = walked.append
     size_of_all = len(body)
     before = -1
     start = 0
@@ -122,20 +122,44 @@ def _walk(body: bytes, count: int, last_delta: int) -> list[Walked]:
             at += length
         if at >= end:
             raise RemoteProtocolError("a record without a value's length")
-        add((start, end, timestamp, delta, key, body[at] != NULL_LENGTH))
+        yield start, end, timestamp, delta, key, body[at] != NULL_LENGTH
         start = end
     if start != size_of_all:
         raise RemoteProtocolError("bytes behind the last record")
-    return walked
+
+
+def look_into(header: Header, batch: Buffer) -> Iterator[Walked]:
+    """The records of a batch one by one, for a broker that serves others meanwhile: of a
+    compressed batch no more than LIMITS.decode_objects records and LIMITS.unpacked_batch_bytes,
+    or as much as it could be uncompressed. Raises RemoteProtocolError, after some of them, too."""
+    size = len(batch)
+    count = header[12]
+    if count > max(LIMITS.decode_objects, size // LEAST_RECORD_BYTES):
+        raise RemoteProtocolError(f"{count} records in a batch of {size} bytes")
+    body = body_of(header, batch, max(LIMITS.unpacked_batch_bytes, size))
+    try:
+        yield from _walk(body, count, header[6])
+    except IndexError:
+        raise RemoteProtocolError("a record is cut short") from None
+
+
+def times(header: Header, batch: Buffer) -> Iterator[tuple[int, int]]:
+    """(offset, timestamp in ms) of each record, under the bounds of `look_into`."""
+    stamped = header[8] if header[5] & LOG_APPEND_TIME else None
+    for _, _, timestamp, delta, _, _ in look_into(header, batch):
+        yield header[0] + delta, header[7] + timestamp if stamped is None else stamped
 
 
 def without_key(header: Header, batch: Buffer) -> list[int]:
     """Which records of a produced batch have no key, counted from 0. Raises RemoteProtocolError
     when they cannot be told, or are not as many as the batch says."""
-    walked = walk(header, body_of(header, batch))
-    if walked and walked[-1][3] != len(walked) - 1:
-        raise RemoteProtocolError("the offset deltas have gaps")
-    return [index for index, record in enumerate(walked) if record[4] is None]
+    keyless: list[int] = []
+    for index, record in enumerate(look_into(header, batch)):
+        if record[3] != index:
+            raise RemoteProtocolError("the offset deltas have gaps")
+        if record[4] is None:
+            keyless.append(index)
+    return keyless
 
 
 # --- writing --------------------------------------------------------------------------------

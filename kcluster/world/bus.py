@@ -8,7 +8,9 @@ held for the dead is dropped with the old one (LINGER 0) and never reaches the s
 of that the receiver drops every message that names another incarnation of itself, or comes from
 an older one of the sender than it has heard of. A DEALER introduces itself as
 `p<id>.<incarnation>`; connections that do not are control connections, and get a negative id
-each, by which they are answered through the ROUTER.
+each, by which they are answered through the ROUTER. They may ask, and nothing else: what server
+processes say to each other is dropped when it comes from one. Who may connect at all is a matter
+of the directory that the sockets are in; beyond that a message is believed by its introduction.
 
 Nothing here blocks: a message that a socket does not take is dropped and counted, which every
 user of the bus must survive anyway. ZeroMQ's descriptor is edge-triggered: any call on the ROUTER
@@ -32,7 +34,15 @@ from zmq.backend import Socket as Raw
 from kcluster.config import LIMITS
 from kcluster.core.turn import Buffer, Event, Received, Send
 from kcluster.model import SUPERVISOR
-from kcluster.wire.bus import Announce, Envelope, ProcessState, decode, encode
+from kcluster.wire.bus import (
+    QUESTIONS,
+    SPEAKER,
+    Announce,
+    Envelope,
+    ProcessState,
+    decode,
+    encode,
+)
 
 FIRST_CONTROL_ID = SUPERVISOR - 1
 CONTROL_CONNECTIONS = 1000
@@ -80,6 +90,8 @@ class BusCounts(msgspec.Struct):
     """Meant for another process or incarnation, or not from whom it said."""
     stale: int = 0
     """From an incarnation that has been replaced."""
+    oversized: int = 0
+    """Of more frames or bytes than a message may have."""
     unreachable: int = 0
     """To somebody who is not there."""
     overflowed: int = 0
@@ -284,11 +296,22 @@ class Bus:
             head = _recv(router, _NOW, False)
             payload: list[Buffer] = []
             frame = head
+            bytes_left = LIMITS.bus_message_bytes
+            is_oversized = False
             while frame.more:
                 frame = _recv(router, _NOW, False)
                 length = len(frame)
                 size += length
-                payload.append(frame.bytes if length < VIEW_BYTES else frame.buffer)
+                bytes_left -= length
+                if bytes_left < 0 or len(payload) >= LIMITS.bus_frames:
+                    # Taken to its end, or the next message would begin in its middle.
+                    is_oversized = True
+                    payload.clear()
+                elif not is_oversized:
+                    payload.append(frame.bytes if length < VIEW_BYTES else frame.buffer)
+            if is_oversized:
+                self.counts.oversized += 1
+                continue
             event = self._open_envelope(identity, head.bytes, payload)
             if event is not None:
                 post(event)
@@ -306,6 +329,9 @@ class Bus:
             return None
         introduced = _PEER_IDENTITY.fullmatch(identity)
         if introduced is None:
+            if type(envelope.message) not in QUESTIONS:
+                self.counts.misdirected += 1
+                return None
             return Received(self._control_id(identity), 0, envelope.message, payload)
         source = int(introduced[1])
         incarnation = int(introduced[2])
@@ -317,8 +343,15 @@ class Bus:
         if known is not None and incarnation < known.incarnation:
             self.counts.stale += 1
             return None
+        if source == SUPERVISOR and (known is None or incarnation != known.incarnation):
+            # It has none that come later: whoever it starts dies with it.
+            self.counts.misdirected += 1
+            return None
         message = envelope.message
-        if source == SUPERVISOR and type(message) is Announce:
+        if SPEAKER.get(type(message), source) != source:
+            self.counts.misdirected += 1
+            return None
+        if type(message) is Announce:
             self.peers_changed(message.processes)
         return Received(source, incarnation, message, payload)
 

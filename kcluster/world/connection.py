@@ -64,8 +64,9 @@ class Connection:
         "_is_writing",
         "_needs",
         "_out",
-        "_out_bytes",
+        "_paused_at",
         "_server",
+        "_since",
         "_socket",
         "_start",
         "_view",
@@ -76,6 +77,7 @@ class Connection:
         "is_closed",
         "is_closing",
         "is_paused",
+        "out_bytes",
     )
 
     def __init__(
@@ -96,11 +98,15 @@ class Connection:
         self._needs = 0
         """Size of the incomplete frame with its prefix; 0 while that is not known."""
         self.in_flight: deque[int] = deque()
-        """Sizes of the requests posted and not answered, in order."""
+        """Of the requests posted and not answered, in order: sizes of those that the core has not
+        handled yet, and 0 for those that wait for something."""
         self._out: deque[Buffer | FilePart] = deque()
-        self._out_bytes = 0
+        self.out_bytes = 0
         """Of the buffers in `_out`; what lies in files costs no memory."""
         self._has_framed = False
+        self._since = now
+        """When its incomplete frame began; later by the time for which it was paused."""
+        self._paused_at = now
         self.deadline = now + LIMITS.first_frame_ms / 1000
         """Of the loop's clock: what is awaited of the client must have come by then."""
         self._is_reading = False
@@ -132,6 +138,28 @@ class Connection:
     @property
     def _may_read(self) -> bool:
         return not (self.is_closing or self.is_paused or self._out or self._is_full)
+
+    def pause(self, now: float) -> None:
+        self.is_paused = True
+        self._paused_at = now
+        self.stop_reading()
+
+    def unpause(self, now: float) -> None:
+        """Its client could not go on meanwhile, so its time begins where it stood."""
+        self.is_paused = False
+        self.deadline += now - self._paused_at
+        self._since += now - self._paused_at
+        self.resume()
+
+    def is_slow(self, now: float) -> bool:
+        """Whether too little of its incomplete frame has come for the time that it had."""
+        if not self.is_incomplete:
+            return False
+        had_s = (self._paused_at if self.is_paused else now) - self._since
+        return (
+            had_s * 1000 >= LIMITS.slow_frame_ms
+            and self._end < had_s * LIMITS.slow_frame_bytes_per_s
+        )
 
     def stop_reading(self) -> None:
         if self._is_reading:
@@ -241,6 +269,7 @@ class Connection:
             server.queued_bytes += length
             position = following
         if position > first:
+            server.posted(self)
             self._has_framed = True
             self.deadline = server.loop.time() + server.idle_s
         return position
@@ -263,6 +292,7 @@ class Connection:
         server = self._server
         if self.id not in server.incomplete:
             server.incomplete[self.id] = self
+            self._since = server.loop.time()
             if self._has_framed:
                 self.deadline = server.loop.time() + LIMITS.frame_ms / 1000
 
@@ -273,6 +303,13 @@ class Connection:
             self._buffer = None
             self._view = memoryview(b"")
             self._start = self._end = 0
+
+    def handled(self) -> None:
+        """What the core did not answer at once waits without its frame."""
+        waiting = len(self.in_flight)
+        if waiting:
+            self._server.queued_bytes -= sum(self.in_flight)
+            self.in_flight = deque([0] * waiting)
 
     # --- out ------------------------------------------------------------------------------
 
@@ -290,12 +327,14 @@ class Connection:
                 self._out.append(FilePart(file, part.position, part.size))
             elif part:
                 self._out.append(part)  # type: ignore[arg-type]
-                self._out_bytes += len(part)  # type: ignore[arg-type]
+                size = len(part)  # type: ignore[arg-type]
+                self.out_bytes += size
+                self._server.reply_bytes += size
 
     def flush(self) -> None:
         if self._is_writing or self.is_closed:
             # The rest leaves when the socket takes it.
-            if self._out_bytes > LIMITS.reply_queue_bytes:
+            if self.out_bytes > LIMITS.reply_queue_bytes:
                 self.close()
             return
         self._write()
@@ -336,7 +375,7 @@ class Connection:
         if budget != FLUSH_BYTES and not self.is_incomplete:
             self.deadline = self._server.loop.time() + self._server.idle_s
         if out:
-            if self._out_bytes > LIMITS.reply_queue_bytes:
+            if self.out_bytes > LIMITS.reply_queue_bytes:
                 self.close()
             elif not self._is_writing:
                 self._is_writing = True
@@ -365,7 +404,8 @@ class Connection:
                     break
                 buffers.append(part)  # type: ignore[arg-type]
             sent = self._socket.sendmsg(buffers, (), flags)
-        self._out_bytes -= sent
+        self.out_bytes -= sent
+        self._server.reply_bytes -= sent
         left = sent
         while left:
             size = len(out[0])  # type: ignore[arg-type]
@@ -411,13 +451,16 @@ class Connection:
         self._server.queued_bytes -= sum(self.in_flight)
         self.in_flight.clear()
         self._out.clear()
+        self._server.reply_bytes -= self.out_bytes
+        self.out_bytes = 0
         self._socket.close()
         self._server.closed(self)
 
     def expire(self, now: float) -> None:
         """The deadline has passed: forgive it if the wait is ours, else close."""
-        is_answering = bool(self.in_flight) and not self.is_incomplete and not self._out
-        if is_answering or (self.is_paused and not self._out):
+        if self.is_paused and not self._out:
+            return
+        if self.in_flight and not self.is_incomplete and not self._out:
             self.deadline = now + self._server.idle_s
         else:
             self.close()

@@ -5,9 +5,16 @@ own transports were measured as fast at best, and cannot combine MSG_MORE, sendf
 on. Here are the bounds that hold for all connections together: how many there are, how many
 bytes of requests the process holds, and how long a client may take.
 
-The bytes of requests are those of frames not complete yet and of requests not answered yet.
-Beyond the budget no socket is read, with one exception: the connection whose frame was begun
-first may end it, or frames that fill the budget together would wait for each other for ever.
+The bytes of requests are those of frames not complete yet and of requests that the core has not
+handled yet: after its turn a request that waits for something holds no bytes of its frame. Beyond
+the budget no socket is read, with one exception: the connection whose frame was begun first may
+end it, or frames that fill the budget together would wait for each other for ever. The last part
+of the budget is for connections that have no frame half-way: so those who send the start of a
+large frame, and then nothing, do not keep small requests from being read. Frames that come
+slower than anybody honest sends are cut off while memory is short.
+
+Beyond the bound of connections the next one is closed as soon as it is accepted: its client
+hears at once, where Kafka leaves it in the backlog until it gives up.
 """
 
 from __future__ import annotations
@@ -17,6 +24,7 @@ import socket
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable, Sequence
 
+from kcluster.config import LIMITS
 from kcluster.core.turn import Disconnected, Event, Reply
 from kcluster.world.arenas import Arenas, Pool
 from kcluster.world.connection import Connection
@@ -31,6 +39,12 @@ ACCEPT_PAUSE_S = 0.1
 SWEEP_S = 1.0
 """How often deadlines are looked at: they may be late by this much."""
 
+RELIEF_S = 0.1
+"""How often slow frames are looked for while memory is short."""
+
+FRESH_PART = 4
+"""One part in so many of the budget is for those who have no frame half-way."""
+
 
 class KafkaServer:
     def __init__(
@@ -44,11 +58,12 @@ class KafkaServer:
         queued_bytes_max: int = 268_435_456,
         connections_max: int = 4000,
         idle_ms: int = 600_000,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         """Binds at once (port 0: a free one, then in `self.port`; OSError when it is taken);
         accepts from `start` on. Spans of replies are files of `disk`. The limits are Kafka's
         `socket.request.max.bytes`, `queued.max.request.bytes`, `max.connections` (which may be
-        changed at any time) and `connections.max.idle.ms`."""
+        changed at any time) and `connections.max.idle.ms`. `say` takes lines for the log."""
         self.loop = loop
         self.disk = disk
         self.request_bytes_max = request_bytes_max
@@ -62,6 +77,17 @@ class KafkaServer:
         self.incomplete: dict[int, Connection] = {}
         """Those that have begun a frame, the longest waiting first."""
         self.queued_bytes = 0
+        self.reply_bytes = 0
+        """In memory, not taken by their readers yet."""
+        self.refused = 0
+        """Connections closed because there were too many."""
+        self.cut_off = 0
+        """Closed because their frames, or their reading, were too slow for the memory they took."""
+        self._told = (0, 0)
+        self._say = say
+        self._unhandled: dict[int, Connection] = {}
+        """Have posted requests in this turn."""
+        self._relief_handle: TimerHandle | None = None
         self._paused: dict[int, Connection] = {}
         self._last_id = 0
         self._is_accepting = False
@@ -90,6 +116,8 @@ class KafkaServer:
                 touched[reply.connection] = connection
         for connection in touched.values():
             connection.flush()
+        if self.reply_bytes > LIMITS.all_replies_bytes:
+            self._cut_off_readers()
         for id in closes:
             connection = self.connections.get(id)
             if connection is not None:
@@ -98,42 +126,72 @@ class KafkaServer:
             self._unpause()
 
     def release(self) -> None:
+        """The core has handled what was posted: what it still waits with holds no frame."""
         self.arenas.release()
+        if self._unhandled:
+            for connection in self._unhandled.values():
+                connection.handled()
+            self._unhandled.clear()
+            if self._paused:
+                self._unpause()
 
     # --- connections ----------------------------------------------------------------------
 
     def is_over_budget(self, connection: Connection) -> bool:
-        if self.queued_bytes < self.queued_bytes_max:
+        budget = self.queued_bytes_max
+        if connection.is_incomplete:
+            budget -= budget // FRESH_PART
+        if self.queued_bytes < budget:
             return False
         return connection is not next(iter(self.incomplete.values()), None)
 
     def pause(self, connection: Connection) -> None:
-        connection.is_paused = True
+        connection.pause(self.loop.time())
         self._paused[connection.id] = connection
-        connection.stop_reading()
+        if self._relief_handle is None:
+            self._relief_handle = self.loop.call_later(RELIEF_S, self._relieve)
+
+    def posted(self, connection: Connection) -> None:
+        self._unhandled[connection.id] = connection
 
     def closed(self, connection: Connection) -> None:
         del self.connections[connection.id]
         self._paused.pop(connection.id, None)
+        self._unhandled.pop(connection.id, None)
         self.post(Disconnected(connection.id))
-        self._look()
         if self._paused:
             self._unpause()
 
     def _unpause(self) -> None:
         for connection in list(self._paused.values()):
-            if not self.is_over_budget(connection):
+            if connection.id in self._paused and not self.is_over_budget(connection):
                 del self._paused[connection.id]
-                connection.is_paused = False
-                connection.resume()
+                connection.unpause(self.loop.time())
+
+    def _relieve(self) -> None:
+        """Cut off all slow frames: to make room for one at a time would have the others wait."""
+        self._relief_handle = None
+        now = self.loop.time()
+        for connection in list(self.incomplete.values()):
+            if connection.is_slow(now):
+                self.cut_off += 1
+                connection.close()
+        self._unpause()
+        if self._paused:
+            self._relief_handle = self.loop.call_later(RELIEF_S, self._relieve)
+
+    def _cut_off_readers(self) -> None:
+        by_size = sorted(self.connections.values(), key=lambda each: each.out_bytes)
+        while self.reply_bytes > LIMITS.all_replies_bytes and by_size:
+            self.cut_off += 1
+            by_size.pop().close()
 
     def _look(self) -> None:
-        """Accept, or stop accepting, by the number of connections."""
+        """Accept, or stop accepting."""
         wanted = (
             self._listener.fileno() >= 0
             and self.post is not _not_started
             and self._accept_handle is None
-            and len(self.connections) < self.connections_max
         )
         if wanted != self._is_accepting:
             self._is_accepting = wanted
@@ -144,8 +202,6 @@ class KafkaServer:
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS_PER_WAKE):
-            if len(self.connections) >= self.connections_max:
-                break
             try:
                 accepted, address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -155,6 +211,10 @@ class KafkaServer:
                     # The listener stays readable: without a pause the loop would spin on it.
                     self._accept_handle = self.loop.call_later(ACCEPT_PAUSE_S, self._accept_again)
                 break
+            if len(self.connections) >= self.connections_max:
+                self.refused += 1
+                accepted.close()
+                continue
             accepted.setblocking(False)
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._last_id += 1
@@ -171,6 +231,13 @@ class KafkaServer:
         for connection in list(self.connections.values()):
             if connection.deadline < now:
                 connection.expire(now)
+        if self._say is not None and (self.refused, self.cut_off) != self._told:
+            refused, cut_off = self.refused - self._told[0], self.cut_off - self._told[1]
+            self._told = self.refused, self.cut_off
+            self._say(
+                f"connections: {refused} refused (max.connections is {self.connections_max}), "
+                f"{cut_off} cut off as too slow for the memory they took"
+            )
         self._sweep_handle = self.loop.call_later(SWEEP_S, self._sweep)
 
     # --- the end --------------------------------------------------------------------------
@@ -190,6 +257,8 @@ class KafkaServer:
         self.stop_accepting()
         if self._sweep_handle is not None:
             self._sweep_handle.cancel()
+        if self._relief_handle is not None:
+            self._relief_handle.cancel()
         self.post = _ignore
         for connection in list(self.connections.values()):
             connection.close()

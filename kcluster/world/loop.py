@@ -21,6 +21,7 @@ from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from kcluster.config import LIMITS
 from kcluster.core.turn import (
     Core,
     DiskOperation,
@@ -119,7 +120,11 @@ class Driver:
         self._events = []
         self._is_armed = False
         try:
-            run_turn(self._core, events, self._turn, self._world)
+            # In parts, without a look at the sockets between them: the answers of one part have
+            # left, or count for the bound of answers, before those of the next are made.
+            for first in range(0, len(events), LIMITS.events_per_turn):
+                part = events[first : first + LIMITS.events_per_turn]
+                run_turn(self._core, part, self._turn, self._world)
             if self._after_turn is not None:
                 self._after_turn()
         except Exception as error:

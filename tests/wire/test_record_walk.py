@@ -9,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kcluster.errors import RemoteProtocolError
+from kcluster.wire import record_walk
 from kcluster.wire.compression import Compression
 from kcluster.wire.record_walk import (
     body_of,
     empty_batch,
     start_empty_at,
     starts_empty_before,
+    times,
     walk,
     with_records,
     without_key,
@@ -25,6 +27,7 @@ from kcluster.wire.records import (
     batches,
     build_batch,
     check_crc,
+    patch,
     read_header,
     read_records,
 )
@@ -57,6 +60,46 @@ def test_a_walk_finds_what_a_read_finds(given_records: list[Record], codec: Comp
     assert [header[7] + w[2] for w in walked] == [r.timestamp for r in read]
     keyless = [index for index, record in enumerate(read) if record.key is None]
     assert without_key(header, batch) == keyless
+
+
+@given(records, codecs, st.booleans())
+def test_times_are_those_that_a_read_finds(
+    given_records: list[Record], codec: Compression, is_stamped: bool
+) -> None:
+    batch = build_batch(given_records, base_offset=70, compression=codec)
+    if is_stamped:
+        patch(batch, 0, 70, 3, BASE_MS + 5)
+    found = list(times(HEADER.unpack_from(batch), batch))
+    assert found == [(record.offset, record.timestamp) for record in read_records(batch)]
+
+
+@pytest.mark.parametrize("codec", list(Compression)[1:])
+def test_a_broker_looks_into_a_batch_as_far_as_its_bounds_go(
+    codec: Compression, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = type(record_walk.LIMITS)(decode_objects=1000, unpacked_batch_bytes=50_000)
+    monkeypatch.setattr(record_walk, "LIMITS", limits)
+
+    def look(count: int, value_bytes: int) -> list[int]:
+        some = [Record(bytes(value_bytes), b"k", timestamp=1)] * count
+        batch = build_batch(some, compression=codec)
+        return without_key(HEADER.unpack_from(batch), batch)
+
+    assert look(1000, 1) == []
+    assert look(1, 49_000) == []
+    with pytest.raises(RemoteProtocolError, match="1001 records"):
+        look(1001, 1)
+    with pytest.raises(RemoteProtocolError, match="becomes more than"):
+        look(1, 51_000)
+
+
+def test_an_uncompressed_batch_is_bounded_by_its_size_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limits = type(record_walk.LIMITS)(decode_objects=10, unpacked_batch_bytes=10)
+    monkeypatch.setattr(record_walk, "LIMITS", limits)
+    batch = build_batch([Record(b"v", b"k", timestamp=1)] * 500)
+    assert without_key(HEADER.unpack_from(batch), batch) == []
 
 
 @given(records, codecs, st.data())

@@ -22,11 +22,16 @@ from kcluster.wire.bus import (
     Ack,
     Announce,
     DescribeReplicas,
+    Died,
     Envelope,
+    Freeze,
     Heartbeat,
+    KafkaRequest,
+    MetadataDelta,
     ProcessState,
     Push,
     Replicas,
+    Stop,
     decode,
     encode,
 )
@@ -181,8 +186,63 @@ def test_strangers_messages_do_no_harm(line: Line, frames: list[bytes]) -> None:
     dealer = line.control(one)
     dealer.send_multipart(frames)
     line.run_until(lambda: one.counts.malformed == 1)
-    dealer.send(encode(Envelope(0, 0, 1, 0, Ack([]))))
+    dealer.send(encode(Envelope(0, 0, 1, 0, DescribeReplicas(1))))
     line.run_until(lambda: len(line.received[1]) == 1)
+
+
+def test_a_control_connection_may_ask_and_say_nothing_else(line: Line) -> None:
+    one = line.open(1)
+    dealer = line.control(one)
+    said = [Stop(False), Freeze(), Died(1, 1), Announce([]), MetadataDelta(0, 9), heartbeat(1)]
+    for message in said:
+        dealer.send_multipart([encode(Envelope(SUPERVISOR, 1, 1, 1, message)), b"\xc1"])
+    dealer.send(encode(Envelope(0, 0, 1, 0, DescribeReplicas(1))))
+    line.run_until(lambda: bool(line.received[1]))
+    assert one.counts.misdirected == len(said)
+    assert [event.message for event in line.received[1]] == [DescribeReplicas(1)]
+
+
+def test_each_process_says_only_what_is_its_to_say(line: Line) -> None:
+    state = ProcessState(SUPERVISOR, 5, f"ipc://{line.directory}/supervisor", 0, "running")
+    one, two = line.open(1, supervisor=state), line.open(2)
+    coordinator = line.open(0)
+    line.announce()
+    said = [Stop(False), Freeze(), Died(1, 1), Announce([]), MetadataDelta(0, 9)]
+    two.send([Send(1, message) for message in [*said, Ack([])]])
+    line.run_until(lambda: bool(line.received[1]))
+    assert one.counts.misdirected == len(said)
+    coordinator.send([Send(1, message) for message in said])
+    line.run_until(lambda: len(line.received[1]) == 2)
+    line.run_until(lambda: one.counts.misdirected == 2 * len(said) - 1)
+    assert [event.message for event in line.received[1]] == [Ack([]), MetadataDelta(0, 9)]
+
+
+def test_another_supervisor_than_the_one_that_started_us_is_not_heard(line: Line) -> None:
+    state = ProcessState(SUPERVISOR, 5, f"ipc://{line.directory}/supervisor", 0, "running")
+    one = line.open(1, supervisor=state)
+    for incarnation in (4, 6, 5):
+        dealer = one._context.socket(zmq.DEALER)
+        dealer.setsockopt(zmq.ROUTING_ID, bus_module.peer_identity(SUPERVISOR, incarnation))
+        dealer.connect(one.endpoint)
+        dealer.send(encode(Envelope(SUPERVISOR, incarnation, 1, 1, Freeze())))
+    line.run_until(lambda: bool(line.received[1]))
+    line.run_until(lambda: (one.counts.stale, one.counts.misdirected) == (1, 1))
+    assert [event.source_epoch for event in line.received[1]] == [5]
+
+
+def test_a_message_of_too_many_frames_or_bytes_is_dropped_to_its_end(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = type(bus_module.LIMITS)(bus_frames=10, bus_message_bytes=1000)
+    monkeypatch.setattr(bus_module, "LIMITS", limits)
+    one = line.open(1)
+    dealer = line.control(one)
+    head = encode(Envelope(0, 0, 1, 0, KafkaRequest()))
+    for payload in ([b""] * 11, [bytes(600), bytes(401), b"end"], [bytes(100)] * 10):
+        dealer.send_multipart([head, *payload])
+    line.run_until(lambda: bool(line.received[1]))
+    assert one.counts.oversized == 2
+    assert [len(event.payload) for event in line.received[1]] == [10]
 
 
 def test_a_control_connection_is_answered_by_its_negative_id(line: Line) -> None:

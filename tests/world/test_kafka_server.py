@@ -354,16 +354,111 @@ def test_deadlines_close_silent_slow_and_idle_clients(house: Any) -> None:
         assert house.is_closed(client)
 
 
-def test_accepting_pauses_at_the_limit_of_connections(house: Any) -> None:
-    server = house.serve(connections_max=2)
+def test_a_connection_beyond_the_limit_is_closed_at_once_and_said(
+    house: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_server, "SWEEP_S", 0.01)
+    lines: list[str] = []
+    server = house.serve(connections_max=2, say=lines.append)
     house.core.on_event = echo
-    clients = [house.connect() for _ in range(3)]
-    for client in clients:
+    first, second = house.connect(), house.connect()
+    house.run_until(lambda: len(server.connections) == 2)
+    assert house.is_closed(house.connect())
+    first.close()
+    house.run_until(lambda: len(server.connections) == 1)
+    for client in (second, house.connect()):
         client.send(frame(b"x"))
-    house.run_until(lambda: len(house.core.frames()) == 2)
-    assert len(server.connections) == 2
-    clients[0].close()
+        assert house.read(client, 7) == frame(b"x")
+    house.run_until(lambda: bool(lines))
+    assert lines == [
+        "connections: 1 refused (max.connections is 2), "
+        "0 cut off as too slow for the memory they took"
+    ]
+
+
+def test_half_open_frames_leave_room_for_others_and_are_cut_off(
+    house: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = type(connection.LIMITS)(slow_frame_ms=50, slow_frame_bytes_per_s=10_000_000)
+    monkeypatch.setattr(connection, "LIMITS", limits)
+    server = house.serve(queued_bytes_max=1_000_000)
+    house.core.on_event = echo
+    honest = house.connect()
+    hostile = [house.connect() for _ in range(8)]
+    head = struct.pack(">ih", 90_000_000, PRODUCE)
+    for client in hostile:
+        client.send(head + bytes(100_000))
+    house.run_until(lambda: server.queued_bytes >= 750_000)
+    honest.send(frame(b"small"))
+    assert house.read(honest, 11) == frame(b"small"), "a part of the budget is for small requests"
+    assert server.cut_off == 0
+    # What does not fit into it waits no longer than it takes to tell who is slow.
+    big = frame(bytes(400_000), PRODUCE)
+    house.write(honest, big)
+    assert house.read(honest, len(big)) == big
+    assert server.cut_off > 0
+    assert server.queued_bytes < 750_000
+
+
+def test_a_request_that_waits_takes_no_part_of_the_budget(house: Any) -> None:
+    server = house.serve(queued_bytes_max=500_000)
+    waiting = house.connect()
+    for _ in range(3):
+        house.write(waiting, frame(bytes(300_000), PRODUCE))
     house.run_until(lambda: len(house.core.frames()) == 3)
+    assert server.queued_bytes == 0
+    house.core.on_event = echo
+    honest = house.connect()
+    honest.send(frame(b"x"))
+    assert house.read(honest, 7) == frame(b"x")
+    waiting.close()
+    house.run_until(lambda: len(server.connections) == 1)
+    assert server.queued_bytes == 0
+
+
+def test_a_paused_frame_has_its_time_when_it_is_read_again(house: Any) -> None:
+    server = house.serve(queued_bytes_max=100_000)
+    first, second = house.connect(), house.connect()
+    first.send(struct.pack(">ih", 90_000_000, PRODUCE) + bytes(60_000))
+    house.run_until(lambda: server.queued_bytes > 60_000)
+    second.send(struct.pack(">ih", 90_000_000, PRODUCE) + bytes(60_000))
+    house.run_until(lambda: server.queued_bytes > 120_000)
+    second.send(bytes(1000))
+    house.run_until(lambda: bool(server._paused))
+    (paused,) = server._paused.values()
+    now = house.loop.time()
+    paused.expire(now + 1000)
+    assert not paused.is_closed, "that nothing comes is our doing"
+    left = paused.deadline - paused._paused_at
+    first.close()
+    house.run_until(lambda: not server._paused)
+    assert paused.deadline - house.loop.time() <= left + 0.001
+
+
+def test_readers_with_most_of_what_is_not_read_are_cut_off(
+    house: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = type(kafka_server.LIMITS)(all_replies_bytes=40 << 20)
+    monkeypatch.setattr(kafka_server, "LIMITS", limits)
+    server = house.serve()
+    replies = {b"big": bytes(30 << 20), b"few": bytes(9 << 20)}
+    house.core.on_event = lambda event, turn: (
+        turn.reply(event.connection, [replies[bytes(event.frame[2:])]])
+        if isinstance(event, Request)
+        else None
+    )
+    few, *big = (house.connect() for _ in range(4))
+    few.send(frame(b"few"))
+    for client in big:
+        client.send(frame(b"big"))
+    house.run_until(lambda: server.cut_off == 2)
+    assert server.reply_bytes <= 40 << 20
+    assert house.read(few, 9 << 20) == replies[b"few"]
+    house.run_until(lambda: server.reply_bytes <= 30 << 20)
+    for client in big:
+        client.close()
+    house.run_until(lambda: len(server.connections) == 1)
+    assert server.reply_bytes == 0
 
 
 def test_accepting_goes_on_after_descriptors_ran_out(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from kcluster.core.turn import Disconnected, StoodStill, Timer, Turn
+from kcluster.world import loop as loop_module
 from kcluster.world.loop import EXIT_BUG, Driver, Timers, monotonic_ms
 
 
@@ -83,6 +84,20 @@ def test_all_events_of_one_round_are_one_turn(core: Core, loop: asyncio.Abstract
     rounds(loop, 3)
     assert [event.connection for event in core.events] == list(range(32))
     assert core.turns == 1
+
+
+def test_more_events_than_a_turn_takes_are_several_turns_in_order(
+    core: Core, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = type(loop_module.LIMITS)(events_per_turn=10)
+    monkeypatch.setattr(loop_module, "LIMITS", limits)
+    driver = a_driver(core, loop)
+    driver.start()
+    for n in range(32):
+        driver.post(Disconnected(n))
+    rounds(loop, 1)
+    assert [event.connection for event in core.events] == list(range(32))
+    assert core.turns == 4
 
 
 def test_the_first_turn_is_the_cores_own(core: Core, loop: asyncio.AbstractEventLoop) -> None:

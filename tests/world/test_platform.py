@@ -210,7 +210,7 @@ def words_of(program: str) -> list[str]:
 
 def test_who_gives_way_runs_when_nobody_else_wants_to() -> None:
     program = (
-        "import os; from kcluster.world import platform; platform.give_way();"
+        "import os; from kcluster.world import platform; os.setsid(); platform.give_way();"
         "print(os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0) == os.SCHED_IDLE)"
     )
     assert words_of(program) == ["19", "True"]

@@ -19,7 +19,7 @@ from functools import partial
 from random import Random
 from typing import Any, Final, Protocol
 
-from kcluster.config import LogConfig, Settings
+from kcluster.config import LIMITS, LogConfig, Settings
 from kcluster.core import traces
 from kcluster.core.broker import status
 from kcluster.core.broker.checkpoints import CLEAN_SHUTDOWN, Checkpoints
@@ -375,7 +375,10 @@ class BrokerCore:
     def _serve(self, connection: int, frame: memoryview, turn: Turn, host: str = "") -> None:
         if self.is_ready and not self.channel.awaits_word:
             self.connections.request(self, connection, frame, turn, host)
-        elif len(self._held) < HELD_REQUESTS:
+        elif (
+            len(self._held) < HELD_REQUESTS
+            and sum(len(held[1]) for held in self._held) + len(frame) <= LIMITS.held_request_bytes
+        ):
             # Invariant 19, and before the first image: answered late rather than wrong.
             self._held.append((connection, memoryview(bytearray(frame)), host))
         else:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kcluster.core.broker.broker import BrokerCore
 
 _LENGTH_PREFIX_BYTES: Final = 4
+_NO_BODY: Final = memoryview(b"")
 
 
 class Call:
@@ -48,7 +49,7 @@ class Call:
         self.connection = connection
         self.header = header
         self.body = body
-        """The request behind its header: valid until the end of the turn that brought it."""
+        """The request behind its header, for its handler only: what waits holds no frame."""
         self.host = host
         """Address of the client; empty on the bus."""
         self.parts: list[Part] | None = None
@@ -110,6 +111,7 @@ class Connections:
             calls = self._calls[connection] = deque()
         calls.append(call)
         response = handler(broker, call, message, turn)
+        call.body = _NO_BODY
         if response is not None:
             call.answer(turn, response)
 
@@ -129,6 +131,9 @@ class Connections:
                 turn.reply(connection, parts)
             elif parts:
                 turn.send(connection, bus.KafkaResponse(), [self._joined(parts)])
+        if connection < 0:
+            # Nobody says when a control connection goes away.
+            self._calls.pop(connection, None)
 
     def close(self, turn: Turn, connection: int) -> None:
         """What was answered before still leaves; what was not never will."""

@@ -10,12 +10,14 @@ Functions over a PartitionLog, which is their only caller.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from kcluster.core.log.scan import Header
 from kcluster.core.log.segment import Segment
 from kcluster.core.turn import Span
 from kcluster.errors import ApiError, CorruptLogError, ErrorCode, RemoteProtocolError
+from kcluster.wire import record_walk
 from kcluster.wire import records as wire_records
 from kcluster.wire.records import LENGTH_OVERHEAD, Record
 
@@ -176,9 +178,9 @@ def offset_for_timestamp(log: PartitionLog, timestamp: int) -> tuple[int, int, i
         for position, header in segment.headers(start, segment.written_size):
             if header[8] < timestamp or not header[12]:
                 continue
-            for record in _records(log, segment, position, header):
-                if record.timestamp >= timestamp and record.offset >= log.log_start_offset:
-                    return record.offset, record.timestamp, header[2]
+            for offset, found in _times(log, segment, position, header):
+                if found >= timestamp and offset >= log.log_start_offset:
+                    return offset, found, header[2]
     return None
 
 
@@ -210,9 +212,9 @@ def _largest_of(log: PartitionLog, segment: Segment) -> tuple[int, int]:
         if found is None:
             return -1, -1
         at, header, timestamp = found
-    for record in _records(log, segment, at, header):
-        if record.timestamp == timestamp and record.offset >= log.log_start_offset:
-            return timestamp, record.offset
+    for record_offset, record_ms in _times(log, segment, at, header):
+        if record_ms == timestamp and record_offset >= log.log_start_offset:
+            return timestamp, record_offset
     # A header that lies about its records: the end of the batch stands for them.
     return timestamp, header[0] + header[6]
 
@@ -224,18 +226,20 @@ def _latest_batch(log: PartitionLog, segment: Segment) -> tuple[int, Header, int
     for at, header in segment.headers(start, segment.written_size):
         timestamp = header[8] if header[12] else -1
         if header[12] and header[0] < log.log_start_offset:
-            records = _records(log, segment, at, header)
+            times = _times(log, segment, at, header)
             timestamp = max(
-                (r.timestamp for r in records if r.offset >= log.log_start_offset), default=-1
+                (ms for offset, ms in times if offset >= log.log_start_offset), default=-1
             )
         if timestamp >= 0 and (found is None or timestamp > found[2]):
             found = at, header, timestamp
     return found
 
 
-def _records(log: PartitionLog, segment: Segment, position: int, header: Header) -> list[Record]:
-    """The records of one batch; none when they cannot be read, which is their producer's fault
-    and no damage: the CRC of what he sent holds."""
+def _times(
+    log: PartitionLog, segment: Segment, position: int, header: Header
+) -> Iterator[tuple[int, int]]:
+    """(offset, timestamp) of the records of one batch; no more of them when they cannot be read,
+    which is their producer's fault and no damage: the CRC of what he sent holds."""
     size = header[1] + LENGTH_OVERHEAD
     end = position + size
     if not segment.is_checked(position, end):
@@ -245,7 +249,5 @@ def _records(log: PartitionLog, segment: Segment, position: int, header: Header)
             log.fail(str(error))
             raise
     data = log.files.read(segment.path, position, size)
-    try:
-        return wire_records.read_records(data)
-    except RemoteProtocolError:
-        return []
+    with suppress(RemoteProtocolError):
+        yield from record_walk.times(header, data)

@@ -35,6 +35,8 @@ def handle(
     broker: BrokerCore, call: Call, request: ApiVersionsRequest, turn: Turn
 ) -> ApiVersionsResponse:
     version = call.header.api_version
+    if not APIS[API_VERSIONS].serves(version):
+        return unknown_version()
     if version >= 3 and not (
         _SOFTWARE.match(request.client_software_name)
         and _SOFTWARE.match(request.client_software_version)

@@ -60,6 +60,7 @@ class DelayedFetch(Waiter):
             (names.get(topic.topic_id) if by_id else topic.topic, topic) for topic in request.topics
         ]
         """Topics by name; None for an id that is not known."""
+        _drop_repetitions(request)
 
     def wake(self) -> None:
         self.broker.wake(self)
@@ -87,6 +88,30 @@ class DelayedFetch(Waiter):
             leader.fetches.pop(self, None)
         self.leaders = []
         self.call.answer(turn, reading.response)
+
+
+def _drop_repetitions(request: FetchRequest) -> None:
+    """Each partition once, as Kafka does, the last mention: reading one costs more than naming it.
+    And keep nothing while the request waits that its answer does not need."""
+    request.forgotten_topics_data = []
+    request.rack_id = ""
+    request.cluster_id = None
+    if len(request.topics) == 1 and len(request.topics[0].partitions) == 1:
+        return
+    wanted: dict[tuple[str, bytes, int], FetchPartition] = {}
+    count = 0
+    for topic in request.topics:
+        count += len(topic.partitions)
+        for part in topic.partitions:
+            wanted[topic.topic, topic.topic_id, part.partition] = part
+    if len(wanted) == count:
+        return
+    for topic in request.topics:
+        topic.partitions = [
+            part
+            for part in topic.partitions
+            if wanted[topic.topic, topic.topic_id, part.partition] is part
+        ]
 
 
 class Reading:

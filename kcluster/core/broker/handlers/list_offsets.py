@@ -7,6 +7,7 @@ answers OFFSET_NOT_AVAILABLE (KIP-207, invariant 5).
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from kcluster.core.broker.handlers import leadership
@@ -49,17 +50,31 @@ def handle(
     broker: BrokerCore, call: Call, request: ListOffsetsRequest, turn: Turn
 ) -> ListOffsetsResponse:
     version = call.header.api_version
+    counts = Counter(
+        (topic.name, wanted.partition_index)
+        for topic in request.topics
+        for wanted in topic.partitions
+    )
     return ListOffsetsResponse(
         topics=[
             ListOffsetsTopicResponse(
                 name=topic.name,
                 partitions=[
                     _partition(broker, version, request.replica_id, topic.name, wanted)
+                    if counts[topic.name, wanted.partition_index] == 1
+                    else _asked_twice(wanted)
                     for wanted in topic.partitions
                 ],
             )
             for topic in request.topics
         ]
+    )
+
+
+def _asked_twice(wanted: ListOffsetsPartition) -> ListOffsetsPartitionResponse:
+    """As in Kafka; a lookup by time reads from the disk, and is not to be had by the thousand."""
+    return ListOffsetsPartitionResponse(
+        partition_index=wanted.partition_index, error_code=ErrorCode.INVALID_REQUEST
     )
 
 
