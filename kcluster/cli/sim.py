@@ -91,7 +91,7 @@ def sim(
     output_format: OutputFormat = Format.TABLE,
     quiet: Quiet = False,
 ) -> int:
-    """Simulate clusters from seeds: load, faults, heal, and what must hold.
+    """Simulate clusters from seeds. Load, faults, heal; what must hold is checked all the time.
 
     \b
     kcluster sim --seeds 1000                  # exits with 11 when one of them fails
@@ -248,8 +248,8 @@ def _shrink(trial: Trial, runs_max: int, limit_s: float, *, is_json: bool) -> in
         if attempt.fails:
             smallest = attempt.trial
         output.note(
-            f"run {attempt.number}: {attempt.strikes} strikes in {attempt.trial.fault_ms:,} ms"
-            f" {'still fail' if attempt.fails else 'do not fail so'}"
+            f"run {attempt.number}: {_strikes(attempt.strikes)}, {attempt.trial.fault_ms:,} ms:"
+            f" {'fails' if attempt.fails else 'does not fail so'}"
         )
 
     try:
@@ -279,6 +279,10 @@ def _shrink(trial: Trial, runs_max: int, limit_s: float, *, is_json: bool) -> in
     return EXIT_VIOLATED
 
 
+def _strikes(count: int) -> str:
+    return f"{count} strike{'' if count == 1 else 's'}"
+
+
 def _tell_shrunk(trial: Trial, shrunk: Shrunk, runs_max: int) -> None:
     if not shrunk.is_done:
         output.note(f"the {runs_max} runs are used up: --shrink-runs may make it smaller")
@@ -289,7 +293,7 @@ def _tell_shrunk(trial: Trial, shrunk: Shrunk, runs_max: int) -> None:
     strikes = shrunk.outcome.strikes
     output.data(
         f"seed {trial.seed}: {_kinds(failure.kinds)}, with {len(strikes)} of"
-        f" {len(shrunk.first.strikes)} strikes, in {shrunk.trial.fault_ms:,} of"
+        f" {_strikes(len(shrunk.first.strikes))}, in {shrunk.trial.fault_ms:,} of"
         f" {trial.fault_ms:,} ms"
     )
     for strike in strikes:

@@ -1,8 +1,9 @@
 """Of a failing seed, a small one: few strikes in a short fault phase that fail the same way.
 
-    shorten   halve the fault phase, between what still fails and what does not
+    halve     the fault phase, as long as that still fails: all further runs are shorter
     drop      delta debugging: strikes are left out, all of them, then halves, ... single ones
-    again     until neither helps, or the runs are used up
+    shorten   the fault phase, between what still fails and what does not
+    again     drop and shorten, until neither helps or the runs are used up
 
 A strike that is left out changes nothing that the others draw; a length of the fault phase may
 change what clients draw, and so it is only believed when it is run. "The same way" is one kind of
@@ -97,10 +98,12 @@ class _Shrinking:
 
     def result(self) -> Shrunk:
         is_done = False
+        while self.fault_ms > FAULT_GRAIN_MS and self._fails(self.fault_ms // 2, self.kept):
+            pass
         while not is_done and self._runs_left:
             before = self.fault_ms, self.kept
-            self._shorten()
             self._drop()
+            self._shorten()
             is_done = before == (self.fault_ms, self.kept) and self._runs_left
         trial = self._candidate(self.fault_ms, self.kept)
         outcome = self._run(trial)
