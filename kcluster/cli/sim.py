@@ -105,7 +105,8 @@ def sim(
     if mutant == "list":
         return _list_mutants(is_json=is_json)
     if seed is None and seeds is None:
-        raise UsageError("no seed", "it is --seed for one, --seeds for many", "--seeds 100", 2)
+        raise UsageError("no seed", "it is --seed for one, --seeds for many",
+                         "kcluster sim --seeds 100", 2)  # fmt: skip
     one = {"--seed": seed, "--trace": trace, "--shrink": shrink, "--without": without}
     many = {"--seeds": seeds, "--from": first, "--jobs": jobs, "--resume": resume,
             "--exit-first": exit_first}  # fmt: skip
@@ -138,8 +139,14 @@ def sim(
 
 
 def _refuse_both(some: dict[str, Any], others: dict[str, Any]) -> None:
-    given = [[name for name, value in each.items() if value not in (None, False, "")]
-             for each in (some, others)]  # fmt: skip
+    given = [
+        [
+            name
+            for name, value in each.items()
+            if not (value is None or value is False or value == "")
+        ]
+        for each in (some, others)
+    ]
     if all(given):
         raise UsageError(
             f"{given[0][0]} and {given[1][0]} exclude each other", "", "kcluster sim --help", 2

@@ -162,7 +162,10 @@ def _complaints(story: Story) -> str:
 def _failure(error: Exception) -> Failure:
     match error:
         case InvariantViolated():
-            return Failure([f"invariant {error.number}"], _cut(str(error)))
+            number = str(error.number)
+            return Failure(
+                [f"invariant {number}" if number.isdecimal() else number], _cut(str(error))
+            )
         case NotReached() | StepLimit():
             return Failure([type(error).__name__], _cut(str(error)))
     # An assertion of the product, or a bug of anybody's: where it was says which.
@@ -178,7 +181,7 @@ def _cut(message: str) -> str:
 
 # A trace has the id of a process and a value; clients act by themselves, and who is started or
 # resumed then owes it to an earlier strike.
-_NOT_BY_A_STRIKE = re.compile(r"\d+ [A-Z]\w*\(|(ended|start|resume) |\S+/\d+ ")
+_NOT_BY_A_STRIKE = re.compile(r"\d+ [A-Z]\w*\(|(ended|start|resume|strike) |\S+/\d+ ")
 
 
 def in_words(strikes: Sequence[Strike], journal: Iterable[str]) -> list[StrikeTold]:
@@ -250,8 +253,9 @@ def find_mutant(name: str) -> Mutant:
     if len(found) == 1:
         return known[found[0]]
     what = f"{len(found)} mutants have {name!r} in their name" if found else f"no mutant {name!r}"
-    listed = "\n".join(f"  {each}" for each in found or known)
-    raise UsageError(what, f"there are\n{listed}", "kcluster sim --mutant list", 2)
+    raise UsageError(
+        what, f"there are {', '.join(found or known)}", "kcluster sim --mutant list", 2
+    )
 
 
 def rare_states() -> dict[str, str]:

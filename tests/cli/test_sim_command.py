@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from kcluster.cli import main, output
-from kcluster.sim.trial import Trial, mutants, run
+from kcluster.sim.trial import Outcome, Trial, mutants, run
 
 SHORT = ["--fault-ms", "500"]
 
@@ -71,21 +71,20 @@ def test_a_seed_in_json_has_a_schema(capsys: pytest.CaptureFixture[str]) -> None
 # --- mutants ----------------------------------------------------------------------------------
 
 
-def caught() -> Trial:
-    """A trial of some mutant that fails after a few strikes."""
+def caught() -> tuple[Trial, Outcome]:
+    """A trial of some mutant that fails after a few strikes, with its outcome."""
     for name in mutants():
         for seed in range(1, 4):
             trial = Trial(seed, 4000, mutant=name)
             outcome = run(trial)
             if outcome.failure is not None and len(outcome.strikes) > 3:
-                return trial
+                return trial, outcome
     raise AssertionError("no mutant is caught")
 
 
 @pytest.mark.timeout(300)
 def test_a_mutants_seed_is_shrunk_and_replays(capsys: pytest.CaptureFixture[str]) -> None:
-    trial = caught()
-    whole = run(trial)
+    trial, whole = caught()
     code, small = as_json(
         capsys, *shlex.split(trial.command())[2:], "--shrink", "--shrink-runs", "12"
     )
@@ -195,6 +194,8 @@ def test_ctrl_c_sums_up_and_lets_the_rest_be_done_later(
     [
         ("", "no seed"),
         ("--seed 1 --seeds 2", "--seed and --seeds exclude each other"),
+        ("--seed 0 --seeds 2", "--seed and --seeds exclude each other"),
+        ("--seed 0 --from 0", "--seed and --from exclude each other"),
         ("--seeds 2 --trace", "--trace and --seeds exclude each other"),
         ("--seed 2 --jobs 2", "--seed and --jobs exclude each other"),
         ("--seed 2 --trace --shrink", "--trace and --shrink exclude each other"),
