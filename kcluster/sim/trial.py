@@ -14,6 +14,7 @@ import math
 import re
 import shlex
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -111,55 +112,43 @@ def run(trial: Trial, tell: Callable[[list[str]], None] = lambda journal: None) 
     cannot be."""
     mutant = find_mutant(trial.mutant) if trial.mutant else None
     skipped = Numbers.parse(trial.without)
-    with mutant.applied() if mutant is not None else contextlib.nullcontext():
-        simulation = None
-        try:
+    simulation = story = failure = None
+    try:
+        with mutant.applied() if mutant is not None else contextlib.nullcontext():
             simulation = Simulation(trial.seed, fault_ms=trial.fault_ms, skipped=skipped)
-            return _told(trial, simulation, story=simulation.run())
-        except Exception as error:
-            if simulation is None:
-                return Outcome(trial.seed, failure=_failure(error))
-            return _told(trial, simulation, error=error)
-        finally:
-            tell(simulation.cluster.journal if simulation is not None else [])
-
-
-def _told(
-    trial: Trial,
-    simulation: Simulation,
-    *,
-    story: Story | None = None,
-    error: Exception | None = None,
-) -> Outcome:
-    cluster = simulation.cluster
-    strikes = simulation.faults.strikes
-    failure = None
-    if error is not None:
-        failure = _failure(error)
-    elif story is not None and not story.is_good:
-        surprises = ["surprise"] if story.surprises else []
-        failure = Failure([*sorted(story.anomalies.counts), *surprises], _cut(_complaints(story)))
-    faults: dict[str, int] = {}
-    for strike in strikes:
-        faults[strike.kind] = faults.get(strike.kind, 0) + 1
+            story = simulation.run()
+    except Exception as error:
+        failure = _raised(error)
+    finally:
+        tell(simulation.cluster.journal if simulation is not None else [])
+    if simulation is None:
+        return Outcome(trial.seed, failure=failure)
+    if story is not None and not story.is_good:
+        failure = _complaints(story)
+    cluster, strikes = simulation.cluster, simulation.faults.strikes
     return Outcome(
         trial.seed,
         cluster.digest(),
         cluster.scheduler.steps,
         cluster.now_ms,
         story.converged_ms if story is not None else 0,
-        faults,
+        dict(Counter(strike.kind for strike in strikes)),
         dict(simulation.reached),
         failure,
         in_words(strikes, cluster.journal) if failure is not None else [],
     )
 
 
-def _complaints(story: Story) -> str:
-    return "\n".join([*([str(story.anomalies)] if story.anomalies else []), *story.surprises])
+def _complaints(story: Story) -> Failure:
+    anomalies = [str(story.anomalies)] if story.anomalies else []
+    surprise = ["surprise"] if story.surprises else []
+    return Failure(
+        [*sorted(story.anomalies.counts), *surprise],
+        _cut("\n".join([*anomalies, *story.surprises])),
+    )
 
 
-def _failure(error: Exception) -> Failure:
+def _raised(error: Exception) -> Failure:
     match error:
         case InvariantViolated():
             number = str(error.number)
