@@ -128,14 +128,14 @@ def run(trial: Trial, tell: Callable[[list[str]], None] = lambda journal: None) 
     cluster, strikes = simulation.cluster, simulation.faults.strikes
     return Outcome(
         trial.seed,
-        cluster.digest(),
-        cluster.scheduler.steps,
-        cluster.now_ms,
-        story.converged_ms if story is not None else 0,
-        dict(Counter(strike.kind for strike in strikes)),
-        dict(simulation.reached),
-        failure,
-        in_words(strikes, cluster.journal) if failure is not None else [],
+        digest=cluster.digest(),
+        steps=cluster.scheduler.steps,
+        simulated_ms=cluster.now_ms,
+        converged_ms=story.converged_ms if story is not None else 0,
+        faults=dict(Counter(strike.kind for strike in strikes)),
+        reached=dict(simulation.reached),
+        failure=failure,
+        strikes=in_words(strikes, cluster.journal) if failure is not None else [],
     )
 
 

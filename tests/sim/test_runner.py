@@ -107,15 +107,15 @@ HEADER = Header("code", 12_000, "")
 
 def test_results_are_there_again_and_a_torn_one_is_not(tmp_path: Path):
     path = tmp_path / "seeds"
-    bad = Outcome(2, "b", failure=Failure(["invariant 3"], "it differs"))
+    bad = Outcome(2, digest="b", failure=Failure(["invariant 3"], "it differs"))
     with ResultsFile.open(path, HEADER) as results:
-        results.add(Outcome(1, "a", 10))
+        results.add(Outcome(1, digest="a", steps=10))
         results.add(bad)
     with path.open("ab") as file:
-        file.write(msgspec.json.encode(Outcome(3, "c"))[:-5])
+        file.write(msgspec.json.encode(Outcome(3, digest="c"))[:-5])
     with ResultsFile.open(path, HEADER) as results:
-        assert results.outcomes == {1: Outcome(1, "a", 10), 2: bad}
-        results.add(Outcome(3, "again"))
+        assert results.outcomes == {1: Outcome(1, digest="a", steps=10), 2: bad}
+        results.add(Outcome(3, digest="again"))
     with ResultsFile.open(path, HEADER) as results:
         assert [out.digest for out in results.outcomes.values()] == ["a", "b", "again"]
 
@@ -154,9 +154,18 @@ def test_two_runs_do_not_share_a_file(tmp_path: Path):
 
 def test_a_summary_counts_the_seeds_that_are_wanted_and_names_what_never_happened():
     outcomes = [
-        Outcome(2, "b", 20, 200, faults={"kill": 2}, failure=Failure(["duplicate"], "twice")),
-        Outcome(1, "a", 10, 100, faults={"kill": 1}, reached={"Truncated": 3}),
-        Outcome(9, "c", 90, 900, faults={"kill": 9}),
+        Outcome(
+            2,
+            digest="b",
+            steps=20,
+            simulated_ms=200,
+            faults={"kill": 2},
+            failure=Failure(["duplicate"], "twice"),
+        ),
+        Outcome(
+            1, digest="a", steps=10, simulated_ms=100, faults={"kill": 1}, reached={"Truncated": 3}
+        ),
+        Outcome(9, digest="c", steps=90, simulated_ms=900, faults={"kill": 9}),
     ]
     summary = summarize(Trial(0, mutant="a mutant"), range(1, 4), outcomes, 1, 2.0)
     assert (summary.seeds, summary.seeds_wanted, summary.seeds_now) == (2, 3, 1)

@@ -27,7 +27,7 @@ def made_up(cause: Callable[[set[int]], str]) -> Callable[[Trial], Outcome]:
                     break
         failure = Failure([kind], f"by {done}") if kind else None
         strikes = [StrikeTold(n, n * EVERY_MS, "kill", []) for n in done]
-        return Outcome(trial.seed, str(done), failure=failure, strikes=strikes)
+        return Outcome(trial.seed, digest=str(done), failure=failure, strikes=strikes)
 
     return run
 
@@ -50,7 +50,7 @@ def test_a_failure_without_any_strike_keeps_none() -> None:
     def run(trial: Trial) -> Outcome:
         outcome = made_up(lambda done: "")(trial)
         failure = Failure(["NotReached"], "never")
-        return Outcome(7, "always", failure=failure, strikes=outcome.strikes)
+        return Outcome(7, digest="always", failure=failure, strikes=outcome.strikes)
 
     shrunk = shrink(Trial(7), run, runs_max=100)
     assert shrunk.outcome.strikes == []
@@ -111,7 +111,7 @@ def test_a_story_that_is_not_the_same_twice_is_said_to_be_so() -> None:
     def run(trial: Trial) -> Outcome:
         nonlocal runs
         runs += 1
-        return simulation(trial) if runs <= 10 else Outcome(7, "fine")
+        return simulation(trial) if runs <= 10 else Outcome(7, digest="fine")
 
     shrunk = shrink(Trial(7), run, runs_max=10)
     assert not shrunk.is_repeatable
