@@ -160,8 +160,8 @@ def _raised(error: Exception) -> Failure:
     # An assertion of the product, or a bug of anybody's: where it was says which.
     frame = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{PurePath(frame.filename).name} {frame.name}"
-    what = "".join(traceback.format_exception(error)).rstrip()
-    return Failure([f"{type(error).__name__} in {where}"], what[-MESSAGE_MAX:])
+    trace = "".join(traceback.format_exception(error)).rstrip()[-MESSAGE_MAX:]
+    return Failure([f"{type(error).__name__} in {where}"], f"{_cut(str(error))}\n{trace}".lstrip())
 
 
 def _cut(message: str) -> str:
