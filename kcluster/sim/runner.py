@@ -28,7 +28,7 @@ from kcluster.sim.trial import DIED, HUNG, MESSAGE_MAX, Failure, Outcome, Trial
 from kcluster.sim.worker import READY
 
 SELF_LIMIT = 2
-"""A worker ends itself after so many times the limit."""
+"""A worker is ended after so many times the limit of CPU time, if nobody else ends it."""
 START_S = 120.0
 LAST_WORDS_S = 2.0
 READ_BYTES = 1 << 16

@@ -6,9 +6,9 @@
                      <----------------  its Outcome a line of JSON
       end of input   ---------------->              ends
 
-A worker that takes longer for a trial than SECONDS is ended by its own alarm, so that none
-outlives a starter that is gone; a starter that lives is quicker. SIGUSR1 has it write to
-standard error where it is.
+A worker looks every second whether its starter is still there, and does not outlive it. One that
+hangs where it cannot look is ended by a timer after SECONDS of CPU time; a starter that lives is
+quicker. SIGUSR1 has it write to standard error where it is.
 """
 
 from __future__ import annotations
@@ -26,10 +26,19 @@ from kcluster.sim.trial import Trial, run
 READY = b"ready\n"
 NICE = 10
 """Below whoever works on the machine."""
+LOOK_S = 1.0
 
 
 def main() -> int:
     limit_s = float(sys.argv[1])
+    starter = os.getppid()
+
+    def look(*_: object) -> None:
+        if os.getppid() != starter:
+            os._exit(1)
+
+    signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, LOOK_S, LOOK_S)
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)
     with contextlib.suppress(OSError):
@@ -40,9 +49,9 @@ def main() -> int:
     out.write(READY)
     out.flush()
     for line in sys.stdin.buffer:
-        signal.setitimer(signal.ITIMER_REAL, limit_s)
+        signal.setitimer(signal.ITIMER_VIRTUAL, limit_s)
         outcome = run(msgspec.json.decode(line, type=Trial))
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         out.write(msgspec.json.encode(outcome) + b"\n")
         out.flush()
     return 0

@@ -1,5 +1,6 @@
 """Many trials at once: what a worker does to itself is its seed's failure, and of no other."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -81,6 +82,36 @@ def test_a_worker_tells_the_story_that_this_process_tells():
     with Workers(2, LIMIT_S) as workers:
         told = dict(workers.run(trials))
     assert told == {trial: run(trial) for trial in trials}
+
+
+STARTER = """
+import subprocess, sys
+worker = subprocess.Popen(
+    [sys.executable, "-m", "kcluster.sim.worker", "600"],
+    stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+)
+worker.stdout.readline()
+worker.stdin.write(b'{"seed":1,"fault_ms":3600000}\\n')
+worker.stdin.flush()
+print(worker.pid, flush=True)
+worker.wait()
+"""
+"""Gives a worker an hour of simulated time."""
+
+
+def test_a_worker_does_not_outlive_its_starter():
+    starter = subprocess.Popen(
+        [sys.executable, "-c", STARTER], stdout=subprocess.PIPE, start_new_session=True
+    )
+    with starter:
+        assert starter.stdout is not None
+        worker = psutil.Process(int(starter.stdout.readline()))
+        starter.kill()
+    try:
+        assert psutil.wait_procs([worker], 20)[1] == []
+    finally:
+        if worker.is_running():
+            worker.kill()
 
 
 def test_a_strike_is_told_with_what_it_did():
