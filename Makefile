@@ -58,8 +58,9 @@ test-node: $(TEST_READY)
 bench: $(TEST_READY)
 	$(PY) -m kcluster.cli.main bench produce
 
-sim: $(TEST_READY)
-	$(PY) -m pytest -n 0 tests/sim
+SEEDS ?= 1000
+sim: $(RUN_READY)
+	$(PY) -m kcluster.cli.main sim --seeds $(SEEDS)
 
 # Writes requirements.lock from pyproject.toml.
 lock:

@@ -37,6 +37,7 @@ MODULES = {
     "groups": ("groups",),
     "load": ("load",),
     "bench": ("bench",),
+    "sim": ("sim",),
 }  # fmt: skip
 """Commands by the module in `kcluster.cli` that has them, in the order of `--help`."""
 

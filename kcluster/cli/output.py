@@ -29,6 +29,10 @@ def be_quiet() -> None:
     _is_quiet = True
 
 
+def is_quiet() -> bool:
+    return _is_quiet
+
+
 def data(text: str) -> None:
     """What was asked for."""
     sys.stdout.write(text + "\n")
