@@ -8,16 +8,20 @@ VENV ?= .venv
 ifdef PY
 RUN_READY :=
 TEST_READY :=
+FUZZ_READY :=
 else
 PY := $(VENV)/bin/python
 RUN_READY := setup
 TEST_READY := setup-test
+FUZZ_READY := setup-fuzz
 endif
 BIN = $(dir $(PY))
 
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
-.PHONY: up setup setup-test test check fix test-pure test-live test-java test-node bench sim lock
+FUZZ_SECONDS ?= 60
+
+.PHONY: up setup setup-test setup-fuzz test check fix test-pure test-live test-java test-node bench sim fuzz lock
 
 up: $(RUN_READY)
 	@$(PY) -m kcluster.cli.main up --brokers 3
@@ -27,6 +31,9 @@ setup:
 
 setup-test:
 	@.ci/setup $(VENV) test
+
+setup-fuzz:
+	@.ci/setup $(VENV) fuzz
 
 test: check test-pure test-live
 
@@ -61,6 +68,12 @@ bench: $(TEST_READY)
 SEEDS ?= 1000
 sim: $(RUN_READY)
 	$(PY) -m kcluster.cli.main sim --seeds $(SEEDS)
+
+# FUZZ_SECONDS of each target, and the models for longer than in `make test`; FUZZ_CORPUS, a
+# directory, keeps what was learnt from run to run.
+fuzz: $(FUZZ_READY)
+	$(PY) -m tests.fuzz.run --seconds $(FUZZ_SECONDS) $(if $(FUZZ_CORPUS),--corpus $(FUZZ_CORPUS))
+	MODEL_EXAMPLES=$(or $(MODEL_EXAMPLES),1000) $(PY) -m pytest -n 0 --timeout 0 -k "model or against" tests/core/log
 
 # Writes requirements.lock from pyproject.toml.
 lock:

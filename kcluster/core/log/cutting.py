@@ -56,6 +56,8 @@ def truncate_to(log: PartitionLog, turn: Turn, offset: int) -> None:
         _delete_files(turn, log.chain.drop_last())
     _cut_active(turn, segment, position, end_offset)
     log.log_end_offset = end_offset
+    # The log start may lie in the middle of the batch that went.
+    log.log_start_offset = min(log.log_start_offset, end_offset)
     log.written_end = min(log.written_end, end_offset)
     log.flushed_end = min(log.flushed_end, end_offset)
     log.forget_staged(segment)
