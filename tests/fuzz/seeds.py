@@ -31,7 +31,7 @@ from kcluster.wire.messages.list_offsets import (
     ListOffsetsTopic,
 )
 from kcluster.wire.record_walk import empty_batch
-from kcluster.wire.records import Record, build_batch
+from kcluster.wire.records import BatchBuilder, Record, build_batch
 from tests.core.broker.stage import fetch, produce
 from tests.core.log.bench import DIRECTORY, WALL_MS, Bench, batch
 from tests.fuzz.inputs import Writer
@@ -86,6 +86,17 @@ def record_batches() -> Iterator[bytes]:
     yield bytes(build_batch(RECORDS[:2], producer_id=5, producer_epoch=0, base_sequence=2**31 - 1))
     yield bytes(batch(1))
     yield empty_batch(0, 4, 0, WALL_MS)
+    yield far_in_the_future()
+
+
+def far_in_the_future() -> bytes:
+    """A batch whose second record has a timestamp that no field can carry, while its header says
+    nothing of it."""
+    builder = BatchBuilder()
+    builder.append(WALL_MS, b"key", b"value")
+    builder.append(WALL_MS + (1 << 63) - 1, b"key", b"value")
+    builder.max_timestamp = WALL_MS + 1
+    return bytes(builder.build())
 
 
 def record_batch() -> Seeds:
@@ -252,7 +263,7 @@ def broker() -> Seeds:
         topics=[
             ListOffsetsTopic(
                 name="orders",
-                partitions=[ListOffsetsPartition(timestamp=at) for at in (-1, -2, -3, WALL_MS)],
+                partitions=[ListOffsetsPartition(timestamp=at) for at in (-1, -2, -3, WALL_MS + 1)],
             )
         ],
     )

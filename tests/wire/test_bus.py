@@ -9,6 +9,11 @@ from kcluster.wire import bus
 from tests.fuzz.seeds import BUS
 
 NAMED = bus.encode(bus.Envelope(1, 2, 3, 4, bus.Failed(1, 2, "abcd")))
+TOO_DEEP = (
+    msgspec.msgpack.encode([1, 2, 3, 4, {"type": "Freeze", "later": 1}])[:-1]
+    + b"\x91" * 100_000
+    + b"\x90"
+)
 
 
 @pytest.mark.parametrize("message", BUS, ids=lambda message: type(message).__name__)
@@ -23,7 +28,7 @@ def test_a_message_comes_back_as_it_was(message: bus.Message) -> None:
         b"",
         NAMED[:-1],
         NAMED.replace(b"abcd", b"\xff\xfe\xff\xfe"),
-        NAMED[:-5] + b"\x91" * 100_000 + b"\x90",
+        TOO_DEEP,
         b"\xdd\xff\xff\xff\xff",
     ],
 )

@@ -13,9 +13,11 @@ from kcluster.core.log.leader_epochs import LeaderEpochs
 from kcluster.core.log.partition_log import PartitionLog, Restart
 from kcluster.core.log.segment import LOG, file_name
 from kcluster.core.turn import Turn
-from kcluster.errors import CorruptLogError
-from kcluster.wire.records import HEADER, LENGTH_OVERHEAD
-from tests.core.log.bench import DIRECTORY, TP, Bench, batch
+from kcluster.errors import CorruptLogError, RemoteProtocolError
+from kcluster.wire.record_walk import body_of, walk
+from kcluster.wire.records import HEADER, LENGTH_OVERHEAD, read_records
+from tests.core.log.bench import DIRECTORY, TP, WALL_MS, Bench, batch
+from tests.fuzz.seeds import far_in_the_future
 
 CONFIG = LogConfig(segment_bytes=500, index_interval_bytes=0, retention_ms=-1)
 EPOCH_AT = 12
@@ -157,3 +159,19 @@ def test_producers_are_the_same_from_a_snapshot_and_from_the_log() -> None:
     before = bench.log.producers.view()
     bench.shut_down()
     assert bench.reopen(Restart.CLEAN).producers.view() == before
+
+
+def test_a_record_of_a_timestamp_that_no_answer_could_carry_answers_no_look_up() -> None:
+    """Its header is in order, so that a produced batch may hold it; ListOffsets ended the broker
+    that led it, and after it the next leader."""
+    bench = Bench(CONFIG)
+    bench.produce(bytearray(far_in_the_future()))
+    bench.produce(batch(1, timestamp=WALL_MS + 1))
+    bench.commit()
+    assert bench.log.offset_for_timestamp(WALL_MS + 1) == (2, WALL_MS + 1, 0)
+    data = far_in_the_future()
+    with pytest.raises(RemoteProtocolError):
+        read_records(data)
+    with pytest.raises(RemoteProtocolError):
+        header = HEADER.unpack_from(data)
+        walk(header, body_of(header, data))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+import msgspec
 import pytest
 from fastcrc import crc32
 from hypothesis import given, settings
@@ -329,7 +330,11 @@ def test_snapshot_plus_tail_is_full_replay(
 
 
 NOT_TEXT = r.encode(r.ClusterCreated("abcd")).replace(b"abcd", b"\xff\xfe\xff\xfe")
-TOO_DEEP = r.encode(r.ClusterCreated("abcd"))[:-5] + b"\x91" * 100_000 + b"\x90"
+TOO_DEEP = (
+    msgspec.msgpack.encode({"type": "ClusterCreated", "cluster_id": "abcd", "later": 1})[:-1]
+    + b"\x91" * 100_000
+    + b"\x90"
+)
 
 
 @pytest.mark.parametrize("value", [NOT_TEXT, TOO_DEEP])
