@@ -20,6 +20,7 @@ BIN = $(dir $(PY))
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
 FUZZ_SECONDS ?= 60
+MODEL_EXAMPLES ?= 1000
 
 .PHONY: up setup setup-test setup-fuzz test check fix test-pure test-live test-java test-node bench sim fuzz lock
 
@@ -69,11 +70,11 @@ SEEDS ?= 1000
 sim: $(RUN_READY)
 	$(PY) -m kcluster.cli.main sim --seeds $(SEEDS)
 
-# FUZZ_SECONDS of each target, and the models for longer than in `make test`; FUZZ_CORPUS, a
+# FUZZ_SECONDS of each target under atheris, then MODEL_EXAMPLES of each model. FUZZ_CORPUS, a
 # directory, keeps what was learnt from run to run.
 fuzz: $(FUZZ_READY)
 	$(PY) -m tests.fuzz.run --seconds $(FUZZ_SECONDS) $(if $(FUZZ_CORPUS),--corpus $(FUZZ_CORPUS))
-	MODEL_EXAMPLES=$(or $(MODEL_EXAMPLES),1000) $(PY) -m pytest -n 0 --timeout 0 -k "model or against" tests/core/log
+	MODEL_EXAMPLES=$(MODEL_EXAMPLES) $(PY) -m pytest -n 0 --timeout 0 $(wildcard tests/core/*/test_*_model.py)
 
 # Writes requirements.lock from pyproject.toml.
 lock:

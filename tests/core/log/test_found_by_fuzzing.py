@@ -175,3 +175,16 @@ def test_a_record_of_a_timestamp_that_no_answer_could_carry_answers_no_look_up()
     with pytest.raises(RemoteProtocolError):
         header = HEADER.unpack_from(data)
         walk(header, body_of(header, data))
+
+
+def test_what_was_staged_and_cut_off_in_the_same_turn_is_not_replayed_to_producers() -> None:
+    """Found by the model: a second truncation went through the buffers of what the first one had
+    cut off, and knew its producer again."""
+    bench = Bench(CONFIG)
+    bench.produce(batch(1, producer_id=1, producer_epoch=0, base_sequence=0))
+    bench.log.truncate_to(bench.turn, 0)
+    bench.produce(batch(1))
+    bench.produce(batch(1, producer_id=2, producer_epoch=0, base_sequence=0))
+    bench.produce(batch(1, producer_id=3, producer_epoch=0, base_sequence=0))
+    bench.log.truncate_to(bench.turn, 2)
+    assert list(bench.log.producers.view()) == [2]
