@@ -26,6 +26,7 @@ CRASHES = HERE / "crashes"
 
 RSS_MB_MAX = 700
 """atheris and its tables take 150 of them."""
+CODEC_TARGETS = ("messages", "broker")
 INPUT_SECONDS = 30
 """libFuzzer's bound, for what never comes back; the target's own is tighter and counts CPU."""
 
@@ -61,9 +62,15 @@ def search(target: str, seconds: int, corpus: Path, crashes: Path) -> None:
             return atheris.instrument_func(plain(self, signature, name))
 
         Source.function = instrumented  # type: ignore[method-assign]
+        from kcluster.wire.message import warm
         from tests.fuzz.targets import INPUT_BYTES, TARGETS, run_target
+        from tests.wire.samples import classes_and_versions
 
     assert target in TARGETS
+    if target in CODEC_TARGETS:
+        # Making and instrumenting some hundreds of them is no part of the search.
+        for cls, version in classes_and_versions():
+            warm(cls, version)
     corpus.mkdir(parents=True, exist_ok=True)
     crashes.mkdir(parents=True, exist_ok=True)
     arguments = [
