@@ -8,16 +8,21 @@ VENV ?= .venv
 ifdef PY
 RUN_READY :=
 TEST_READY :=
+FUZZ_READY :=
 else
 PY := $(VENV)/bin/python
 RUN_READY := setup
 TEST_READY := setup-test
+FUZZ_READY := setup-fuzz
 endif
 BIN = $(dir $(PY))
 
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
-.PHONY: up setup setup-test test check fix test-pure test-live test-java test-node bench sim lock
+FUZZ_SECONDS ?= 60
+MODEL_EXAMPLES ?= 1000
+
+.PHONY: up setup setup-test setup-fuzz test check fix test-pure test-live test-java test-node bench sim fuzz lock
 
 up: $(RUN_READY)
 	@$(PY) -m kcluster.cli.main up --brokers 3
@@ -27,6 +32,9 @@ setup:
 
 setup-test:
 	@.ci/setup $(VENV) test
+
+setup-fuzz:
+	@.ci/setup $(VENV) fuzz
 
 test: check test-pure test-live
 
@@ -61,6 +69,12 @@ bench: $(TEST_READY)
 SEEDS ?= 1000
 sim: $(RUN_READY)
 	$(PY) -m kcluster.cli.main sim --seeds $(SEEDS)
+
+# FUZZ_SECONDS of each target under atheris, then MODEL_EXAMPLES of each model. FUZZ_CORPUS, a
+# directory, keeps what was learnt from run to run.
+fuzz: $(FUZZ_READY)
+	$(PY) -m tests.fuzz.run --seconds $(FUZZ_SECONDS) $(if $(FUZZ_CORPUS),--corpus $(FUZZ_CORPUS))
+	MODEL_EXAMPLES=$(MODEL_EXAMPLES) $(PY) -m pytest -n 0 --timeout 0 $(wildcard tests/core/*/test_*_model.py)
 
 # Writes requirements.lock from pyproject.toml.
 lock:

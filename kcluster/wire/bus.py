@@ -447,7 +447,11 @@ def encode(envelope: Envelope) -> bytes:
 
 def decode(frame: bytes | bytearray | memoryview) -> Envelope:
     """Raises msgspec.DecodeError (or its subclass ValidationError) on anything that is not one."""
-    return _decoder.decode(frame)
+    try:
+        return _decoder.decode(frame)
+    except (UnicodeDecodeError, RecursionError) as error:
+        # Of a string, or of values in values: msgspec lets these two through as they are.
+        raise msgspec.DecodeError(str(error)) from None
 
 
 def accepts(envelope: Envelope, id: int, incarnation: int, known: Mapping[int, int]) -> bool:

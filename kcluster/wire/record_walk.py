@@ -20,7 +20,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from kcluster.config import LIMITS
+from kcluster.config import LIMITS, LONG_MAX
 from kcluster.errors import RemoteProtocolError
 from kcluster.wire import varint
 from kcluster.wire.compression import Compression, compress, decompress
@@ -32,6 +32,7 @@ from kcluster.wire.records import (
     LEAST_RECORD_BYTES,
     LENGTH_OVERHEAD,
     LOG_APPEND_TIME,
+    LONG_MIN,
     MAGIC,
     NULL_LENGTH,
     Buffer,
@@ -69,12 +70,15 @@ def walk(header: Header, body: bytes) -> list[Walked]:
     """All records of a batch, in order, their offset deltas rising within the batch's. Values
     are stepped over, and headers not looked at."""
     try:
-        return list(_walk(body, header[12], header[6]))
+        return list(_walk(header, body))
     except IndexError:
         raise RemoteProtocolError("a record is cut short") from None
 
 
-def _walk(body: bytes, count: int, last_delta: int) -> Iterator[Walked]:
+def _walk(header: Header, body: bytes) -> Iterator[Walked]:
+    last_delta, base_timestamp, count = header[6], header[7], header[12]
+    if not LONG_MIN + 64 <= base_timestamp <= LONG_MAX - 64:
+        raise RemoteProtocolError(f"a base timestamp of {base_timestamp}")
     read_signed = varint.read_signed
     read_signed_long = varint.read_signed_long
     size_of_all = len(body)
@@ -97,6 +101,9 @@ def _walk(body: bytes, count: int, last_delta: int) -> Iterator[Walked]:
             at += 2
         else:
             timestamp, at = read_signed_long(body, at + 1)
+            if not LONG_MIN <= base_timestamp + timestamp <= LONG_MAX:
+                # No answer to ListOffsets could carry it.
+                raise RemoteProtocolError("a record's timestamp has more than 64 bits")
         delta = body[at]
         if delta < 0x80:
             delta = delta >> 1 ^ -(delta & 1)
@@ -138,7 +145,7 @@ def look_into(header: Header, batch: Buffer) -> Iterator[Walked]:
         raise RemoteProtocolError(f"{count} records in a batch of {size} bytes")
     body = body_of(header, batch, max(LIMITS.unpacked_batch_bytes, size))
     try:
-        yield from _walk(body, count, header[6])
+        yield from _walk(header, body)
     except IndexError:
         raise RemoteProtocolError("a record is cut short") from None
 

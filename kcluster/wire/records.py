@@ -32,6 +32,7 @@ from typing import Final
 import msgspec
 from fastcrc import crc32
 
+from kcluster.config import LONG_MAX
 from kcluster.errors import RemoteProtocolError
 from kcluster.wire import varint
 from kcluster.wire.compression import Compression, compress, decompress
@@ -46,6 +47,7 @@ MAGIC: Final = 2
 CRC_START: Final = 21
 NULL_LENGTH: Final = 1
 """The varint of -1."""
+LONG_MIN: Final = -LONG_MAX - 1
 LEAST_RECORD_BYTES: Final = 7
 """A record without key, value and headers: seven varints of one byte."""
 
@@ -382,15 +384,11 @@ def _read_all(header: BatchHeader, body: bytes) -> tuple[list[Record], int]:
             at += 1
         if at != stop:
             raise RemoteProtocolError("a record's fields do not fill its length")
-        records.append(
-            Record(
-                value,
-                key,
-                headers,
-                base_timestamp + timestamp if append_time is None else append_time,
-                base_offset + delta,
-            )
-        )
+        timestamp = base_timestamp + timestamp if append_time is None else append_time
+        if not LONG_MIN <= timestamp <= LONG_MAX:
+            # No answer to ListOffsets could carry it.
+            raise RemoteProtocolError("a record's timestamp has more than 64 bits")
+        records.append(Record(value, key, headers, timestamp, base_offset + delta))
     return records, at
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kcluster.config import INT_MAX, LONG_MAX
 from kcluster.errors import CorruptLogError
 from kcluster.model import TopicPartition
 
@@ -51,7 +52,7 @@ def parse_offsets(data: bytes) -> dict[TopicPartition, int]:
             raise ValueError("header")
         for line in lines[2:]:
             topic, partition, offset = line.split(" ")
-            if int(partition) < 0 or int(offset) < 0:
+            if not (0 <= int(partition) <= INT_MAX and 0 <= int(offset) <= LONG_MAX):
                 raise ValueError(line)
             offsets[TopicPartition(topic, int(partition))] = int(offset)
     except (ValueError, IndexError) as error:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from kcluster.core import traces
 from kcluster.core.log.producers import Producers
+from kcluster.core.log.scan import Header
 from kcluster.core.log.segment import SNAPSHOT, Segment, file_name
 from kcluster.core.turn import Delete, Replace, Truncate, Turn
 from kcluster.errors import CorruptLogError
@@ -56,6 +57,8 @@ def truncate_to(log: PartitionLog, turn: Turn, offset: int) -> None:
         _delete_files(turn, log.chain.drop_last())
     _cut_active(turn, segment, position, end_offset)
     log.log_end_offset = end_offset
+    # The log start may lie in the middle of the batch that went.
+    log.log_start_offset = min(log.log_start_offset, end_offset)
     log.written_end = min(log.written_end, end_offset)
     log.flushed_end = min(log.flushed_end, end_offset)
     log.forget_staged(segment)
@@ -173,10 +176,21 @@ def rebuild_producers(log: PartitionLog) -> None:
                 break
             if header[9] >= 0 and header[0] >= offset:
                 log.replay_producer(header)
+    for header in _staged_headers(log):
+        if header[9] >= 0 and offset <= header[0] < log.log_end_offset:
+            log.replay_producer(header)
+
+
+def _staged_headers(log: PartitionLog) -> list[Header]:
+    """Of batches that the turn is to write and that are still part of the log, below its end."""
+    headers: list[Header] = []
     for buffer in log.staged_buffers():
         position = 0
         while position < len(buffer):
-            header = HEADER.unpack_from(buffer, position)
-            if header[9] >= 0 and offset <= header[0] < log.log_end_offset:
-                log.replay_producer(header)
+            header: Header = HEADER.unpack_from(buffer, position)
+            while headers and headers[-1][0] >= header[0]:
+                # Cut off in this turn, and others were appended in their place.
+                headers.pop()
+            headers.append(header)
             position += header[1] + LENGTH_OVERHEAD
+    return headers

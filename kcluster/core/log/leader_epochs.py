@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
+from kcluster.config import INT_MAX, LONG_MAX
 from kcluster.errors import CorruptLogError
 
 FILE_NAME = "leader-epoch-checkpoint"
@@ -128,12 +129,15 @@ class LeaderEpochs:
         """Raises CorruptLogError on anything but rising entries in format 0."""
         cache = cls()
         try:
+            if not data.endswith(b"\n"):
+                # Torn within its last number, which would read as a smaller one.
+                raise ValueError("no end")
             lines = data.decode("ascii").splitlines()
             if lines[0] != "0" or int(lines[1]) != len(lines) - 2:
                 raise ValueError("header")
             for line in lines[2:]:
                 epoch, start = map(int, line.split(" "))
-                if epoch < 0 or start < 0 or epoch <= cache.latest:
+                if not (cache.latest < epoch <= INT_MAX and 0 <= start <= LONG_MAX):
                     raise ValueError(line)
                 if cache.starts and start <= cache.starts[-1]:
                     raise ValueError(line)

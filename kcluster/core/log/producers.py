@@ -105,7 +105,9 @@ class Producers:
     def update(self, header: Header, base_offset: int, timestamp: int) -> None:
         """The batch with `header` is in the log at `base_offset`, `timestamp` its largest: what a
         leader has checked, a follower and a replay believe."""
-        base_sequence, delta = header[11], header[6]
+        delta = header[6]
+        # As a snapshot brings it back; what a leader took is never negative.
+        base_sequence = header[11] & SEQUENCE_MASK
         last_sequence = (base_sequence + delta) & SEQUENCE_MASK
         batch = (base_sequence, last_sequence, base_offset, base_offset + delta, timestamp)
         self._put(header[9], header[10], batch)

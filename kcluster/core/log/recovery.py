@@ -82,6 +82,15 @@ class Recovery:
         """Latest entry of the file: kept when it turns out to be one without records."""
 
     def run(self, log_start_offset: int) -> None:
+        operations = len(self.turn.disk)
+        try:
+            self._run(log_start_offset)
+        except CorruptLogError:
+            # Also when it is found at the very end: what is refused is left as it lies.
+            del self.turn.disk[operations:]
+            raise
+
+    def _run(self, log_start_offset: int) -> None:
         log = self.log
         if self.recovery_point <= log_start_offset:
             # Nothing that counts is durable: an emptied log starts where its file may not be.
@@ -224,7 +233,6 @@ class Recovery:
         """Those that are kept, with their ends; the last one is active."""
         kept: list[Segment] = []
         expected = segments[0].base_offset
-        last_epoch = -1
         for number, segment in enumerate(segments):
             if segment.base_offset < expected and self.restart is not Restart.CLEAN:
                 # Deleted once, by a truncation, and brought back by a power cut: what took its
@@ -238,15 +246,17 @@ class Recovery:
                 break
             is_last = number + 1 == len(segments)
             bound = -1 if is_last else segments[number + 1].base_offset
-            trusted = self.restart is Restart.CLEAN or 0 <= bound <= self.recovery_point
+            # Where damage was found once, nothing is believed.
+            trusted = not self.repair and (
+                self.restart is Restart.CLEAN or 0 <= bound <= self.recovery_point
+            )
             size = segment.written_size
-            problem = self._believe(segment) if trusted else self._scan(segment, last_epoch)
+            problem = self._believe(segment) if trusted else self._scan(segment)
             if trusted and self.restart is not Restart.CLEAN and segment.end_offset > bound:
                 # The next one came back so: this one reaches above what is durable.
                 trusted = False
                 segment.written_size = size
-                problem = self._scan(segment, last_epoch)
-            last_epoch = self.epochs.latest
+                problem = self._scan(segment)
             kept.append(segment)
             expected = segment.end_offset
             if problem is not None:
@@ -307,11 +317,17 @@ class Recovery:
     def _rebuild_epochs(self, segment: Segment) -> None:
         """The cache does not know the last batch of `segment`: the batches tell."""
         self.epochs.truncate_from_end(segment.base_offset)
-        for _, header in segment.headers(0, segment.written_size):
-            if header[2] != self.epochs.latest:
-                self.epochs.assign(header[2], header[0])
+        last_epoch = 0
+        for position, header in segment.headers(0, segment.written_size):
+            if header[2] < last_epoch:
+                raise CorruptLogError(
+                    f"{segment.path}: epoch {header[2]} behind {last_epoch} at {position}"
+                )
+            last_epoch = header[2]
+            if last_epoch != self.epochs.latest:
+                self.epochs.assign(last_epoch, header[0])
 
-    def _scan(self, segment: Segment, last_epoch: int) -> CorruptLogError | None:
+    def _scan(self, segment: Segment) -> CorruptLogError | None:
         """Walk and check all batches, building indexes and epochs; what stopped it, or None."""
         size = segment.written_size
         segment.clear()

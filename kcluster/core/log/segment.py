@@ -368,10 +368,12 @@ class Segment:
 
     def headers(self, position: int, end: int) -> Iterator[tuple[int, Header]]:
         """(position, header) of each batch in the file from `position`, the start of one, up to
-        `end`. Raises CorruptLogError where there is none."""
+        `end`. Raises CorruptLogError where there is none, or not the one that comes next."""
         read = self._files.read
         unpack_from = HEADER.unpack_from
         chunk, chunk_start, want = b"", position, WALK_BYTES
+        base_offset = self.base_offset
+        expected = -1 if position else base_offset
         while position < end:
             at = position - chunk_start
             if at + HEADER_BYTES > len(chunk):
@@ -383,7 +385,14 @@ class Segment:
             size = header[1] + LENGTH_OVERHEAD
             if header[3] != MAGIC or size < HEADER_BYTES or position + size > end:
                 raise CorruptLogError(f"{self.path}: there is no batch at {position}")
+            offset = header[0]
+            reach = offset - base_offset + header[6]
+            if (offset != expected and (expected >= 0 or offset < base_offset)) or not 0 <= header[
+                6
+            ] <= reach <= RELATIVE_OFFSET_MAX:
+                raise CorruptLogError(f"{self.path}: offset {offset} at {position}")
             yield position, header
+            expected = offset + header[6] + 1
             want = HEADER_BYTES if size > WALK_BYTES else WALK_BYTES
             position += size
 

@@ -7,7 +7,11 @@ KIP-966), where a name says the same it means the same.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import msgspec
+
+T = TypeVar("T")
 
 
 class ClusterCreated(msgspec.Struct, frozen=True, tag=True):
@@ -139,7 +143,7 @@ def encode(record: Record) -> bytes:
 
 def decode(value: bytes | memoryview) -> Record:
     """Raises msgspec.DecodeError on anything else."""
-    return _record_decoder.decode(value)
+    return _decoded(_record_decoder, value)
 
 
 def encode_all(records: list[Record]) -> bytes:
@@ -148,4 +152,13 @@ def encode_all(records: list[Record]) -> bytes:
 
 
 def decode_all(payload: bytes | bytearray | memoryview) -> list[Record]:
-    return _records_decoder.decode(payload)
+    """Raises msgspec.DecodeError on anything else."""
+    return _decoded(_records_decoder, payload)
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[T], data: bytes | bytearray | memoryview) -> T:
+    try:
+        return decoder.decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:
+        # Of a string, or of values in values: msgspec lets these two through as they are.
+        raise msgspec.DecodeError(str(error)) from None

@@ -105,12 +105,18 @@ def _batch_at(data: bytes, position: int) -> BatchHeader | None:
 
 
 def _is_committed(data: bytes, position: int, offset: int) -> bool:
-    """Whether a batch behind `position` says that `offset` had been committed before it."""
+    """Whether a batch behind `position` says that `offset` had been committed before it, or is
+    sound and cannot be read: then nobody knows what it would say."""
     for later in _batches_behind(data, position):
-        first = read_records(data, later)[0]
+        try:
+            first = read_records(data, later)[0]
+        except RemoteProtocolError:
+            return True
         for name, value in first.headers:
-            if name == _COMMITTED and value is not None and _OFFSET.unpack(value)[0] > offset:
-                return True
+            if name == _COMMITTED and value is not None and len(value) == _OFFSET.size:
+                [committed] = _OFFSET.unpack(value)
+                if committed > offset:
+                    return True
     return False
 
 

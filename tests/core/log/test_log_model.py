@@ -1,10 +1,13 @@
-"""The log against a plain list of batches: append, roll, truncate, crash, power loss, read."""
+"""The log against a plain list of batches: append, roll, truncate, delete from the start,
+retention, crash, power loss, read."""
 
 from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
+from random import Random
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -15,6 +18,7 @@ from kcluster.core.log.partition_log import Restart
 from kcluster.core.turn import Append
 from kcluster.wire.records import HEADER, batches, patch, read_records
 from tests.core.log.bench import WALL_MS, Bench, batch
+from tests.core.log.test_index_model import EXAMPLES
 
 
 @dataclass(frozen=True)
@@ -106,11 +110,12 @@ class LogMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def truncate(self, data: st.DataObject) -> None:
         entry = data.draw(st.sampled_from(self.entries))
-        if entry.base < self.start:
-            return
-        self.bench.log.truncate_to(self.bench.turn, entry.base)
+        offset = data.draw(st.integers(max(entry.base, self.start), entry.end - 1))
+        self.bench.log.truncate_to(self.bench.turn, offset)
         self.entries = [kept for kept in self.entries if kept.end <= entry.base]
         self.end = entry.base
+        # The batch goes whole, and the log start may have been in it.
+        self.start = min(self.start, self.end)
 
     @precondition(lambda self: self.entries)
     @rule(data=st.data())
@@ -122,6 +127,44 @@ class LogMachine(RuleBasedStateMachine):
         self.bench.log.advance_log_start(self.bench.turn, offset)
         self.start = max(self.start, offset)
         self.entries = [kept for kept in self.entries if kept.end > self.start]
+        self.bench.commit()
+        self.written = list(self.entries)
+
+    @rule(
+        retention_bytes=st.sampled_from([-1, 0, 300, 1000]),
+        retention_ms=st.sampled_from([-1, 0, 40, 150]),
+        data=st.data(),
+    )
+    def apply_retention(self, retention_bytes: int, retention_ms: int, data: st.DataObject) -> None:
+        """Segments go from the start, none too young or needed for the size, none that is not
+        committed, and no more than that is left."""
+        self.commit(True)
+        log, turn = self.bench.log, self.bench.turn
+        high_watermark = data.draw(st.integers(self.start, self.end))
+        log.set_high_watermark(high_watermark)
+        wall_ms, turn.wall_ms = turn.wall_ms, WALL_MS + 3 * self.end
+        log.config = msgspec.structs.replace(
+            self.bench.config, retention_bytes=retention_bytes, retention_ms=retention_ms
+        )
+        deleted = log.apply_retention(turn)
+        start = log.chain.bases[0]
+        gone = [entry for entry in self.entries if deleted and entry.base < start]
+        latest = [max(entry.timestamps) for entry in self.entries]
+        due_ms = turn.wall_ms - retention_ms if retention_ms >= 0 else 0
+        assert all(entry.end <= min(start, high_watermark) for entry in gone)
+        if retention_bytes < 0:
+            assert all(timestamp < due_ms for timestamp in latest[: len(gone)])
+        elif retention_ms < 0 and gone:
+            assert log.size_bytes >= retention_bytes
+        first = log.chain.items[0]
+        if first.size and first.end_offset <= high_watermark:
+            held = [max(e.timestamps) for e in self.entries if start <= e.base < first.end_offset]
+            assert retention_ms < 0 or max(held, default=due_ms) >= due_ms
+            assert retention_bytes < 0 or log.size_bytes - first.size < retention_bytes
+        turn.wall_ms, log.config = wall_ms, self.bench.config
+        if deleted:
+            self.start = max(self.start, start)
+        self.entries = [entry for entry in self.entries if entry.end > self.start]
         self.bench.commit()
         self.written = list(self.entries)
 
@@ -155,13 +198,14 @@ class LogMachine(RuleBasedStateMachine):
         self.commit(True)
         assert self.bench.log.flushed_end == self.end
 
-    @rule()
-    def lose_power(self) -> None:
+    @rule(seed=st.none() | st.integers(0, 1 << 32))
+    def lose_power(self, seed: int | None) -> None:
+        """All that was not synced, or what `seed` draws of it: pages, names, halves of sectors."""
         self.commit(True)
         flushed = self.bench.log.flushed_end
         self.bench.recovery_point = min(self.bench.recovery_point, flushed)
         self.bench.log_start_offset = self.start
-        self.bench.disk.lose_power()
+        self.bench.disk.lose_power(None if seed is None else Random(seed))
         log = self.bench.reopen(Restart.LOSSY)
         assert log.log_end_offset >= flushed, "nothing that was flushed is lost"
         kept = [entry for entry in self.entries if entry.end <= flushed]
@@ -273,7 +317,9 @@ class LogMachine(RuleBasedStateMachine):
         assert content == b"".join(e.data for e in self.entries if e.end > self.start)
 
 
-LogMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+LogMachine.TestCase.settings = settings(
+    max_examples=EXAMPLES * 3 // 2, stateful_step_count=30, deadline=None
+)
 TestLogAgainstAList = LogMachine.TestCase
 
 

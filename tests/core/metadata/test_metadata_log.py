@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
+import msgspec
 import pytest
+from fastcrc import crc32
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kcluster.core.metadata import records as r
 from kcluster.core.metadata.image import ClusterImage
 from kcluster.core.metadata.metadata_log import DIRECTORY, MetadataLog
-from kcluster.core.turn import Append, DiskOperation, Sync, Synced, Turn
+from kcluster.core.metadata.snapshot import decode_snapshot, encode_snapshot
+from kcluster.core.turn import Append, DiskOperation, Replace, Sync, Synced, Truncate, Turn
 from kcluster.errors import CorruptLogError, DiskError
 from kcluster.sim.disk import SimDisk
+from kcluster.wire.records import HEADER_BYTES, Record, build_batch, crc_of
 
 
 class Rig:
@@ -322,3 +327,48 @@ def test_snapshot_plus_tail_is_full_replay(
     for record in flat[: again.log.end_offset]:
         replayed.replay(record)
     assert again.image.records() == replayed.records()
+
+
+NOT_TEXT = r.encode(r.ClusterCreated("abcd")).replace(b"abcd", b"\xff\xfe\xff\xfe")
+TOO_DEEP = (
+    msgspec.msgpack.encode({"type": "ClusterCreated", "cluster_id": "abcd", "later": 1})[:-1]
+    + b"\x91" * 100_000
+    + b"\x90"
+)
+
+
+@pytest.mark.parametrize("value", [NOT_TEXT, TOO_DEEP])
+def test_a_sound_batch_of_somebody_else_is_refused_whatever_is_in_it(value: bytes) -> None:
+    """Found by fuzzing: msgspec raises more than its own errors."""
+    disk = SimDisk()
+    data = build_batch([Record(value=value)])
+    disk.perform(Replace(f"{DIRECTORY}/{0:020d}.log", data))
+    with pytest.raises(CorruptLogError):
+        MetadataLog(disk, 1).load(Turn())
+    payload = b"\x91" + value
+    magic = encode_snapshot(ClusterImage())[:20]
+    head = struct.pack(">QIQ", 1, crc32.iscsi(payload), len(payload))
+    with pytest.raises(CorruptLogError):
+        decode_snapshot(magic + head + payload)
+
+
+def test_damage_before_a_sound_batch_that_cannot_be_read_is_not_cut() -> None:
+    """Found by fuzzing: nobody knows what that batch would say is committed."""
+    rig = Rig()
+    rig.append(config(1))
+    path = f"{DIRECTORY}/{0:020d}.log"
+    data = rig.disk.files[path].data
+    data[30] ^= 1
+    foreign = build_batch([Record(value=b"x", headers=[("committed", b"short")])], base_offset=1)
+    turn = Turn()
+    data += foreign
+    MetadataLog(rig.disk, 1).load(turn)
+    assert [type(operation) for operation in turn.disk] == [Truncate], "nothing was committed"
+    unreadable = bytearray(foreign)
+    unreadable[HEADER_BYTES] += 2
+    struct.pack_into(">I", unreadable, 17, crc_of(unreadable, 0, len(unreadable)))
+    data[-len(foreign) :] = unreadable
+    turn = Turn()
+    with pytest.raises(CorruptLogError):
+        MetadataLog(rig.disk, 1).load(turn)
+    assert not turn.disk

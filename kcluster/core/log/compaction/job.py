@@ -112,5 +112,5 @@ def read_outcome(files: Files) -> Outcome:
 def _read(files: Files, path: str, decoder: msgspec.msgpack.Decoder[T]) -> T:
     try:
         return decoder.decode(files.read(path, 0, max(files.size(path), 0)))
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptLogError(f"{path}: {error}") from None
