@@ -59,6 +59,8 @@ class LogEnd(msgspec.Struct, frozen=True):
     partition: int
     last_epoch: int
     log_end_offset: int
+    is_damaged: bool = False
+    """It lacks what it had promised: trusted no more than after a power loss."""
 
 
 class ConfigEntry(msgspec.Struct, frozen=True):

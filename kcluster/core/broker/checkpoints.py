@@ -58,16 +58,21 @@ class Checkpoints:
     def restore(
         self, turn: Turn, log: PartitionLog, restart: Restart, *, repair: bool = False
     ) -> None:
-        """Open a log with what the checkpoints say of it. Raises CorruptLogError."""
+        """Open a log with what the checkpoints say of it. Raises CorruptLogError; with `repair`
+        nothing of the log is believed, and what is sound is kept."""
         tp = log.tp
+        high_watermark = self._told(files.HIGH_WATERMARKS, tp)
         log.open(
             turn,
-            restart,
-            recovery_point=self._told(files.RECOVERY_POINTS, tp),
-            log_start_offset=self._told(files.LOG_STARTS, tp),
+            Restart.LOSSY if repair else restart,
+            recovery_point=0 if repair else self._told(files.RECOVERY_POINTS, tp),
+            log_start_offset=self._written[files.LOG_STARTS].get(tp, -1),
+            high_watermark=high_watermark,
             repair=repair,
         )
-        high_watermark = min(self._told(files.HIGH_WATERMARKS, tp), log.log_end_offset)
+        if repair:
+            self.lower_recovery_point(turn, log, log.log_end_offset)
+        high_watermark = min(high_watermark, log.log_end_offset)
         log.set_high_watermark(max(high_watermark, log.log_start_offset))
         first_dirty = self._told(files.FIRST_DIRTY, tp)
         # One beyond the log's end is of a log that is no more.
@@ -98,7 +103,8 @@ class Checkpoints:
             self._lower(turn, path, log.tp, offset)
 
     def log_start_moved(self, log: PartitionLog) -> None:
-        """Into a segment: to be written before anybody hears that the records are gone."""
+        """To be written before anybody hears that the records are gone, and so that a start does
+        not miss the segments that went."""
         self._moved_starts[log.tp] = log.log_start_offset
 
     def write_moved_starts(self, turn: Turn) -> None:

@@ -234,7 +234,7 @@ class Incoming:
             try:
                 was_cut = replica.truncate_towards(turn, entry.epoch, entry.end_offset)
             except CorruptLogError as error:
-                replica.log.fail(str(error))
+                replica.log.fail(str(error), is_damage=True)
                 self._taken(replica)
                 continue
             # The next Open leaves in `send`, after the disk has truncated.

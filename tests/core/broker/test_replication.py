@@ -453,7 +453,7 @@ def test_nobody_leads_an_epoch_twice() -> None:
     assert stage[1].replica.leader is not None
 
 
-def test_a_broker_whose_log_was_cut_below_its_recovery_point_counts_as_lossy() -> None:
+def test_a_log_that_was_cut_below_its_recovery_point_is_reported_as_damaged() -> None:
     stage = Stage(1)
     stage.create([1])
     for value in (b"a", b"b"):
@@ -463,5 +463,5 @@ def test_a_broker_whose_log_was_cut_below_its_recovery_point_counts_as_lossy() -
     del stage[1].disk.files[path].data[-10:]
     stage.restart(1, "clean")
     [register] = stage[1].heard(bus.Register)
-    assert register.restart == "lossy"
-    assert register.logs[0].log_end_offset == 1
+    assert register.restart == "clean"
+    assert register.logs == [bus.LogEnd(TOPIC_ID, 0, 0, 1, True)]
