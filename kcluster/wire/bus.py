@@ -61,6 +61,8 @@ class LogEnd(msgspec.Struct, frozen=True):
     log_end_offset: int
     is_damaged: bool = False
     """It lacks what it had promised: trusted no more than after a power loss."""
+    topic: str = ""
+    """As its directory is called: a copy under another name counts for nothing."""
 
 
 class ConfigEntry(msgspec.Struct, frozen=True):
@@ -388,6 +390,8 @@ class Replicas(msgspec.Struct, frozen=True, tag=True):
     broker_id: int
     broker_epoch: int
     replicas: list[ReplicaState]
+    notices: list[str] = []
+    """What this incarnation found broken on its disk, and what became of it."""
 
 
 class DescribeImage(msgspec.Struct, frozen=True, tag=True):

@@ -259,7 +259,7 @@ class BrokerCore:
         self.has_started = True
         # From here on an end is not a clean one.
         turn.disk.append(Delete(CLEAN_SHUTDOWN))
-        self.checkpoints.load(turn)
+        self.checkpoints.load()
         self.replica_set.recover(turn, self._restart)
         self.channel.begin(turn)
         self.upkeep.begin(turn)

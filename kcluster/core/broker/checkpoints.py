@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from kcluster.core import traces
 from kcluster.core.log import checkpoints as files
 from kcluster.core.log.partition_log import PartitionLog, Restart
 from kcluster.core.replication.replica import Replica
@@ -38,21 +37,28 @@ class Checkpoints:
         self._disk = disk
         self._written: dict[str, dict[TopicPartition, int]] = {}
         """By file, what it holds: as it was found, or as it was last written."""
+        self.problems: list[str] = []
+        """Files that were found damaged."""
         self._moved_starts: dict[TopicPartition, int] = {}
         """Log starts that only the checkpoint can tell, not written yet."""
 
-    def load(self, turn: Turn) -> None:
+    def load(self) -> None:
+        self.problems = []
         for path in ALL:
-            self._written[path] = self._read(turn, path)
+            self._written[path] = self._read(path)
 
     def _told(self, path: str, tp: TopicPartition) -> int:
         return self._written.get(path, {}).get(tp, 0)
 
-    def _read(self, turn: Turn, path: str) -> dict[TopicPartition, int]:
+    def _read(self, path: str) -> dict[TopicPartition, int]:
         try:
-            return files.parse_offsets(self._disk.read(path, 0, _FILE_BYTES))
+            data = self._disk.read(path, 0, _FILE_BYTES)
+            if not data and self._disk.size(path) == 0:
+                # As good as missing, but nobody ever wrote that.
+                raise CorruptLogError("it is empty")
+            return files.parse_offsets(data)
         except CorruptLogError as error:
-            turn.trace(traces.Warned(f"{path} is not used: {error}"))
+            self.problems.append(f"{path} is not used: {error}")
             return {}
 
     def restore(

@@ -77,6 +77,8 @@ class Replicas:
 
     def recover(self, turn: Turn, restart: Restart) -> None:
         """Open every log on disk, so that registration can tell where each ends."""
+        for problem in self._checkpoints.problems:
+            self.note(turn, problem)
         for name in self._files.list(""):
             if name.endswith("-delete"):
                 turn.disk.append(Delete(name))
@@ -126,6 +128,15 @@ class Replicas:
         if len(self.notices) < NOTICES:
             self.notices.append(text)
 
+    def mend_indexes(self, turn: Turn) -> None:
+        """Put right on disk the indexes that were found to contradict their logs."""
+        for replica in self:
+            stale = [segment for segment in replica.log.chain if segment.is_index_stale]
+            for segment in stale:
+                self.note(turn, f"{segment.index_path} was made anew: it contradicts the log")
+            if stale:
+                replica.log.checkpoint(turn)
+
     def damage_is_known(self, turn: Turn) -> None:
         """The controller trusts the damaged logs no more: their marks may go."""
         for tp in self.damaged:
@@ -159,6 +170,7 @@ class Replicas:
                 replica.log.last_epoch,
                 replica.log.log_end_offset,
                 replica.tp in self.damaged,
+                replica.tp.topic,
             )
             for replica in self
             if not replica.offline
@@ -170,7 +182,8 @@ class Replicas:
         for replica in list(self):
             topic = image.topic_by_id(replica.topic_id)
             state = topic.partitions.get(replica.tp.partition) if topic is not None else None
-            if state is None or self._me not in state.replicas:
+            is_namesake = topic is not None and topic.name == replica.tp.topic
+            if state is None or not is_namesake or self._me not in state.replicas:
                 self._remove(replica)
                 self._set_aside(turn, replica.log.directory, "metadata does not place it here")
                 strays.append(replica)

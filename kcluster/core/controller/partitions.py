@@ -63,13 +63,17 @@ class Partitions:
         self.reported(broker_id, logs)
 
     def reported(self, broker_id: int, logs: Iterable[LogEnd]) -> None:
-        logs = list(logs)
+        logs = [log for log in logs if not self._is_misplaced(log)]
         self._damaged[broker_id] = {
             (log.topic_id, log.partition) for log in logs if log.is_damaged
         }
         self._reports[broker_id] = {
             (log.topic_id, log.partition): (log.last_epoch, log.log_end_offset) for log in logs
         }
+
+    def _is_misplaced(self, log: LogEnd) -> bool:
+        topic = self.image.topic_by_id(log.topic_id)
+        return topic is not None and log.topic not in ("", topic.name)
 
     def gone(self, broker_id: int) -> None:
         """What it reported says nothing any more."""

@@ -92,9 +92,9 @@ class Recovery:
         self._complete_swaps()
         self._delete_leftovers()
         segments = self._list_segments(log_start_offset)
-        if is_start_told and segments[0].base_offset > log_start_offset:
-            if self.restart is not Restart.LOSSY:
-                self._damaged(f"{log.tp} begins with {segments[0].path}, not at {log_start_offset}")
+        begins_late = is_start_told and segments[0].base_offset > log_start_offset
+        if begins_late and self.restart is not Restart.LOSSY:
+            self._damaged(f"{log.tp} begins with {segments[0].path}, not at {log_start_offset}")
         self._load_epochs(segments)
         kept = self._recover_segments(segments)
         end_offset = kept[-1].end_offset
@@ -219,7 +219,7 @@ class Recovery:
         """After a clean end each segment with records has both its indexes."""
         if self.restart is Restart.CLEAN and segment.size:
             sizes = f"{index_bytes} and {time_bytes} bytes (-1: missing)"
-            self.log.repairs.append(f"indexes of {segment.path} were made anew: {sizes}")
+            self.log.repairs.append(f"{segment.index_path} was made anew: {sizes}")
 
     def _load_epochs(self, segments: list[Segment]) -> None:
         if FILE_NAME in self.names:

@@ -464,4 +464,4 @@ def test_a_log_that_was_cut_below_its_recovery_point_is_reported_as_damaged() ->
     stage.restart(1, "clean")
     [register] = stage[1].heard(bus.Register)
     assert register.restart == "clean"
-    assert register.logs == [bus.LogEnd(TOPIC_ID, 0, 0, 1, True)]
+    assert register.logs == [bus.LogEnd(TOPIC_ID, 0, 0, 1, True, "orders")]
