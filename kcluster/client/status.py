@@ -140,7 +140,7 @@ def cluster_status(control: ControlClient, servers: BusClient) -> ClusterStatus:
     states = [info.state for info in description.processes]
     brokers = [state for state in states if state.id != COORDINATOR]
     image = read_image(servers, states)
-    replicas, notices = _replicas(servers, brokers)
+    replicas, notices = ask_replicas(servers, brokers)
     partitions = _partitions(image, replicas) if image is not None else []
     problems = _problems(description, image, partitions)
     infos = {info.state.id: info for info in description.processes}
@@ -198,7 +198,7 @@ def read_image(servers: BusClient, states: list[bus.ProcessState]) -> ClusterIma
     return None
 
 
-def _replicas(
+def ask_replicas(
     servers: BusClient, brokers: list[bus.ProcessState]
 ) -> tuple[dict[int, dict[tuple[str, int], bus.ReplicaState]], list[str]]:
     """By broker, and their notices; a broker that did not answer is missing."""

@@ -9,7 +9,6 @@ hold the same bytes.
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from kcluster.client.status import ClusterStatus
 from kcluster.core.client.producer import Failed, ProducerSettings
 from kcluster.wire.messages import elect_leaders
 from tests.live import damage
-from tests.live.conftest import POLL_S, LiveCluster
+from tests.live.conftest import LiveCluster
 from tests.live.damage import ATLAS, Case
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]

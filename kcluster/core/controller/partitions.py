@@ -64,9 +64,7 @@ class Partitions:
 
     def reported(self, broker_id: int, logs: Iterable[LogEnd]) -> None:
         logs = [log for log in logs if not self._is_misplaced(log)]
-        self._damaged[broker_id] = {
-            (log.topic_id, log.partition) for log in logs if log.is_damaged
-        }
+        self._damaged[broker_id] = {(log.topic_id, log.partition) for log in logs if log.is_damaged}
         self._reports[broker_id] = {
             (log.topic_id, log.partition): (log.last_epoch, log.log_end_offset) for log in logs
         }

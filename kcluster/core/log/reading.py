@@ -140,9 +140,7 @@ def read_bytes(log: PartitionLog, offset: int, max_bytes: int, upto: int) -> tup
     parts = [log.files.read(span.path, span.position, span.size) for span in result.spans]
     data = parts[0] if len(parts) == 1 else b"".join(parts)
     if len(data) != result.size:
-        log.fail(
-            f"{result.size} bytes from {offset} on are no longer there", is_damage=True
-        )
+        log.fail(f"{result.size} bytes from {offset} on are no longer there", is_damage=True)
         raise CorruptLogError(log.failure)
     return data, result.next_offset
 
