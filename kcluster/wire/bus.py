@@ -339,9 +339,14 @@ class Push(msgspec.Struct, frozen=True, tag=True):
     entries: list[PushEntry]
 
 
+ABANDONED = -1
+"""Instead of a position: the follower has left this stream, because its log has failed."""
+
+
 class AckEntry(msgspec.Struct, frozen=True, array_like=True):
     stream: int
     log_end_offset: int
+    """Or ABANDONED."""
     high_watermark: int
     log_start_offset: int
 

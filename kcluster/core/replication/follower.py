@@ -28,6 +28,7 @@ import msgspec
 from kcluster.core.turn import Buffer, Timer, Turn
 from kcluster.errors import CorruptLogError
 from kcluster.wire.bus import (
+    ABANDONED,
     Ack,
     AckEntry,
     DivergeEntry,
@@ -126,6 +127,13 @@ class Incoming:
         state = replica.follower
         assert state is not None and state.leader >= 0
         self._to_open[replica] = None
+
+    def abandon(self, replica: Replica, turn: Turn) -> None:
+        """Its log has failed: tell the leader, which else waits for it as for one that is about
+        to join, for as long as it once was caught up."""
+        state = replica.follower
+        if state is not None and state.stream:
+            turn.send(state.leader, Ack([AckEntry(state.stream, ABANDONED, -1, -1)]))
 
     def forget(self, replica: Replica) -> None:
         """Follow it no more."""

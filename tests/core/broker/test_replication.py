@@ -465,3 +465,21 @@ def test_a_log_that_was_cut_below_its_recovery_point_is_reported_as_damaged() ->
     [register] = stage[1].heard(bus.Register)
     assert register.restart == "clean"
     assert register.logs == [bus.LogEnd(TOPIC_ID, 0, 0, 1, True, "orders")]
+
+
+def test_a_follower_whose_log_failed_holds_no_write_up() -> None:
+    """It was caught up a moment ago; without a word from it the leader would wait for it, as for
+    one about to join, for replica.lag.time.max.ms."""
+    stage = trio()
+    write(stage, 1, b"a")
+    stage.deliver()
+    [path] = [path for path in stage[2].disk.files if path.endswith("0.log")]
+    stage[2].disk.fail_next[path] = 5
+    write(stage, 1, b"b")
+    stage.deliver()
+    assert stage[2].heard(bus.LogDirFailed)
+    assert len(stage[1].answers()) == 1, "b waits for who is still in the ISR"
+    stage.change(isr=[1, 3], partition_epoch=1)
+    stage.deliver()
+    assert [produced(answer).error_code for answer in stage[1].answers()] == [0]
+    assert stage[1].log.high_watermark == 2
