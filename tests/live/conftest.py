@@ -120,8 +120,8 @@ class LiveCluster:
         """SIGKILL, all at once; they stay dead. 0 is the coordinator."""
         return self.control.command(c.Kill(list(ids))).moments
 
-    def start(self, *ids: int) -> None:
-        self.control.command(c.Start(list(ids)))
+    def start(self, *ids: int) -> list[c.Moment]:
+        return self.control.command(c.Start(list(ids))).moments
 
     def stop(self, *ids: int) -> None:
         self.control.command(c.Stop(list(ids)))

@@ -14,7 +14,7 @@ from kcluster.wire.messages.list_offsets import (
     ListOffsetsRequest,
     ListOffsetsTopic,
 )
-from tests.core.broker.stage import TOPIC_ID, Stage, fetch, fetched, produce, produced
+from tests.core.broker.stage import TOPIC_ID, Member, Stage, fetch, fetched, produce, produced
 
 
 def trio(**settings: str) -> Stage:
@@ -483,3 +483,21 @@ def test_a_follower_whose_log_failed_holds_no_write_up() -> None:
     stage.deliver()
     assert [produced(answer).error_code for answer in stage[1].answers()] == [0]
     assert stage[1].log.high_watermark == 2
+
+
+def test_a_damaged_log_stays_marked_until_the_controller_knows_of_it() -> None:
+    stage = Stage(1)
+    stage.create([1])
+    write(stage, 1, b"a", b"b")
+    stage[1].hears(SUPERVISOR, bus.Stop(False))
+    [path] = [path for path in stage[1].disk.files if path.endswith("0.log")]
+    del stage[1].disk.files[path].data[-10:]
+    mark, disk = "orders-0/partition.damage", stage[1].disk
+    # It ends before its registration is answered: the next start has a log that looks whole.
+    Member(stage, 1, 2, disk, "clean").run()
+    assert mark in disk.files
+    stage.start(1, incarnation=3, disk=disk, restart="crash")
+    [register] = stage[1].heard(bus.Register)
+    assert register.logs[0].is_damaged
+    assert mark not in disk.files
+    assert any("is damaged" in notice for notice in stage[1].core.replica_set.notices)
