@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from kcluster.client.status import ClusterStatus
+from kcluster.errors import UsageError
 from tests.live import damage
-from tests.live.damage import ATLAS, Case
+from tests.live.damage import ATLAS, Case, Damage
 from tests.live.patient import Patient, log_of
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
@@ -65,6 +66,49 @@ def test_a_damaged_file_costs_nothing_that_was_acknowledged(patient: Patient, ca
     assert {name.partition(".")[0] for name in kept} <= {
         path.name.partition(".")[0] for path in before.parent.iterdir()
     }, "something was deleted"
+
+
+@pytest.mark.parametrize(
+    "spoil", [damage.flip(0.3), damage.flip(0.999), damage.torn, damage.cut(0.5), damage.emptied,
+              damage.missing], ids=lambda spoil: spoil.__name__,
+)  # fmt: skip
+def test_a_damaged_metadata_log_is_refused_and_left_as_it_is(
+    patient: Patient, spoil: Damage
+) -> None:
+    """Nobody has another copy (C4): it must not be applied, and must not be taken for an older
+    or an empty one. Who lives serves on."""
+    cluster = patient.cluster
+    path = max((cluster.directory / "coordinator" / "__cluster_metadata-0").glob("*.log"))
+    cluster.kill(0)
+    whole = path.read_bytes()
+    spoil(path)
+    spoiled = path.read_bytes() if path.exists() else None
+    with pytest.raises(UsageError, match="did not start") as refused:
+        cluster.start(0)
+    assert "committed" in refused.value.why
+    found = cluster.status()
+    assert found.coordinator.state in ("failed", "starting")
+    assert (path.read_bytes() if path.exists() else None) == spoiled
+    patient.write(2)
+    assert patient.read() == patient.acknowledged
+    path.write_bytes(whole)
+    cluster.start(0)
+    cluster.wait_healthy()
+    assert patient.read() == patient.acknowledged
+
+
+def test_a_torn_write_behind_what_was_committed_is_cut_off_the_metadata_log(
+    patient: Patient,
+) -> None:
+    cluster = patient.cluster
+    path = max((cluster.directory / "coordinator" / "__cluster_metadata-0").glob("*.log"))
+    cluster.kill(0)
+    path.write_bytes(path.read_bytes() + b"torn" * 20)
+    cluster.start(0)
+    cluster.wait_healthy()
+    log = (cluster.directory / "logs" / "coordinator.log").read_text()
+    assert "cut 80 bytes that were never committed" in log
+    assert patient.read() == patient.acknowledged
 
 
 def status_lacks_records(status: ClusterStatus) -> bool:
