@@ -115,9 +115,8 @@ class PartitionLog:
         """Why it takes no append any more; empty while it does."""
         self.failed_errno = 0
         self.is_damaged = False
-        """It no longer holds what it has promised: helped by a start that checks all."""
-        self.repairs: list[str] = []
-        """What recovery put right."""
+        """It lacks what it has promised: the next start is to check all of it."""
+        self.repairs: list[str] = []  # what recovery put right
         self.epochs = LeaderEpochs()
         self.producers = Producers()
         self.chain = Segments(Segment(files, directory, 0, config, 0))
@@ -154,11 +153,9 @@ class PartitionLog:
     ) -> None:
         """Recover what is on disk; repairs are put into the turn. Once, before anything else.
 
-        `recovery_point` (the `flushed_end` of then), the log start (-1: unknown) and the high
-        watermark are of checkpoints.
-        Raises CorruptLogError, with the turn as it was, when the log does not hold what it must;
-        with `repair` the sound records before the damage are kept instead.
-        """
+        The offsets are of the checkpoints; log start -1: unknown. Raises CorruptLogError, with
+        the turn as it was, when the log does not hold what it must; `repair` keeps the sound
+        records before the damage."""
         run = recovery.Recovery(self, turn, restart, recovery_point, repair)
         run.run(log_start_offset, high_watermark)
         self._last_flush_ms = turn.now_ms
