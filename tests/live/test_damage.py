@@ -69,9 +69,8 @@ def test_a_damaged_file_costs_nothing_that_was_acknowledged(patient: Patient, ca
 
 
 @pytest.mark.parametrize(
-    "spoil", [damage.flip(0.3), damage.flip(0.999), damage.torn, damage.cut(0.5), damage.emptied,
-              damage.missing], ids=lambda spoil: spoil.__name__,
-)  # fmt: skip
+    "spoil", [damage.flip(0.999), damage.cut(0.5), damage.missing], ids=lambda d: d.__name__
+)
 def test_a_damaged_metadata_log_is_refused_and_left_as_it_is(
     patient: Patient, spoil: Damage
 ) -> None:
