@@ -412,11 +412,11 @@ class PartitionLog:
         if self.swap is not None and self.swap.synced(event):
             return False
         target = self._syncs.pop(event.token, None)
-        if target is None:
-            return False
-        if event.errno:
+        # Also when a truncation forgot it meanwhile, as long as the file is in use.
+        if event.errno and any(segment.path == event.path for segment in self.chain):
             name = errnos.errorcode.get(event.errno, str(event.errno))
             self.fail(f"sync of {event.path}: {name}", event.errno, is_damage=True)
+        if event.errno or target is None:
             return False
         segment = target.segment
         segment.synced_end = max(segment.synced_end, target.end_offset)

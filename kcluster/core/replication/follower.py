@@ -202,7 +202,8 @@ class Incoming:
         state = replica.follower
         assert state is not None
         log = replica.log
-        if replica.offline:
+        if replica.offline or log.failure:
+            # It may have failed in this very turn.
             return
         if entry.base_offset > log.log_end_offset:
             # A push was lost on the way, or came too early (rule 3).
@@ -237,7 +238,7 @@ class Incoming:
             replica = self._replicas.get(entry.stream)
             if replica is None or replica.follower is None or replica.follower.leader != source:
                 continue
-            if replica.offline:
+            if replica.offline or replica.log.failure:
                 continue
             try:
                 was_cut = replica.truncate_towards(turn, entry.epoch, entry.end_offset)

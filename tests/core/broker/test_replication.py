@@ -6,6 +6,7 @@ from typing import Any
 
 from kcluster.core import traces
 from kcluster.core.replication import follower
+from kcluster.core.turn import Received, Sync, Synced
 from kcluster.errors import ErrorCode
 from kcluster.model import SUPERVISOR
 from kcluster.wire import bus
@@ -501,3 +502,19 @@ def test_a_damaged_log_stays_marked_until_the_controller_knows_of_it() -> None:
     assert register.logs[0].is_damaged
     assert mark not in disk.files
     assert any("is damaged" in notice for notice in stage[1].core.replica_set.notices)
+
+
+def test_a_sync_that_failed_and_a_push_in_one_turn_stop_the_log_and_not_the_broker() -> None:
+    stage = trio()
+    write(stage, 1, b"a")
+    stage.deliver()
+    follower = stage[2]
+    follower.log.flush(follower.turn)
+    [sync] = [operation for operation in follower.turn.disk if isinstance(operation, Sync)]
+    write(stage, 1, b"b")
+    [wire] = [wire for wire in stage.wires if wire[1] == 2]
+    push = Received(1, 1, bus.decode(wire[2]).message, wire[3])
+    follower.run(Synced(sync.path, sync.token, 5), push)
+    assert follower.replica.offline
+    assert "orders-0/partition.damage" in follower.disk.files
+    assert follower.log.log_end_offset == 1
