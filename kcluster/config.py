@@ -213,6 +213,8 @@ BROKER_KNOBS: Final = _table(
          doc="how often the recovery point is written"),
     Knob("replica.high.watermark.checkpoint.interval.ms", _L, "5000", low=1, is_dynamic=False,
          doc="how often high watermarks are written"),
+    Knob("fault.injection.enable", _B, "false", is_dynamic=False,
+         doc="disks fail where `world/failpoints.py` is told to (not of Kafka)"),
     Knob("fetch.max.bytes", _I, "57671680", low=1024, is_dynamic=False,
          doc="largest Fetch response"),
     Knob("max.request.partition.size.limit", _I, "2000", low=1, is_dynamic=False,

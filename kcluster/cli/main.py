@@ -24,6 +24,7 @@ MODULES = {
     "clusters": ("down", "purge", "ls", "version"),
     "status": ("status",),
     "logs": ("logs",),
+    "verify": ("verify",),
     "brokers": (
         "kill-broker", "start-broker", "stop-broker", "restart-broker", "pause-broker",
         "resume-broker", "add-broker",

@@ -34,6 +34,9 @@ app = typer.Typer()
 WATCH_S = 0.25
 HEALTHY_POLL_S = 0.05
 
+NOTICES_SHOWN = 5
+"""Of repairs, unless all are asked for."""
+
 MARKS = {"leader": "L", "in-sync": "F", "behind": "f", "offline": "!", "down": "x"}
 LEGEND = "L leader  F in sync  f fell out of the ISR  ! its log failed  x broker down"
 
@@ -108,6 +111,11 @@ def _picture(found: ClusterStatus, *, is_wide: bool) -> Group:
     )
     parts: list[Any] = [head, Text(f"bootstrap {found.bootstrap}")]
     parts += [Text(f"! {problem}", style="yellow") for problem in found.problems]
+    shown = found.notices if is_wide else found.notices[:NOTICES_SHOWN]
+    parts += [Text(f"· {notice}", style="dim") for notice in shown]
+    if len(shown) < len(found.notices):
+        more = len(found.notices) - len(shown)
+        parts.append(Text(f"· {more} more: status -o wide", style="dim"))
     parts += [Text(""), _brokers(found, is_wide=is_wide)]
     if found.partitions:
         parts += [Text(""), _partitions(found, is_wide=is_wide), Text(LEGEND, style="dim")]

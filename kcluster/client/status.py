@@ -126,6 +126,8 @@ class ClusterStatus(msgspec.Struct, frozen=True):
     brokers: list[BrokerStatus]
     partitions: list[PartitionStatus]
     up_ms: int = 0
+    notices: list[str] = []
+    """What brokers found broken on their disks since they started, and what became of it."""
 
     @property
     def is_healthy(self) -> bool:
@@ -138,7 +140,7 @@ def cluster_status(control: ControlClient, servers: BusClient) -> ClusterStatus:
     states = [info.state for info in description.processes]
     brokers = [state for state in states if state.id != COORDINATOR]
     image = read_image(servers, states)
-    replicas = _replicas(servers, brokers)
+    replicas, notices = ask_replicas(servers, brokers)
     partitions = _partitions(image, replicas) if image is not None else []
     problems = _problems(description, image, partitions)
     infos = {info.state.id: info for info in description.processes}
@@ -169,6 +171,7 @@ def cluster_status(control: ControlClient, servers: BusClient) -> ClusterStatus:
         [_broker(infos[state.id], image, partitions, replicas) for state in brokers],
         partitions,
         time.time_ns() // 1_000_000 - description.started_ms,
+        notices,
     )
 
 
@@ -195,17 +198,19 @@ def read_image(servers: BusClient, states: list[bus.ProcessState]) -> ClusterIma
     return None
 
 
-def _replicas(
+def ask_replicas(
     servers: BusClient, brokers: list[bus.ProcessState]
-) -> dict[int, dict[tuple[str, int], bus.ReplicaState]]:
-    """By broker; a broker that did not answer is missing."""
+) -> tuple[dict[int, dict[tuple[str, int], bus.ReplicaState]], list[str]]:
+    """By broker, and their notices; a broker that did not answer is missing."""
     running = [state for state in brokers if state.state == "running"]
     answers = servers.ask(running, bus.DescribeReplicas, QUESTION_MS)
-    return {
-        id: {(replica.topic, replica.partition): replica for replica in message.replicas}
-        for id, (message, _) in answers.items()
-        if isinstance(message, bus.Replicas)
-    }
+    found: dict[int, dict[tuple[str, int], bus.ReplicaState]] = {}
+    notices: list[str] = []
+    for id, (message, _) in sorted(answers.items()):
+        if isinstance(message, bus.Replicas):
+            found[id] = {(own.topic, own.partition): own for own in message.replicas}
+            notices += [f"broker {id}: {notice}" for notice in message.notices]
+    return found, notices
 
 
 def _partitions(
@@ -323,6 +328,14 @@ def _problems(
             registered = image.brokers.get(info.state.id)
             if registered is None or registered.is_fenced:
                 found.append(f"{name} is fenced")
+    failed = [
+        f"{partition.topic}-{partition.partition} on broker {replica.broker}: {replica.problem}"
+        for partition in partitions
+        for replica in partition.replicas
+        if replica.role == "offline" and replica.problem
+    ]
+    if failed:
+        found.append(f"{len(failed)} logs failed; restart-broker has them repaired: {failed[0]}")
     under = sum(partition.is_under_replicated for partition in partitions)
     if under:
         found.append(f"{under} partitions have fewer in-sync replicas than assigned")

@@ -28,6 +28,7 @@ from kcluster.processes.roster import EXIT_REFUSED
 from kcluster.wire.bus import Bound, Failed, ProcessState, Stop
 from kcluster.world import platform
 from kcluster.world.bus import Bus
+from kcluster.world.disk import RealDisk
 from kcluster.world.events import TraceLog
 from kcluster.world.loop import EXIT_BUG, Driver, Sources
 from kcluster.world.world import RealWorld
@@ -95,7 +96,13 @@ class Life:
             self.loop,
             supervisor=arguments.supervisor,
         )
-        self.world = RealWorld(arguments.data_dir, self.loop, bus=self.bus, log=self.log)
+        self.world = RealWorld(
+            arguments.data_dir,
+            self.loop,
+            bus=self.bus,
+            log=self.log,
+            disk_type=_disk_type(arguments.options),
+        )
         self.is_clean = False
         """Ended by its own core, with everything closed."""
         self._exit_code = 0
@@ -196,6 +203,15 @@ def main_of(run: Callable[[ServerArguments], int]) -> None:
     code = leave(run, arguments)
     sys.stderr.flush()
     os._exit(code)
+
+
+def _disk_type(options: dict[str, str]) -> type[RealDisk]:
+    """One that fails when told to, where the cluster was started for it."""
+    if options.get("fault.injection.enable", "").lower() != "true":
+        return RealDisk
+    from kcluster.world.failpoints import FaultyDisk  # noqa: PLC0415 - for few clusters
+
+    return FaultyDisk
 
 
 def _made(directory: str) -> str:

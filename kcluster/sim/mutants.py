@@ -102,7 +102,7 @@ MUTANTS = {
         Mutant("acks=all is answered when the leader has written", "15", produce, "_append",
                _acks_what_is_written),
         Mutant("a lossy restart keeps its trust (KIP-966)", "11", Partitions, "lost_data",
-               lambda was: lambda self, decision, broker_id: None),
+               lambda was: lambda self, decision, broker_id, is_all: None),
         Mutant("a stale broker epoch joins the ISR (KIP-903)", "10", Partitions,
                "_may_be_in_sync", _believes_any_broker_epoch, False, True),
         Mutant("a follower does not know producers (KAFKA-9892)", "14", PartitionLog,

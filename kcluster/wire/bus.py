@@ -59,6 +59,10 @@ class LogEnd(msgspec.Struct, frozen=True):
     partition: int
     last_epoch: int
     log_end_offset: int
+    is_damaged: bool = False
+    """It lacks what it had promised: trusted no more than after a power loss."""
+    topic: str = ""
+    """As its directory is called: a copy under another name counts for nothing."""
 
 
 class ConfigEntry(msgspec.Struct, frozen=True):
@@ -335,9 +339,14 @@ class Push(msgspec.Struct, frozen=True, tag=True):
     entries: list[PushEntry]
 
 
+ABANDONED = -1
+"""Instead of a position: the follower has left this stream, because its log has failed."""
+
+
 class AckEntry(msgspec.Struct, frozen=True, array_like=True):
     stream: int
     log_end_offset: int
+    """Or ABANDONED."""
     high_watermark: int
     log_start_offset: int
 
@@ -386,6 +395,8 @@ class Replicas(msgspec.Struct, frozen=True, tag=True):
     broker_id: int
     broker_epoch: int
     replicas: list[ReplicaState]
+    notices: list[str] = []
+    """What this incarnation found broken on its disk, and what became of it."""
 
 
 class DescribeImage(msgspec.Struct, frozen=True, tag=True):

@@ -25,10 +25,11 @@ class RealWorld:
         *,
         bus: Bus | None = None,
         log: TraceLog | None = None,
+        disk_type: type[RealDisk] = RealDisk,
     ) -> None:
         """`root` is the data directory. The Kafka listener, which needs the disk, is set
         afterwards: `world.server = KafkaServer(host, port, loop, world.disk)`."""
-        self.disk = RealDisk(root, call_in_loop=loop.call_soon_threadsafe)
+        self.disk = disk_type(root, call_in_loop=loop.call_soon_threadsafe)
         self.bus = bus
         self.server: KafkaServer | None = None
         self.log = log

@@ -37,7 +37,7 @@ class LiveCluster:
     def __init__(self, name: str, brokers: int = 3, options: dict[str, str] | None = None) -> None:
         self.name = name
         self._launch = Launch()
-        up = c.Up(name, brokers=brokers, is_ephemeral=True, options=options)
+        up = c.Up(name, brokers=brokers, is_any_port=True, is_ephemeral=True, options=options)
         self._launch.write(msgspec.json.encode(up))
         self.bootstrap = self._read_until_up()
         self.control: ControlClient = connect(name)
@@ -120,8 +120,8 @@ class LiveCluster:
         """SIGKILL, all at once; they stay dead. 0 is the coordinator."""
         return self.control.command(c.Kill(list(ids))).moments
 
-    def start(self, *ids: int) -> None:
-        self.control.command(c.Start(list(ids)))
+    def start(self, *ids: int) -> list[c.Moment]:
+        return self.control.command(c.Start(list(ids))).moments
 
     def stop(self, *ids: int) -> None:
         self.control.command(c.Stop(list(ids)))

@@ -218,7 +218,7 @@ class BrokerCore:
     def damaged(self, replica: Replica, error: CorruptLogError) -> ApiError:
         """What it was to read is not what was written: nothing of it is served, and nothing is
         read from this log again (fault contract, C3). What to answer."""
-        replica.log.fail(str(error))
+        replica.log.fail(str(error), is_damage=True)
         self.mark(replica)
         return ApiError(ErrorCode.KAFKA_STORAGE_ERROR, str(error))
 
@@ -259,11 +259,8 @@ class BrokerCore:
         self.has_started = True
         # From here on an end is not a clean one.
         turn.disk.append(Delete(CLEAN_SHUTDOWN))
-        self.checkpoints.load(turn)
+        self.checkpoints.load()
         self.replica_set.recover(turn, self._restart)
-        if self.replica_set.lost_records:
-            # It may miss what it had acknowledged, like after a power loss (invariant 11).
-            self.channel.restart = Restart.LOSSY
         self.channel.begin(turn)
         self.upkeep.begin(turn)
 
@@ -415,6 +412,7 @@ class BrokerCore:
         if message.broker_epoch == self.epoch and message.metadata_offset <= self.image.next_offset:
             return
         self.channel.registered(message.broker_epoch)
+        self.replica_set.damage_is_known(turn)
         if message.metadata_offset >= self.image.next_offset:
             image = ClusterImage()
             changes = Changes()

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from kcluster.core import traces
 from kcluster.core.log import checkpoints as files
 from kcluster.core.log.partition_log import PartitionLog, Restart
 from kcluster.core.replication.replica import Replica
@@ -38,36 +37,48 @@ class Checkpoints:
         self._disk = disk
         self._written: dict[str, dict[TopicPartition, int]] = {}
         """By file, what it holds: as it was found, or as it was last written."""
+        self.problems: list[str] = []
+        """Files that were found damaged."""
         self._moved_starts: dict[TopicPartition, int] = {}
         """Log starts that only the checkpoint can tell, not written yet."""
 
-    def load(self, turn: Turn) -> None:
+    def load(self) -> None:
+        self.problems = []
         for path in ALL:
-            self._written[path] = self._read(turn, path)
+            self._written[path] = self._read(path)
 
     def _told(self, path: str, tp: TopicPartition) -> int:
         return self._written.get(path, {}).get(tp, 0)
 
-    def _read(self, turn: Turn, path: str) -> dict[TopicPartition, int]:
+    def _read(self, path: str) -> dict[TopicPartition, int]:
         try:
-            return files.parse_offsets(self._disk.read(path, 0, _FILE_BYTES))
+            data = self._disk.read(path, 0, _FILE_BYTES)
+            if not data and self._disk.size(path) == 0:
+                # As good as missing, but nobody ever wrote that.
+                raise CorruptLogError("it is empty")
+            return files.parse_offsets(data)
         except CorruptLogError as error:
-            turn.trace(traces.Warned(f"{path} is not used: {error}"))
+            self.problems.append(f"{path} is not used: {error}")
             return {}
 
     def restore(
         self, turn: Turn, log: PartitionLog, restart: Restart, *, repair: bool = False
     ) -> None:
-        """Open a log with what the checkpoints say of it. Raises CorruptLogError."""
+        """Open a log with what the checkpoints say of it. Raises CorruptLogError; with `repair`
+        nothing of the log is believed, and what is sound is kept."""
         tp = log.tp
+        high_watermark = self._told(files.HIGH_WATERMARKS, tp)
         log.open(
             turn,
-            restart,
-            recovery_point=self._told(files.RECOVERY_POINTS, tp),
-            log_start_offset=self._told(files.LOG_STARTS, tp),
+            Restart.LOSSY if repair else restart,
+            recovery_point=0 if repair else self._told(files.RECOVERY_POINTS, tp),
+            log_start_offset=self._written[files.LOG_STARTS].get(tp, -1),
+            high_watermark=high_watermark,
             repair=repair,
         )
-        high_watermark = min(self._told(files.HIGH_WATERMARKS, tp), log.log_end_offset)
+        if repair:
+            self.lower_recovery_point(turn, log, log.log_end_offset)
+        high_watermark = min(high_watermark, log.log_end_offset)
         log.set_high_watermark(max(high_watermark, log.log_start_offset))
         first_dirty = self._told(files.FIRST_DIRTY, tp)
         # One beyond the log's end is of a log that is no more.
@@ -98,7 +109,8 @@ class Checkpoints:
             self._lower(turn, path, log.tp, offset)
 
     def log_start_moved(self, log: PartitionLog) -> None:
-        """Into a segment: to be written before anybody hears that the records are gone."""
+        """To be written before anybody hears that the records are gone, and so that a start does
+        not miss the segments that went."""
         self._moved_starts[log.tp] = log.log_start_offset
 
     def write_moved_starts(self, turn: Turn) -> None:

@@ -4,6 +4,9 @@
     <topic>-<partition>.<hex>-delete        its topic was deleted: on its way out
     <topic>-<partition>.<hex>-stray         metadata does not know it: set aside, never deleted
 
+A log that is found damaged keeps its sound part, is repaired from its leader, and until the
+controller knows of it carries a mark (see `core/log/damage.py`).
+
 A directory only ever becomes `-delete` by a TopicDeleted record that this broker replayed. What
 is merely missing from an image is set aside (invariant 17): damaged or lost metadata must not
 cost data (KAFKA-10533).
@@ -19,6 +22,7 @@ from typing import Final
 from kcluster.config import LogConfig
 from kcluster.core import traces
 from kcluster.core.broker.checkpoints import Checkpoints
+from kcluster.core.log import damage
 from kcluster.core.log.partition_log import PartitionLog, Restart
 from kcluster.core.log.partition_metadata import FILE_NAME, format_metadata, parse_metadata
 from kcluster.core.metadata.image import ClusterImage
@@ -32,6 +36,9 @@ _DIRECTORY: Final = re.compile(r"(?P<topic>.+)-(?P<partition>\d+)")
 _METADATA_LOG: Final = "__cluster_metadata"
 _NAME_BYTES: Final = 255
 """Longest name that common file systems take."""
+
+NOTICES: Final = 1000
+"""Kept of one start; the log file has them all."""
 
 
 class Replicas:
@@ -52,8 +59,10 @@ class Replicas:
         self._checkpoints = checkpoints
         self.by_partition: dict[TopicPartition, Replica] = {}
         self._by_directory: dict[str, Replica] = {}
-        self.lost_records = False
-        """Recovery had to cut off records that were durable once."""
+        self.damaged: set[TopicPartition] = set()
+        """Logs of this start that lack what they had promised (invariant 11)."""
+        self.notices: list[str] = []
+        """What was found broken since the start, and what became of it."""
         self._moved: set[str] = set()
         """Directories renamed away in this turn: on disk they still have their old content."""
 
@@ -68,6 +77,8 @@ class Replicas:
 
     def recover(self, turn: Turn, restart: Restart) -> None:
         """Open every log on disk, so that registration can tell where each ends."""
+        for problem in self._checkpoints.problems:
+            self.note(turn, problem)
         for name in self._files.list(""):
             if name.endswith("-delete"):
                 turn.disk.append(Delete(name))
@@ -87,22 +98,52 @@ class Replicas:
     ) -> None:
         log = self._log(tp, directory)
         offline = ""
-        try:
-            self._checkpoints.restore(turn, log, restart)
-        except CorruptLogError as error:
+        cause = damage.cause_of(self._files, directory)
+        if cause is None:
+            try:
+                self._checkpoints.restore(turn, log, restart)
+            except CorruptLogError as error:
+                cause = str(error)
+                damage.mark(turn, directory, cause)
+        if cause is not None:
             # Found before it is served or replicated, and repaired from a peer: the sound part
             # is kept, and this replica is trusted no more than one that lost power (C3).
-            turn.trace(traces.Warned(f"{tp} is damaged and keeps its sound part only: {error}"))
-            self.lost_records = True
+            self.note(turn, f"{tp} is damaged and keeps its sound part only: {cause}")
+            self.damaged.add(tp)
             log = self._log(tp, directory)
             try:
                 self._checkpoints.restore(turn, log, restart, repair=True)
             except CorruptLogError as worse:
                 offline = f"recovery failed: {worse}"
                 turn.trace(traces.LogOffline(tp.topic, tp.partition, offline))
+        for repair in log.repairs:
+            self.note(turn, repair)
         replica = Replica(tp, topic_id, log)
         replica.offline = offline
         self._add(replica, directory)
+
+    def note(self, turn: Turn, text: str) -> None:
+        """Say it in the log, and to whoever asks for the status."""
+        turn.trace(traces.Warned(text))
+        if len(self.notices) < NOTICES:
+            self.notices.append(text)
+
+    def mend_indexes(self, turn: Turn) -> None:
+        """Put right on disk the indexes that were found to contradict their logs."""
+        for replica in self:
+            stale = [segment for segment in replica.log.chain if segment.is_index_stale]
+            for segment in stale:
+                self.note(turn, f"{segment.index_path} was made anew: it contradicts the log")
+            if stale:
+                replica.log.checkpoint(turn)
+
+    def damage_is_known(self, turn: Turn) -> None:
+        """The controller trusts the damaged logs no more: their marks may go."""
+        for tp in self.damaged:
+            replica = self.by_partition.get(tp)
+            if replica is not None and not replica.offline:
+                damage.unmark(turn, replica.log.directory)
+        self.damaged.clear()
 
     def _log(self, tp: TopicPartition, directory: str) -> PartitionLog:
         return PartitionLog(
@@ -128,6 +169,8 @@ class Replicas:
                 replica.tp.partition,
                 replica.log.last_epoch,
                 replica.log.log_end_offset,
+                replica.tp in self.damaged,
+                replica.tp.topic,
             )
             for replica in self
             if not replica.offline
@@ -139,7 +182,8 @@ class Replicas:
         for replica in list(self):
             topic = image.topic_by_id(replica.topic_id)
             state = topic.partitions.get(replica.tp.partition) if topic is not None else None
-            if state is None or self._me not in state.replicas:
+            is_namesake = topic is not None and topic.name == replica.tp.topic
+            if state is None or not is_namesake or self._me not in state.replicas:
                 self._remove(replica)
                 self._set_aside(turn, replica.log.directory, "metadata does not place it here")
                 strays.append(replica)
@@ -147,7 +191,7 @@ class Replicas:
 
     def _set_aside(self, turn: Turn, directory: str, cause: str) -> None:
         self._move(turn, directory, "stray")
-        turn.trace(traces.Warned(f"{directory} is set aside as stray: {cause}"))
+        self.note(turn, f"{directory} is set aside as stray: {cause}")
 
     # --- coming and going -----------------------------------------------------------------
 

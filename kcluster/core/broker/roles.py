@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from kcluster.core import traces
+from kcluster.core.log import damage
 from kcluster.core.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE, Changes
 from kcluster.core.replication.replica import Replica
 from kcluster.core.turn import Received, Turn
@@ -229,6 +230,9 @@ class Roles:
 
     def take_offline(self, replica: Replica, turn: Turn, cause: str) -> None:
         broker = self._broker
+        if replica.log.is_damaged and not replica.offline:
+            # The next start is not to believe it, however this one ends.
+            damage.mark(turn, replica.log.directory, cause)
         replica.log.fail(cause)
         replica.go_offline(turn, broker.incoming, broker.outgoing, cause)
         self._proposing.pop(replica, None)

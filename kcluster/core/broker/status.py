@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 def describe_replicas(
     broker: BrokerCore, message: bus.DescribeReplicas, received: Received, turn: Turn
 ) -> None:
-    told = broker.replica_set.describe()
-    turn.send(received.source, bus.Replicas(message.request, broker.broker_id, broker.epoch, told))
+    replicas = broker.replica_set
+    told = bus.Replicas(
+        message.request, broker.broker_id, broker.epoch, replicas.describe(), replicas.notices
+    )
+    turn.send(received.source, told)
 
 
 def describe_image(

@@ -125,6 +125,7 @@ class Upkeep:
             self._broker.settings.int("replica.high.watermark.checkpoint.interval.ms"), MarksDue()
         )
         self._broker.checkpoints.write_high_watermarks(turn, self._broker.replica_set)
+        self._broker.replica_set.mend_indexes(turn)
 
     def _checkpoint_recovery_points(self, event: RecoveryPointsDue, turn: Turn) -> None:
         turn.after(

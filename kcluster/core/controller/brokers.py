@@ -173,8 +173,7 @@ class Brokers:
         )
         decision.trace(BrokerRegistered(id, broker_epoch))
         self.partitions.registered(id, message.logs)
-        if message.restart == "lossy":
-            self.partitions.lost_data(decision, id)
+        self.partitions.lost_data(decision, id, is_all=message.restart == "lossy")
         self._open_session(decision, broker_epoch, message)
 
     def _open_session(self, decision: Decision, broker_epoch: int, message: Register) -> Session:

@@ -46,6 +46,8 @@ class Partitions:
         """Partitions whose log failed, by broker; until its next registration."""
         self._reports: dict[int, dict[PartitionKey, tuple[int, int]]] = {}
         """(last epoch, log end) of the logs of brokers, as told when they registered."""
+        self._damaged: dict[int, set[PartitionKey]] = {}
+        """Those of them that lack what they had promised."""
         self.awaited: Callable[[int], bool] = lambda _: False
         """Whether a broker is on its way back, so that the last resort waits for its report."""
         self._lost = {_key(state) for _, state in self._states() if _has_lost_all(state)}
@@ -61,9 +63,15 @@ class Partitions:
         self.reported(broker_id, logs)
 
     def reported(self, broker_id: int, logs: Iterable[LogEnd]) -> None:
+        logs = [log for log in logs if not self._is_misplaced(log)]
+        self._damaged[broker_id] = {(log.topic_id, log.partition) for log in logs if log.is_damaged}
         self._reports[broker_id] = {
             (log.topic_id, log.partition): (log.last_epoch, log.log_end_offset) for log in logs
         }
+
+    def _is_misplaced(self, log: LogEnd) -> bool:
+        topic = self.image.topic_by_id(log.topic_id)
+        return topic is not None and log.topic not in ("", topic.name)
 
     def gone(self, broker_id: int) -> None:
         """What it reported says nothing any more."""
@@ -107,10 +115,12 @@ class Partitions:
                 isr = [id for id in state.isr if id not in brokers]
                 self._step(decision, topic, state, isr, cause)
 
-    def lost_data(self, decision: Decision, broker_id: int) -> None:
-        """KIP-966: a lossy restart costs the trust of a replica, whatever it held before."""
+    def lost_data(self, decision: Decision, broker_id: int, *, is_all: bool) -> None:
+        """KIP-966: a lossy restart costs the trust of a replica, whatever it held before; without
+        one, those that it reports as damaged, or does not have any more, are not trusted."""
+        sound = set() if is_all else self._reports[broker_id].keys() - self._damaged[broker_id]
         for topic, state in self._states():
-            if broker_id in state.isr or broker_id in state.elr:
+            if broker_id in (*state.isr, *state.elr) and _key(state) not in sound:
                 self._step(decision, topic, state, state.isr, "lossy", untrusted=(broker_id,))
 
     def started(self, decision: Decision) -> None:

@@ -80,6 +80,8 @@ def truncate_fully(log: PartitionLog, turn: Turn, start_offset: int) -> None:
     if log.epochs.clear():
         log.save_epochs(turn)
     log.last_epoch = -1
+    if log.log_start_moved is not None:
+        log.log_start_moved(log)
     drop_snapshots(log, turn, -1)
     log.producers.clear()
 

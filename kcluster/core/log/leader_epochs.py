@@ -1,9 +1,13 @@
 """The leader epoch cache: at which offset each leader epoch starts in this log.
 
     leader-epoch-checkpoint   Kafka's text format:   0            version
-                                                     2            entries
+                                                     3            entries
                                                      0 0          epoch, start offset
                                                      3 1200
+                                                     2147483647 4611686020...   checksum
+
+The last entry is ours: 2**62 and the CRC-32C of the lines before it. Kafka drops at load what
+starts behind the log end. Without it a flipped bit would have replicas truncate at a wrong offset.
 
 Truncation is decided by it and by nothing else (invariant 8): the epoch of a follower's last
 batch, asked of the leader, tells where the two logs part. Epochs and start offsets both rise
@@ -17,10 +21,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
+from fastcrc import crc32
+
 from kcluster.config import INT_MAX, LONG_MAX
 from kcluster.errors import CorruptLogError
 
 FILE_NAME = "leader-epoch-checkpoint"
+CRC_EPOCH = 2**31 - 1
+CRC_BASE = 2**62
 UNDEFINED = (-1, -1)
 
 
@@ -120,22 +128,21 @@ class LeaderEpochs:
         return changed
 
     def encode(self) -> bytes:
-        lines = ["0", str(len(self.epochs))]
-        lines += [f"{epoch} {start}" for epoch, start in self.entries()]
-        return ("\n".join(lines) + "\n").encode()
+        lines = [f"{epoch} {start}" for epoch, start in self.entries()]
+        lines.append(_crc_line(lines))
+        return "\n".join(["0", str(len(lines)), *lines, ""]).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> LeaderEpochs:
         """Raises CorruptLogError on anything but rising entries in format 0."""
         cache = cls()
         try:
-            if not data.endswith(b"\n"):
-                # Torn within its last number, which would read as a smaller one.
-                raise ValueError("no end")
-            lines = data.decode("ascii").splitlines()
-            if lines[0] != "0" or int(lines[1]) != len(lines) - 2:
+            *lines, rest = data.decode("ascii").split("\n")
+            if rest or lines[0] != "0" or int(lines[1]) != len(lines) - 2:
                 raise ValueError("header")
-            for line in lines[2:]:
+            if lines[-1] != _crc_line(lines[2:-1]):
+                raise ValueError("its checksum does not fit")
+            for line in lines[2:-1]:
                 epoch, start = map(int, line.split(" "))
                 if not (cache.latest < epoch <= INT_MAX and 0 <= start <= LONG_MAX):
                     raise ValueError(line)
@@ -146,3 +153,7 @@ class LeaderEpochs:
         except (ValueError, IndexError) as error:
             raise CorruptLogError(f"{FILE_NAME}: {error}") from None
         return cache
+
+
+def _crc_line(lines: list[str]) -> str:
+    return f"{CRC_EPOCH} {CRC_BASE + crc32.iscsi(chr(10).join(lines).encode())}"

@@ -94,7 +94,7 @@ class PartitionLog:
     ) -> None:
         """`lower_recovery_point(turn, log, offset)` comes before a truncation below the recovery
         point or the log start: the checkpoints say `offset` first, or a crash between the two
-        would look like a loss. `log_start_moved(log)`: into a segment, where no name tells."""
+        would look like a loss. `log_start_moved(log)`: what begins later was not lost."""
         self.tp = tp
         self.directory = directory
         self.files = files
@@ -114,6 +114,9 @@ class PartitionLog:
         self.failure = ""
         """Why it takes no append any more; empty while it does."""
         self.failed_errno = 0
+        self.is_damaged = False
+        """It lacks what it has promised: the next start is to check all of it."""
+        self.repairs: list[str] = []  # what recovery put right
         self.epochs = LeaderEpochs()
         self.producers = Producers()
         self.chain = Segments(Segment(files, directory, 0, config, 0))
@@ -144,17 +147,17 @@ class PartitionLog:
         restart: Restart,
         *,
         recovery_point: int = 0,
-        log_start_offset: int = 0,
+        log_start_offset: int = -1,
+        high_watermark: int = 0,
         repair: bool = False,
     ) -> None:
         """Recover what is on disk; repairs are put into the turn. Once, before anything else.
 
-        `recovery_point` (checkpointed `flushed_end`) and `log_start_offset` are those of the
-        checkpoint files. Raises CorruptLogError, with the turn as it was, when something below
-        the recovery point is damaged: then the replica is offline, or is opened with `repair`,
-        which keeps the sound records before the damage, and has to be treated as a lossy one.
-        """
-        recovery.Recovery(self, turn, restart, recovery_point, repair).run(log_start_offset)
+        The offsets are of the checkpoints; log start -1: unknown. Raises CorruptLogError, with
+        the turn as it was, when the log does not hold what it must; `repair` keeps the sound
+        records before the damage."""
+        run = recovery.Recovery(self, turn, restart, recovery_point, repair)
+        run.run(log_start_offset, high_watermark)
         self._last_flush_ms = turn.now_ms
 
     def close(self, turn: Turn) -> None:
@@ -168,8 +171,7 @@ class PartitionLog:
         self.flush(turn)
 
     def checkpoint(self, turn: Turn) -> None:
-        """Put on disk the indexes of the active segment, for tools, and those that were found
-        damaged."""
+        """Put on disk the active segment's indexes, for tools, and those found damaged."""
         if self.failure:
             return
         active = self.chain.active
@@ -324,8 +326,9 @@ class PartitionLog:
         self.fail(f"write to {append.path}: {name}", errno)
         cutting.undo_staged(self, turn)
 
-    def fail(self, failure: str, errno: int = 0) -> None:
+    def fail(self, failure: str, errno: int = 0, *, is_damage: bool = False) -> None:
         """Take no append any more."""
+        self.is_damaged |= is_damage
         if not self.failure:
             self.failure = f"{self.tp}: {failure}"
             self.failed_errno = errno
@@ -409,11 +412,11 @@ class PartitionLog:
         if self.swap is not None and self.swap.synced(event):
             return False
         target = self._syncs.pop(event.token, None)
-        if target is None:
-            return False
-        if event.errno:
+        # Also when a truncation forgot it meanwhile, as long as the file is in use.
+        if event.errno and any(segment.path == event.path for segment in self.chain):
             name = errnos.errorcode.get(event.errno, str(event.errno))
-            self.fail(f"sync of {event.path}: {name}", event.errno)
+            self.fail(f"sync of {event.path}: {name}", event.errno, is_damage=True)
+        if event.errno or target is None:
             return False
         segment = target.segment
         segment.synced_end = max(segment.synced_end, target.end_offset)

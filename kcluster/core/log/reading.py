@@ -57,7 +57,7 @@ def read(
     try:
         return _read(log, offset, max_bytes, upto, at_least_one, skips_empty)
     except CorruptLogError as error:
-        log.fail(str(error))
+        log.fail(str(error), is_damage=True)
         raise
 
 
@@ -140,7 +140,7 @@ def read_bytes(log: PartitionLog, offset: int, max_bytes: int, upto: int) -> tup
     parts = [log.files.read(span.path, span.position, span.size) for span in result.spans]
     data = parts[0] if len(parts) == 1 else b"".join(parts)
     if len(data) != result.size:
-        log.fail(f"{result.size} bytes from {offset} on are no longer there")
+        log.fail(f"{result.size} bytes from {offset} on are no longer there", is_damage=True)
         raise CorruptLogError(log.failure)
     return data, result.next_offset
 
@@ -164,7 +164,7 @@ def verify_segment(log: PartitionLog, base_offset: int) -> None:
             try:
                 segment.check(0, end, base_offset, log.epochs)
             except CorruptLogError as error:
-                log.fail(str(error))
+                log.fail(str(error), is_damage=True)
                 raise
 
 
@@ -246,7 +246,7 @@ def _times(
         try:
             segment.check(position, end, header[0], log.epochs)
         except CorruptLogError as error:
-            log.fail(str(error))
+            log.fail(str(error), is_damage=True)
             raise
     data = log.files.read(segment.path, position, size)
     with suppress(RemoteProtocolError):

@@ -7,9 +7,10 @@
                                not what comes next, is where the log was torn; it and all behind
                                it are cut off, indexes are built anew
 
-A crash leaves what `write(2)` took, so that only the last write can be torn. A power loss may
-leave anything above the recovery point. Both are scanned alike; what differs is whether the
-replica is trusted afterwards, which is the controller's business.
+A crash leaves what `write(2)` took, so that only the last write can be torn: anything else is
+damage (see `damage`). A power loss may leave anything above the recovery point. Both are scanned
+alike; what differs is whether the replica is trusted afterwards, which is the controller's
+business.
 
 The epoch cache is that of its file below the scan, and of the batches behind (epoch 0 too,
 KAFKA-20961); the epoch of a leader that wrote nothing is kept. Producers are those of the newest
@@ -22,7 +23,7 @@ import enum
 from typing import TYPE_CHECKING
 
 from kcluster.core import traces
-from kcluster.core.log import cutting
+from kcluster.core.log import cutting, damage
 from kcluster.core.log.compaction.job import CLEANED, SWAP
 from kcluster.core.log.index import OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES, OffsetIndex
 from kcluster.core.log.leader_epochs import FILE_NAME, LeaderEpochs
@@ -81,31 +82,41 @@ class Recovery:
         self.spare_epoch = (-1, -1)
         """Latest entry of the file: kept when it turns out to be one without records."""
 
-    def run(self, log_start_offset: int) -> None:
+    def run(self, log_start_offset: int, high_watermark: int = 0) -> None:
         operations = len(self.turn.disk)
         try:
-            self._run(log_start_offset)
+            self._run(log_start_offset, high_watermark)
         except CorruptLogError:
             # Also when it is found at the very end: what is refused is left as it lies.
             del self.turn.disk[operations:]
             raise
 
-    def _run(self, log_start_offset: int) -> None:
+    def _run(self, log_start_offset: int, high_watermark: int) -> None:
         log = self.log
+        is_start_told = log_start_offset >= 0
+        log_start_offset = max(log_start_offset, 0)
         if self.recovery_point <= log_start_offset:
             # Nothing that counts is durable: an emptied log starts where its file may not be.
             self.recovery_point = 0
         self._complete_swaps()
         self._delete_leftovers()
         segments = self._list_segments(log_start_offset)
+        begins_late = is_start_told and segments[0].base_offset > log_start_offset
+        if begins_late and self.restart is not Restart.LOSSY:
+            self._damaged(f"{log.tp} begins with {segments[0].path}, not at {log_start_offset}")
         self._load_epochs(segments)
         kept = self._recover_segments(segments)
         end_offset = kept[-1].end_offset
         if end_offset < self.recovery_point:
             self._damaged(f"{log.tp} ends at {end_offset}, before {self.recovery_point}")
+        if end_offset < high_watermark and self.restart is Restart.CRASH:
+            self._damaged(f"{log.tp} ends at {end_offset}, was committed to {high_watermark}")
         self._adopt(kept, log_start_offset)
         self._finish_epochs()
         self.turn.disk.extend(self.operations)
+        if self.restart is Restart.LOSSY and not self.repair:
+            # A power loss tears what was not synced: no damage.
+            log.repairs.clear()
         if self.names and (self.restart is not Restart.CLEAN or self.cut_bytes):
             self.turn.trace(
                 traces.LogRecovered(
@@ -203,6 +214,7 @@ class Recovery:
             segment.has_index_files = index_bytes >= 0 and time_bytes >= 0
             sound = index_bytes % OFFSET_ENTRY_BYTES == 0 and time_bytes % TIME_ENTRY_BYTES == 0
             if not (segment.has_index_files and sound):
+                self._tell_of_indexes(segment, index_bytes, time_bytes)
                 for name, size in ((INDEX, index_bytes), (TIME_INDEX, time_bytes)):
                     if size >= 0:
                         self._delete(file_name(base_offset, name))
@@ -212,13 +224,20 @@ class Recovery:
             self.operations.append(Replace(segments[0].path, b""))
         return segments
 
+    def _tell_of_indexes(self, segment: Segment, index_bytes: int, time_bytes: int) -> None:
+        """After a clean end each segment with records has both its indexes."""
+        if self.restart is Restart.CLEAN and segment.size:
+            sizes = f"{index_bytes} and {time_bytes} bytes (-1: missing)"
+            self.log.repairs.append(f"{segment.index_path} was made anew: {sizes}")
+
     def _load_epochs(self, segments: list[Segment]) -> None:
         if FILE_NAME in self.names:
             path = self._path(FILE_NAME)
             self.saved_epochs = self.log.files.read(path, 0, max(self.log.files.size(path), 0))
             try:
                 self.epochs = LeaderEpochs.decode(self.saved_epochs)
-            except CorruptLogError:
+            except CorruptLogError as error:
+                self.log.repairs.append(f"{path} was made anew: {error}")
                 self.epochs = LeaderEpochs()
         if self.epochs.epochs:
             self.spare_epoch = self.epochs.entries()[-1]
@@ -240,7 +259,7 @@ class Recovery:
                 self._cut([segment], None)
                 continue
             if segment.base_offset != expected:
-                if expected < self.recovery_point or self.restart is Restart.CLEAN:
+                if expected < self.recovery_point or self.restart is not Restart.LOSSY:
                     self._damaged(f"{segment.path} follows {expected}")
                 self._cut(segments[number:], None)
                 break
@@ -260,11 +279,21 @@ class Recovery:
             kept.append(segment)
             expected = segment.end_offset
             if problem is not None:
-                if trusted or expected < self.recovery_point:
+                if (
+                    trusted
+                    or expected < self.recovery_point
+                    or (self.restart is Restart.CRASH and self._is_damage(segment, size, is_last))
+                ):
                     self._damaged(str(problem))
                 self._cut(segments[number + 1 :], segment)
                 break
         return kept
+
+    def _is_damage(self, segment: Segment, size: int, is_last: bool) -> bool:
+        """Whether what stopped a scan after a kill is more than a torn write."""
+        return not is_last or damage.has_batch_behind(
+            self.files, segment.path, segment.size, size, segment.end_offset
+        )
 
     def _believe(self, segment: Segment) -> CorruptLogError | None:
         """Find the end by the offset index and a short walk; look into the epoch cache."""
@@ -272,8 +301,12 @@ class Recovery:
         size = segment.written_size
         position, end_offset, epoch = 0, segment.base_offset, -1
         start = self._last_entry_position(segment)
+        lacks_entries = start < 0
+        start = max(start, 0)
         try:
             for position, header in segment.headers(start, size):
+                if position - start > segment.interval_bytes:
+                    lacks_entries = True
                 end_offset, epoch = header[0] + header[6] + 1, header[2]
                 position += header[1] + LENGTH_OVERHEAD
         except CorruptLogError as error:
@@ -281,6 +314,9 @@ class Recovery:
         else:
             position = size
         if problem is not None:
+            segment.has_index_files = False
+        elif lacks_entries and segment.has_index_files:
+            self.log.repairs.append(f"{segment.index_path} was made anew: it contradicts the log")
             segment.has_index_files = False
         segment.unchecked_size = position
         segment.size = segment.written_size = segment.empties_end = position
@@ -297,22 +333,25 @@ class Recovery:
         return problem
 
     def _last_entry_position(self, segment: Segment) -> int:
-        """Where a batch starts near the end of the file, if the offset index is right."""
+        """Where a batch starts near the end of the file by the offset index, 0 when it has no
+        entry; -1 when it is wrong."""
         if not segment.has_index_files:
             return 0
         files = self.files
         size = files.size(segment.index_path)
         tail = files.read(segment.index_path, max(size - OFFSET_ENTRY_BYTES, 0), OFFSET_ENTRY_BYTES)
         index = OffsetIndex.decode(tail)
-        if index is None or not len(index):
+        if index is None:
+            return -1
+        if not len(index):
             return 0
         start = index.positions[0]
         try:
             _, header = next(segment.headers(start, segment.written_size))
         except (CorruptLogError, StopIteration):
-            return 0
+            return -1
         fits = header[0] + header[6] - segment.base_offset == index.offsets[0]
-        return start if fits else 0
+        return start if fits else -1
 
     def _rebuild_epochs(self, segment: Segment) -> None:
         """The cache does not know the last batch of `segment`: the batches tell."""
@@ -399,6 +438,8 @@ class Recovery:
         is_clean = self.restart is Restart.CLEAN
         log.flushed_end = end_offset if is_clean else min(self.recovery_point, end_offset)
         log.flushed_end = max(log.flushed_end, chain.bases[0])
+        if self.cut_bytes:
+            log.repairs.append(f"{log.tp} was cut at {end_offset}: {self.cut_bytes} bytes less")
 
     def _write_indexes(self, segment: Segment) -> None:
         scratch = Turn()

@@ -15,6 +15,10 @@ nothing. The committed tail is also kept in memory, to bring brokers up to date.
 here is fatal: nothing may be decided that cannot be kept, and a failed fsync is not tried again
 (the kernel has marked the pages clean).
 
+Up to where it is committed also stands in a small file, written in place after each sync and
+before anybody hears of it. A kill leaves it as it was, and a power loss at most an older one:
+whatever it says must be there, so that a log that lost its end is not taken for a shorter one.
+
 What loading replays counts as committed only after a sync of its own: it may have been written
 by a process that died before its sync returned.
 
@@ -23,8 +27,11 @@ Source: KIP-630 (snapshots).
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from itertools import islice
+
+from fastcrc import crc32
 
 from kcluster.config import LIMITS
 from kcluster.core.metadata import records as r
@@ -35,6 +42,10 @@ from kcluster.core.turn import Append, Delete, Files, Replace, Sync, Synced, Tru
 from kcluster.errors import CorruptLogError, DiskError
 
 DIRECTORY = "__cluster_metadata-0"
+
+COMMITTED_FILE = "committed-offset"
+_COMMITTED = struct.Struct(">QI")
+"""Offset, CRC-32C of its eight bytes."""
 
 
 class MetadataLog:
@@ -51,6 +62,7 @@ class MetadataLog:
         self.leader_epoch = leader_epoch
         """Of the batches: the controller's incarnation."""
         self.directory = directory
+        self._committed_path = f"{directory}/{COMMITTED_FILE}"
         self.snapshot_records = snapshot_records
         self.tail_records = tail_records
         self.image = ClusterImage()
@@ -95,6 +107,8 @@ class MetadataLog:
         self._tail.extend(records)
 
     def written(self, turn: Turn, append: Append) -> None:
+        if append.path == self._committed_path:
+            return
         self._unsynced[append.path] = None
 
     def write_failed(self, turn: Turn, append: Append, errno: int) -> None:
@@ -121,6 +135,9 @@ class MetadataLog:
         for record in islice(self._tail, start, self._sync_target - self._tail_offset):
             self.image.replay(record)
         self.committed_offset = self.image.next_offset = self._sync_target
+        offset = self.committed_offset.to_bytes(8, "big")
+        told = _COMMITTED.pack(self.committed_offset, crc32.iscsi(offset))
+        turn.append(self._committed_path, 0, self, told)
         while self.committed_offset - self._tail_offset > self.tail_records:
             self._tail.popleft()
             self._tail_offset += 1
@@ -162,6 +179,7 @@ class MetadataLog:
         """
         data = self._newest_snapshot(turn)
         start = self.snapshot_offset
+        committed = self._read_committed(turn)
         self.end_offset = self.committed_offset = self._tail_offset = start
         self._segments = segments.base_offsets(self.files, self.directory)
         if (start and not self._segments) or (self._segments and self._segments[0] > start):
@@ -173,7 +191,12 @@ class MetadataLog:
         for base in [base for base in self._segments if base >= end]:
             if base != end and not end < base == start:
                 raise CorruptLogError(f"{self.directory}: no segment holds {end} to {base}")
-            end = base + self._load_segment(turn, base)
+            end = base + self._load_segment(turn, base, committed)
+        if self.end_offset < committed:
+            raise CorruptLogError(
+                f"{self.directory}: the metadata log ends at {self.end_offset}, and was committed "
+                f"to {committed}"
+            )
         if end < start:
             turn.trace(Warned(f"the metadata log ends at {end}, its snapshot holds {start}"))
             self._rolls = True
@@ -203,11 +226,24 @@ class MetadataLog:
             found, self.snapshot_offset = data, offset
         return found
 
-    def _load_segment(self, turn: Turn, base_offset: int) -> int:
+    def _read_committed(self, turn: Turn) -> int:
+        """What was committed for certain; 0 when nobody can tell."""
+        data = self.files.read(self._committed_path, 0, _COMMITTED.size)
+        if len(data) == _COMMITTED.size:
+            offset, crc = _COMMITTED.unpack(data)
+            if crc32.iscsi(data[:8]) == crc:
+                return int(offset)
+        if self.files.size(self._committed_path) >= 0:
+            turn.trace(Warned(f"{self._committed_path} is not used: {len(data)} damaged bytes"))
+        return 0
+
+    def _load_segment(self, turn: Turn, base_offset: int, committed: int) -> int:
         """Take its records from the snapshot on; how many it has."""
         path = self._path(base_offset)
         is_last = base_offset == self._segments[-1]
-        records, size = segments.read_segment(self.files, path, base_offset, is_last=is_last)
+        records, size = segments.read_segment(
+            self.files, path, base_offset, committed, is_last=is_last
+        )
         self._tail.extend(records[max(self.end_offset - base_offset, 0) :])
         self.end_offset = max(self.end_offset, base_offset + len(records))
         self._unsynced[path] = None

@@ -62,10 +62,11 @@ def base_offsets(files: Files, directory: str) -> list[int]:
 
 
 def read_segment(
-    files: Files, path: str, base_offset: int, *, is_last: bool
+    files: Files, path: str, base_offset: int, committed: int = 0, *, is_last: bool
 ) -> tuple[list[r.Record], int]:
     """(all its records, bytes that are good). Raises CorruptLogError when committed bytes are
-    damaged, which in any but the last segment all bytes are."""
+    damaged: all of any but the last segment, what is below `committed`, and what a later batch
+    says was."""
     data = files.read(path, 0, max(files.size(path), 0))
     records: list[r.Record] = []
     position = 0
@@ -73,7 +74,8 @@ def read_segment(
         batch = _batch_at(data, position)
         if batch is None or batch.base_offset != base_offset + len(records):
             bad_offset = base_offset + len(records)
-            if not is_last or _is_committed(data, position, bad_offset):
+            is_known = not is_last or bad_offset < committed
+            if is_known or _is_committed(data, position, bad_offset):
                 raise CorruptLogError(
                     f"{path}: the metadata log is damaged at offset {bad_offset} (byte "
                     f"{position}), in records that had been committed"

@@ -28,6 +28,7 @@ import msgspec
 from kcluster.core.turn import Buffer, Timer, Turn
 from kcluster.errors import CorruptLogError
 from kcluster.wire.bus import (
+    ABANDONED,
     Ack,
     AckEntry,
     DivergeEntry,
@@ -127,6 +128,13 @@ class Incoming:
         assert state is not None and state.leader >= 0
         self._to_open[replica] = None
 
+    def abandon(self, replica: Replica, turn: Turn) -> None:
+        """Its log has failed: tell the leader, which else waits for it as for one that is about
+        to join, for as long as it once was caught up."""
+        state = replica.follower
+        if state is not None and state.stream:
+            turn.send(state.leader, Ack([AckEntry(state.stream, ABANDONED, -1, -1)]))
+
     def forget(self, replica: Replica) -> None:
         """Follow it no more."""
         state = replica.follower
@@ -194,7 +202,8 @@ class Incoming:
         state = replica.follower
         assert state is not None
         log = replica.log
-        if replica.offline:
+        if replica.offline or log.failure:
+            # It may have failed in this very turn.
             return
         if entry.base_offset > log.log_end_offset:
             # A push was lost on the way, or came too early (rule 3).
@@ -229,12 +238,12 @@ class Incoming:
             replica = self._replicas.get(entry.stream)
             if replica is None or replica.follower is None or replica.follower.leader != source:
                 continue
-            if replica.offline:
+            if replica.offline or replica.log.failure:
                 continue
             try:
                 was_cut = replica.truncate_towards(turn, entry.epoch, entry.end_offset)
             except CorruptLogError as error:
-                replica.log.fail(str(error))
+                replica.log.fail(str(error), is_damage=True)
                 self._taken(replica)
                 continue
             # The next Open leaves in `send`, after the disk has truncated.

@@ -188,6 +188,7 @@ class Replica:
         if self.offline:
             return
         self.offline = cause
+        incoming.abandon(self, turn)
         self.stand_down(turn, incoming, outgoing, ErrorCode.KAFKA_STORAGE_ERROR)
         turn.trace(traces.LogOffline(self.tp.topic, self.tp.partition, cause))
 

@@ -32,6 +32,7 @@ from kcluster.core.replication.progress import Progress
 from kcluster.core.turn import Buffer, Timer, Turn
 from kcluster.errors import ApiError, CorruptLogError, ErrorCode
 from kcluster.wire.bus import (
+    ABANDONED,
     AckEntry,
     Diverge,
     DivergeEntry,
@@ -253,6 +254,10 @@ class Outgoing:
             if stream is None or stream.peer.incarnation != incarnation:
                 # Rule 3. Told, because a follower may believe in a stream that we have closed.
                 unknown.append(RefuseEntry(entry.stream, ErrorCode.NOT_LEADER_OR_FOLLOWER))
+                continue
+            if entry.log_end_offset == ABANDONED:
+                self.close(stream)
+                moved.append(stream.replica)
                 continue
             if entry.log_end_offset > stream.pushed_end:
                 self.close(stream)

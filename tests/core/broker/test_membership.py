@@ -58,7 +58,7 @@ def test_it_tells_where_its_logs_end_when_it_registers() -> None:
     stage[1].asks(produce(b"a", b"b"), 9)
     stage.restart(1)
     [register] = stage[1].heard(bus.Register)
-    assert register.logs == [bus.LogEnd(TOPIC_ID, 0, 0, 2)]
+    assert register.logs == [bus.LogEnd(TOPIC_ID, 0, 0, 2, False, "orders")]
     assert register.restart == "crash"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from kcluster.core import traces
 from kcluster.core.replication import follower
+from kcluster.core.turn import Received, Sync, Synced
 from kcluster.errors import ErrorCode
 from kcluster.model import SUPERVISOR
 from kcluster.wire import bus
@@ -14,7 +15,7 @@ from kcluster.wire.messages.list_offsets import (
     ListOffsetsRequest,
     ListOffsetsTopic,
 )
-from tests.core.broker.stage import TOPIC_ID, Stage, fetch, fetched, produce, produced
+from tests.core.broker.stage import TOPIC_ID, Member, Stage, fetch, fetched, produce, produced
 
 
 def trio(**settings: str) -> Stage:
@@ -453,7 +454,7 @@ def test_nobody_leads_an_epoch_twice() -> None:
     assert stage[1].replica.leader is not None
 
 
-def test_a_broker_whose_log_was_cut_below_its_recovery_point_counts_as_lossy() -> None:
+def test_a_log_that_was_cut_below_its_recovery_point_is_reported_as_damaged() -> None:
     stage = Stage(1)
     stage.create([1])
     for value in (b"a", b"b"):
@@ -463,5 +464,57 @@ def test_a_broker_whose_log_was_cut_below_its_recovery_point_counts_as_lossy() -
     del stage[1].disk.files[path].data[-10:]
     stage.restart(1, "clean")
     [register] = stage[1].heard(bus.Register)
-    assert register.restart == "lossy"
-    assert register.logs[0].log_end_offset == 1
+    assert register.restart == "clean"
+    assert register.logs == [bus.LogEnd(TOPIC_ID, 0, 0, 1, True, "orders")]
+
+
+def test_a_follower_whose_log_failed_holds_no_write_up() -> None:
+    """It was caught up a moment ago; without a word from it the leader would wait for it, as for
+    one about to join, for replica.lag.time.max.ms."""
+    stage = trio()
+    write(stage, 1, b"a")
+    stage.deliver()
+    [path] = [path for path in stage[2].disk.files if path.endswith("0.log")]
+    stage[2].disk.fail_next[path] = 5
+    write(stage, 1, b"b")
+    stage.deliver()
+    assert stage[2].heard(bus.LogDirFailed)
+    assert len(stage[1].answers()) == 1, "b waits for who is still in the ISR"
+    stage.change(isr=[1, 3], partition_epoch=1)
+    stage.deliver()
+    assert [produced(answer).error_code for answer in stage[1].answers()] == [0]
+    assert stage[1].log.high_watermark == 2
+
+
+def test_a_damaged_log_stays_marked_until_the_controller_knows_of_it() -> None:
+    stage = Stage(1)
+    stage.create([1])
+    write(stage, 1, b"a", b"b")
+    stage[1].hears(SUPERVISOR, bus.Stop(False))
+    [path] = [path for path in stage[1].disk.files if path.endswith("0.log")]
+    del stage[1].disk.files[path].data[-10:]
+    mark, disk = "orders-0/partition.damage", stage[1].disk
+    # It ends before its registration is answered: the next start has a log that looks whole.
+    Member(stage, 1, 2, disk, "clean").run()
+    assert mark in disk.files
+    stage.start(1, incarnation=3, disk=disk, restart="crash")
+    [register] = stage[1].heard(bus.Register)
+    assert register.logs[0].is_damaged
+    assert mark not in disk.files
+    assert any("is damaged" in notice for notice in stage[1].core.replica_set.notices)
+
+
+def test_a_sync_that_failed_and_a_push_in_one_turn_stop_the_log_and_not_the_broker() -> None:
+    stage = trio()
+    write(stage, 1, b"a")
+    stage.deliver()
+    follower = stage[2]
+    follower.log.flush(follower.turn)
+    [sync] = [operation for operation in follower.turn.disk if isinstance(operation, Sync)]
+    write(stage, 1, b"b")
+    [wire] = [wire for wire in stage.wires if wire[1] == 2]
+    push = Received(1, 1, bus.decode(wire[2]).message, wire[3])
+    follower.run(Synced(sync.path, sync.token, 5), push)
+    assert follower.replica.offline
+    assert "orders-0/partition.damage" in follower.disk.files
+    assert follower.log.log_end_offset == 1

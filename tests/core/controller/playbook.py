@@ -146,6 +146,7 @@ class Playbook:
         restart: str = "clean",
         logs: list[bus.LogEnd] | None = None,
     ) -> list[Send]:
+        """By default with a log of each partition that is placed on it."""
         if incarnation is None:
             incarnation = self.incarnations.get(id, 0) + 1
         self.incarnations[id] = incarnation
@@ -158,7 +159,7 @@ class Playbook:
                 9090 + id,
                 f"ipc://b{id}.{incarnation}",
                 restart,
-                logs or [],
+                self.logs_of(id) if logs is None else logs,
             ),
         )
         for send in sent:
@@ -166,6 +167,14 @@ class Playbook:
                 self.epochs[id] = send.message.broker_epoch
                 self.applied[id] = send.message.metadata_offset
         return sent
+
+    def logs_of(self, id: int) -> list[bus.LogEnd]:
+        return [
+            bus.LogEnd(topic.id, state.partition, -1, 0)
+            for topic in self.core.image.topics.values()
+            for state in topic.partitions.values()
+            if id in state.replicas
+        ]
 
     def heartbeat(
         self, id: int, offset: int | None = None, nonce: int = 0, wants_shutdown: bool = False

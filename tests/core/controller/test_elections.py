@@ -299,3 +299,27 @@ def test_frozen_cluster_elects_nobody_and_changes_no_isr(p: Playbook) -> None:
     p.pass_time(60_000)
     assert p.partition() == before
     assert only(p.heartbeat(2, wants_shutdown=True), bus.HeartbeatReply).may_shut_down
+
+
+def test_a_log_that_is_damaged_or_gone_costs_the_trust_of_that_partition_only(p: Playbook) -> None:
+    p.make_topic("u", [1, 2, 3], [1, 2, 3], [1, 2, 3], configs=MIN_2)
+    for id in (2, 3, 1):
+        p.die(id)
+    topic = p.core.image.topics["u"]
+    p.register(
+        1,
+        restart="crash",
+        logs=[bus.LogEnd(topic.id, 0, 0, 9), bus.LogEnd(topic.id, 1, 0, 5, True)],
+    )
+    p.heartbeat(1)
+    assert [p.partition("u", number).leader for number in range(3)] == [1, -1, -1]
+    assert [1 in p.partition("u", number).elr for number in range(3)] == [False, False, False]
+
+
+def test_a_log_under_another_name_is_not_there(p: Playbook) -> None:
+    for id in (2, 3, 1):
+        p.die(id)
+    topic = p.core.image.topics["t"]
+    p.register(1, restart="crash", logs=[bus.LogEnd(topic.id, 0, 0, 9, False, "copy")])
+    p.heartbeat(1)
+    assert p.partition("t").leader == -1

@@ -51,7 +51,7 @@ class Bench:
         self.syncs: list[Sync] = []
         """Carried out, and their events not given back yet."""
         self.recovery_point = 0
-        self.log_start_offset = 0
+        self.log_start_offset = -1
         self.log.open(self.turn, Restart.CLEAN)
         self.commit()
 

@@ -23,14 +23,30 @@ def test_offsets_come_back(offsets: dict[TopicPartition, int]) -> None:
     assert parse_offsets(format_offsets(offsets)) == offsets
 
 
-def test_the_format_is_kafkas() -> None:
-    assert format_offsets({TopicPartition("t", 1): 7, TopicPartition("t", 0): 5}) == (
-        b"0\n2\nt 0 5\nt 1 7\n"
-    )
+OFFSETS = {TopicPartition("t", 1): 7, TopicPartition("t", 0): 5}
+
+
+def test_the_format_is_kafkas_with_a_checksum_as_its_last_entry() -> None:
+    assert format_offsets(OFFSETS) == b"0\n3\nt 0 5\nt 1 7\n#crc32c 0 161295798\n"
+
+
+def test_no_flipped_bit_and_no_cut_makes_another_checkpoint() -> None:
+    data = format_offsets(OFFSETS)
+    damaged = [data[:size] for size in range(1, len(data))]
+    damaged += [flipped(data, bit) for bit in range(8 * len(data))]
+    for one in damaged:
+        with pytest.raises(CorruptLogError):
+            parse_offsets(one)
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
 
 
 @pytest.mark.parametrize(
-    "data", [b"1\n0\n", b"0\n1\n", b"0\n1\nt 0\n", b"0\n1\nt -1 5\n", b"\xff", b"0\n1\nt 0 5"]
+    "data", [b"1\n0\n", b"0\n1\n", b"0\n1\nt 0\n", b"0\n1\nt -1 5\n", b"\xff", b"0\n1\nt 0 5\n"]
 )
 def test_a_damaged_checkpoint_is_refused(data: bytes) -> None:
     with pytest.raises(CorruptLogError):

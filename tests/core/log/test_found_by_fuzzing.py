@@ -8,12 +8,13 @@ import struct
 import pytest
 
 from kcluster.config import LogConfig
-from kcluster.core.log.checkpoints import parse_offsets
+from kcluster.core.log.checkpoints import format_offsets, parse_offsets
 from kcluster.core.log.leader_epochs import LeaderEpochs
 from kcluster.core.log.partition_log import PartitionLog, Restart
 from kcluster.core.log.segment import LOG, file_name
 from kcluster.core.turn import Turn
 from kcluster.errors import CorruptLogError, RemoteProtocolError
+from kcluster.model import TopicPartition
 from kcluster.wire.record_walk import body_of, walk
 from kcluster.wire.records import HEADER, LENGTH_OVERHEAD, read_records
 from tests.core.log.bench import DIRECTORY, TP, WALL_MS, Bench, batch
@@ -125,18 +126,28 @@ def test_truncating_into_the_batch_of_the_log_start_takes_the_log_start_along() 
     assert bench.content() == before
 
 
+def epochs_of(*entries: tuple[int, int]) -> LeaderEpochs:
+    cache = LeaderEpochs()
+    for epoch, start in entries:
+        cache.epochs.append(epoch)
+        cache.starts.append(start)
+    return cache
+
+
 def test_a_leader_epoch_checkpoint_that_is_torn_in_its_last_number_is_refused() -> None:
-    LeaderEpochs.decode(b"0\n2\n0 0\n3 1200\n")
-    with pytest.raises(CorruptLogError):
-        LeaderEpochs.decode(b"0\n2\n0 0\n3 12")
+    data = epochs_of((0, 0), (3, 1200)).encode()
+    assert LeaderEpochs.decode(data).entries() == [(0, 0), (3, 1200)]
+    for size in range(len(data) - 3, len(data)):
+        with pytest.raises(CorruptLogError):
+            LeaderEpochs.decode(data[:size])
 
 
-@pytest.mark.parametrize("entry", ["3 9223372036854775808", "2147483648 5"])
-def test_numbers_that_no_answer_could_carry_are_refused(entry: str) -> None:
+@pytest.mark.parametrize(("number", "offset"), [(3, 1 << 63), (1 << 31, 5)])
+def test_numbers_that_no_answer_could_carry_are_refused(number: int, offset: int) -> None:
     with pytest.raises(CorruptLogError):
-        LeaderEpochs.decode(f"0\n1\n{entry}\n".encode())
+        LeaderEpochs.decode(epochs_of((number, offset)).encode())
     with pytest.raises(CorruptLogError):
-        parse_offsets(f"0\n1\norders {entry}\n".encode())
+        parse_offsets(format_offsets({TopicPartition("orders", number): offset}))
 
 
 def test_the_offset_of_a_batch_is_what_a_walk_expects() -> None:

@@ -87,8 +87,21 @@ def test_the_log_start_moves_the_start_of_its_epoch() -> None:
     assert epochs.entries() == [(4, 30)]
 
 
-def test_the_file_is_kafkas_checkpoint_format() -> None:
-    assert cache((0, 0), (3, 1200)).encode() == b"0\n2\n0 0\n3 1200\n"
+def test_the_file_is_kafkas_checkpoint_format_with_a_checksum_that_kafka_drops() -> None:
+    encoded = cache((0, 0), (3, 1200)).encode()
+    assert encoded == b"0\n3\n0 0\n3 1200\n2147483647 4611686021286447999\n"
+
+
+def test_no_flipped_bit_and_no_cut_makes_another_cache() -> None:
+    data = cache((0, 0), (3, 1200)).encode()
+    damaged = [data[:size] for size in range(len(data))]
+    for bit in range(8 * len(data)):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        damaged.append(bytes(changed))
+    for one in damaged:
+        with pytest.raises(CorruptLogError):
+            LeaderEpochs.decode(one)
 
 
 DAMAGED = (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kcluster.core.metadata import records as r
 from kcluster.core.metadata.image import ClusterImage
-from kcluster.core.metadata.metadata_log import DIRECTORY, MetadataLog
+from kcluster.core.metadata.metadata_log import COMMITTED_FILE, DIRECTORY, MetadataLog
 from kcluster.core.metadata.snapshot import decode_snapshot, encode_snapshot
 from kcluster.core.turn import Append, DiskOperation, Replace, Sync, Synced, Truncate, Turn
 from kcluster.errors import CorruptLogError, DiskError
@@ -139,8 +139,8 @@ def test_committed_records_survive_a_power_cut_and_others_may_not() -> None:
 def test_torn_tail_is_cut_and_the_log_goes_on_from_there() -> None:
     rig = Rig()
     rig.append(config(1))
-    rig.append(config(2))
     rig.sync_all()
+    rig.append(config(2))
     path = f"{DIRECTORY}/{0:020d}.log"
     del rig.disk.files[path].data[-3:]
     again = Rig(rig.disk)
@@ -176,6 +176,41 @@ def test_damage_to_committed_records_is_refused_not_cut(byte: int) -> None:
     with pytest.raises(CorruptLogError):
         Rig(rig.disk)
     assert bytes(rig.disk.files[path].data) == before
+
+
+@pytest.mark.parametrize("left", ["flipped", "torn", "one batch less", "empty", "missing"])
+def test_a_log_without_the_end_that_was_committed_is_refused_not_taken_for_a_shorter_one(
+    left: str,
+) -> None:
+    rig = Rig()
+    sizes = []
+    path = f"{DIRECTORY}/{0:020d}.log"
+    for value in range(3):
+        rig.append(config(value))
+        rig.sync()
+        sizes.append(len(rig.disk.files[path].data))
+    data = rig.disk.files[path].data
+    match left:
+        case "flipped":
+            data[-1] ^= 1
+        case "missing":
+            del rig.disk.files[path]
+        case _:
+            del data[{"torn": sizes[2] - 3, "one batch less": sizes[1], "empty": 0}[left] :]
+    with pytest.raises(CorruptLogError):
+        Rig(rig.disk)
+
+
+@pytest.mark.parametrize("byte", range(12))
+def test_a_committed_offset_that_is_damaged_is_not_believed(byte: int) -> None:
+    rig = Rig()
+    rig.append(config(1))
+    rig.sync_all()
+    rig.disk.files[f"{DIRECTORY}/{COMMITTED_FILE}"].data[byte] ^= 4
+    again = Rig(rig.disk)
+    assert again.image.overrides(4, "") == {"num.partitions": "1"}
+    again.sync_all()
+    assert again.log.committed_offset == 1
 
 
 # --- snapshots ----------------------------------------------------------------------------

@@ -108,7 +108,9 @@ class Swap:
             self._tokens.clear()
             self.stage = Stage.FAILED
         elif event.errno:
-            self._log.fail(f"sync of {event.path}: errno {event.errno}", event.errno)
+            self._log.fail(
+                f"sync of {event.path}: errno {event.errno}", event.errno, is_damage=True
+            )
         elif not self._tokens and self.stage is Stage.PREPARING:
             self.stage = Stage.READY
         elif not self._tokens and self.stage is Stage.FINISHING:

@@ -1,0 +1,297 @@
+"""Looking at a cluster's files, running or not: what `kcluster verify` does.
+
+    each replica    CRC, offsets and epochs of every batch, indexes, caches (see `verify_log`)
+    all in sync     the same bytes below the high watermark; those of a compacted topic, which
+                    each broker compacts by itself, record by record
+    coordinator     its metadata log and snapshots
+
+On a running cluster only what brokers have told is looked at: the tail behind that moves. A
+partition that seems damaged is looked at again, from new marks, because retention, compaction or a
+truncation may have changed its files meanwhile; damage stays where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from kcluster.client.verify_log import Damage, Place, ReadOnlyFiles, Replica, check_log
+from kcluster.core.log import checkpoints
+from kcluster.core.metadata.image import TOPIC_RESOURCE, ClusterImage, TopicImage
+from kcluster.core.metadata.metadata_log import DIRECTORY, MetadataLog
+from kcluster.core.metadata.records import PartitionChanged
+from kcluster.core.turn import Turn
+from kcluster.errors import CorruptLogError, RemoteProtocolError
+from kcluster.model import TopicPartition
+from kcluster.wire.bus import ReplicaState
+from kcluster.wire.records import Record, read_records
+
+SCHEMA: Final = 1
+
+LOOKS: Final = 3
+"""At a partition that seems damaged while its brokers run."""
+
+
+class Report(msgspec.Struct):
+    """What `kcluster verify -o json` prints."""
+
+    schema: int
+    name: str
+    is_running: bool
+    partitions: int = 0
+    replicas: int = 0
+    segments: int = 0
+    batches: int = 0
+    bytes: int = 0
+    damage: list[Damage] = []
+    notes: list[str] = []
+    """Worth knowing, and no damage: torn tails that a start cuts off, replicas behind."""
+
+
+class Cluster(msgspec.Struct):
+    """What is to be looked at. `marks()` asks the running brokers anew: {broker: {(topic,
+    partition): state}}; None when nobody runs."""
+
+    name: str
+    directory: Path
+    brokers: list[int]
+    image: ClusterImage
+    marks: Callable[[], dict[int, dict[tuple[str, int], ReplicaState]]] | None = None
+
+    def data_dir(self, broker: int) -> Path:
+        return self.directory / f"broker-{broker}"
+
+
+def read_metadata(directory: Path) -> ClusterImage:
+    """The image as a stopped coordinator left it. Raises CorruptLogError."""
+    return MetadataLog(ReadOnlyFiles(directory), 0).load(Turn())
+
+
+def verify(cluster: Cluster, progress: Callable[[str, int, int], None] | None = None) -> Report:
+    """`progress(partition, done bytes, all bytes)`."""
+    report = Report(SCHEMA, cluster.name, cluster.marks is not None)
+    _check_coordinator(cluster, report)
+    watermarks = _check_checkpoints(cluster, report)
+    todo = [
+        (topic, state)
+        for _, topic in sorted(cluster.image.topics.items())
+        for _, state in sorted(topic.partitions.items())
+    ]
+    total = sum(path.stat().st_size for path in cluster.directory.glob("broker-*/*/*.log"))
+    for topic, state in todo:
+        tp = TopicPartition(topic.name, state.partition)
+        if progress is not None:
+            progress(str(tp), report.bytes, total)
+        seen: list[Replica] = []
+        batches = 0
+        suspected: set[Damage] = set()
+        for look in range(LOOKS if cluster.marks is not None else 1):
+            seen, high_watermark = _replicas(cluster, topic, state, watermarks)
+            batches = _check_partition(cluster, topic, seen, high_watermark)
+            found = {damage for replica in seen for damage in replica.found}
+            suspected = found if not look else suspected & found
+            if not suspected:
+                break
+        report.partitions += 1
+        report.replicas += len(seen)
+        report.batches += batches
+        report.segments += sum(replica.segments for replica in seen)
+        report.bytes += sum(replica.size for replica in seen)
+        report.damage += sorted(suspected)
+        report.notes += [note for replica in seen for note in replica.notes]
+    if progress is not None:
+        progress("", total, total)
+    return report
+
+
+def _replicas(
+    cluster: Cluster,
+    topic: TopicImage,
+    state: PartitionChanged,
+    watermarks: dict[int, dict[TopicPartition, int]],
+) -> tuple[list[Replica], int]:
+    """Those that can be looked at, and the offset below which they must agree."""
+    tp = TopicPartition(topic.name, state.partition)
+    told = cluster.marks() if cluster.marks is not None else {}
+    found, marks = [], []
+    for broker in state.replicas:
+        own = told.get(broker, {}).get((tp.topic, tp.partition))
+        if own is not None and own.role == "offline":
+            continue
+        is_in_sync = broker in state.isr if own is None else own.is_in_sync
+        end = own.log_end_offset if own is not None else -1
+        if own is not None:
+            marks.append(own.high_watermark)
+        elif tp in watermarks.get(broker, {}):
+            marks.append(watermarks[broker][tp])
+        name = cluster.data_dir(broker).name
+        found.append(Replica(tp, broker, cluster.data_dir(broker), name, topic.id, is_in_sync, end))
+    # Brokers answer one after the other: a follower may have had less when it was asked.
+    ends = [replica.end for replica in found if replica.is_in_sync and replica.is_moving]
+    return found, min([max(marks, default=0), *ends])
+
+
+def _check_partition(
+    cluster: Cluster, topic: TopicImage, replicas: list[Replica], high_watermark: int
+) -> int:
+    """Batches that were looked at."""
+    policy = cluster.image.overrides(TOPIC_RESOURCE, topic.name).get("cleanup.policy", "")
+    if "compact" in policy or topic.name.startswith("__"):
+        return _compare_records(replicas, high_watermark)
+    return _compare_bytes(replicas, high_watermark)
+
+
+# --- byte by byte -------------------------------------------------------------------------
+
+
+def _compare_bytes(replicas: list[Replica], high_watermark: int) -> int:
+    """All replicas side by side, a batch at a time. The first in sync is what others are held
+    against; who begins later (retention) joins there."""
+    walks = {replica.broker: check_log(replica) for replica in replicas}
+    heads: dict[int, Place | None] = {id: next(walk, None) for id, walk in walks.items()}
+    by_id = {replica.broker: replica for replica in replicas}
+    ends = {id: head.header[0] if head is not None else 0 for id, head in heads.items()}
+    batches = 0
+    differs: set[int] = set()
+    while any(head is not None for head in heads.values()):
+        offset = min(head.header[0] for head in heads.values() if head is not None)
+        here = {id: h for id, h in heads.items() if h is not None and h.header[0] == offset}
+        reference: tuple[int, bytes] | None = None
+        for id in sorted(here, key=lambda broker: not by_id[broker].is_in_sync):
+            place, replica = here[id], by_id[id]
+            batches += 1
+            ends[id] = offset + place.header[6] + 1
+            if id not in differs and replica.is_in_sync and ends[id] <= high_watermark:
+                data = ReadOnlyFiles(replica.data_dir).read(place.path, place.position, place.size)
+                if reference is None:
+                    reference = id, data
+                elif data != reference[1]:
+                    byte = _first_difference(data, reference[1])
+                    what = f"differs from broker {reference[0]}"
+                    replica.add(place.path, what, offset, place.position + byte)
+                    differs.add(id)
+            heads[id] = next(walks[id], None)
+    _check_ends(replicas, ends, high_watermark, differs)
+    return batches
+
+
+def _first_difference(one: bytes, other: bytes) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _check_ends(
+    replicas: list[Replica], ends: dict[int, int], high_watermark: int, differs: set[int]
+) -> None:
+    for replica in replicas:
+        end = ends.get(replica.broker, 0)
+        if replica.found or replica.broker in differs:
+            continue
+        if end < high_watermark and replica.is_in_sync and not replica.is_moving:
+            replica.add(str(replica.tp), f"ends at {end}, was committed to {high_watermark}", end)
+        elif end < high_watermark and not replica.is_in_sync:
+            replica.notes.append(
+                f"{replica.name}/{replica.tp}: not in sync, ends at {end} of {high_watermark}"
+            )
+
+
+# --- record by record ---------------------------------------------------------------------
+
+
+def _compare_records(replicas: list[Replica], high_watermark: int) -> int:
+    """What is at the same offset must be the same, and the last record of each key below the
+    high watermark must be there, tombstones excepted: these go by each broker's own clock."""
+    batches = 0
+    ends: dict[int, int] = {}
+    logs: dict[int, dict[int, tuple[Record, Place]]] = {}
+    for replica in replicas:
+        records: dict[int, tuple[Record, Place]] = {}
+        files = ReadOnlyFiles(replica.data_dir)
+        for place in check_log(replica):
+            batches += 1
+            ends[replica.broker] = place.header[0] + place.header[6] + 1
+            for record in _records_at(replica, files, place):
+                if record.offset < high_watermark:
+                    records[record.offset] = record, place
+        if replica.is_in_sync and not replica.found:
+            logs[replica.broker] = records
+    by_id = {replica.broker: replica for replica in replicas}
+    for id in list(logs)[1:]:
+        _compare_two(by_id[id], logs[id], next(iter(logs)), logs[next(iter(logs))])
+    _check_ends(replicas, ends, high_watermark, set())
+    return batches
+
+
+def _compare_two(
+    replica: Replica,
+    records: dict[int, tuple[Record, Place]],
+    other: int,
+    expected: dict[int, tuple[Record, Place]],
+) -> None:
+    for offset in sorted(records.keys() & expected.keys()):
+        record, place = records[offset]
+        if record != expected[offset][0]:
+            replica.add(place.path, f"differs from broker {other}", offset, place.position)
+            return
+    mine, theirs = _last_of_keys(records.values()), _last_of_keys(expected.values())
+    for key in mine.keys() | theirs.keys():
+        if mine.get(key) != theirs.get(key):
+            offset = max(mine.get(key, -1), theirs.get(key, -1))
+            what = f"the last record of key {key!r} is not the one of broker {other}"
+            replica.add(str(replica.tp), what, offset)
+            return
+
+
+def _last_of_keys(records: Iterable[tuple[Record, Place]]) -> dict[bytes | None, int]:
+    last: dict[bytes | None, int] = {}
+    for record, _ in records:
+        last[record.key] = record.offset
+        if record.value is None:
+            del last[record.key]
+    return last
+
+
+def _records_at(replica: Replica, files: ReadOnlyFiles, place: Place) -> Iterator[Record]:
+    try:
+        yield from read_records(files.read(place.path, place.position, place.size))
+    except RemoteProtocolError as error:
+        replica.add(place.path, str(error), place.header[0], place.position)
+
+
+# --- the rest -----------------------------------------------------------------------------
+
+
+def _check_coordinator(cluster: Cluster, report: Report) -> None:
+    turn = Turn()
+    try:
+        MetadataLog(ReadOnlyFiles(cluster.directory / "coordinator"), 0).load(turn)
+    except CorruptLogError as error:
+        report.damage.append(Damage("", -1, 0, f"coordinator/{DIRECTORY}", str(error)))
+    if cluster.marks is None:
+        report.notes += [f"coordinator: {trace.text}" for trace in turn.traces]
+
+
+def _check_checkpoints(cluster: Cluster, report: Report) -> dict[int, dict[TopicPartition, int]]:
+    """High watermarks by broker."""
+    watermarks: dict[int, dict[TopicPartition, int]] = {}
+    for broker in cluster.brokers:
+        directory = cluster.data_dir(broker)
+        for name in (
+            checkpoints.RECOVERY_POINTS, checkpoints.HIGH_WATERMARKS, checkpoints.LOG_STARTS,
+            checkpoints.FIRST_DIRTY,
+        ):  # fmt: skip
+            try:
+                data = ReadOnlyFiles(directory).read(name, 0, 64 << 20)
+                offsets = checkpoints.parse_offsets(data)
+            except CorruptLogError as error:
+                path = f"{directory.name}/{name}"
+                report.damage.append(Damage("", -1, broker, path, str(error)))
+                continue
+            if name == checkpoints.HIGH_WATERMARKS:
+                watermarks[broker] = offsets
+        strays = [path.name for path in directory.glob("*-stray")]
+        report.notes += [f"{directory.name}/{name} was set aside" for name in strays]
+    return watermarks
