@@ -223,9 +223,11 @@ class Replica:
     def lacks_beginning(self, leader_log_start: int) -> bool:
         """Whether records that the leader keeps are missing in front of this log. A power cut may
         take the first segment and leave the second, and so far nothing can tell that from
-        retention; but who is not in sync has not promised to hold anything, and may start
-        afresh."""
-        return 0 <= leader_log_start < self.log.log_start_offset and not self.is_in_sync
+        retention; but who is neither in the ISR nor in the ELR has not promised to hold anything,
+        and may start afresh."""
+        state = self.state
+        is_counted_on = state is not None and self.me in (*state.isr, *state.elr)
+        return 0 <= leader_log_start < self.log.log_start_offset and not is_counted_on
 
     def begin_before(self, turn: Turn, pushed: Buffer) -> None:
         """An empty log begins with the batch that its leader's log start lies in: DeleteRecords
