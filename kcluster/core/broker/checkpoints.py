@@ -102,11 +102,12 @@ class Checkpoints:
         self._moved_starts[log.tp] = log.log_start_offset
 
     def write_moved_starts(self, turn: Turn) -> None:
-        """At the end of every turn, before its replies and acknowledgements leave."""
+        """At the end of every turn, before its replies and acknowledgements leave. Durable: a power
+        cut that brought back some of the segments below would leave holes between them."""
         if self._moved_starts:
             starts = {**self._written.get(files.LOG_STARTS, {}), **self._moved_starts}
             self._moved_starts = {}
-            self._write(turn, files.LOG_STARTS, starts)
+            self._write(turn, files.LOG_STARTS, starts, durable=True)
 
     def forget(self, turn: Turn, tp: TopicPartition) -> None:
         """A new log of that name begins: what was true of an older one is not of it."""
@@ -120,7 +121,9 @@ class Checkpoints:
             self._written[path] = offsets
             turn.disk.append(Replace(path, files.format_offsets(offsets), durable=True))
 
-    def _write(self, turn: Turn, path: str, offsets: dict[TopicPartition, int]) -> None:
+    def _write(
+        self, turn: Turn, path: str, offsets: dict[TopicPartition, int], *, durable: bool = False
+    ) -> None:
         if self._written.get(path) != offsets:
             self._written[path] = offsets
-            turn.disk.append(Replace(path, files.format_offsets(offsets)))
+            turn.disk.append(Replace(path, files.format_offsets(offsets), durable))

@@ -48,7 +48,7 @@ def advance_log_start(log: PartitionLog, turn: Turn, offset: int) -> None:
         _delete_first(log, turn, "log start")
     if log.epochs.truncate_from_start(offset):
         log.save_epochs(turn)
-    if offset > chain.bases[0] and log.log_start_moved is not None:
+    if log.log_start_moved is not None:
         log.log_start_moved(log)
 
 
@@ -78,6 +78,8 @@ def apply_retention(log: PartitionLog, turn: Turn) -> list[int]:
         log.log_start_offset = start_offset
         if log.epochs.truncate_from_start(start_offset):
             log.save_epochs(turn)
+        if log.log_start_moved is not None:
+            log.log_start_moved(log)
     return deleted
 
 
