@@ -139,6 +139,16 @@ def test_a_killed_broker_does_not_bring_the_records_back() -> None:
     assert stage[1].records() == [b"7", b"8", b"9"]
 
 
+def test_a_power_cut_does_not_bring_the_records_back() -> None:
+    stage = filled(3, flush_messages="1")
+    stage[1].asks(trim(7), 2)
+    stage.wait(1200)
+    assert trimmed(stage[1].answer()) == (0, 7)
+    for id in (1, 2, 3):
+        stage[id].disk.lose_power()
+        assert stage.restart(id, "lossy").log.log_start_offset == 7
+
+
 def test_another_leader_does_not_bring_them_back_either() -> None:
     stage = filled(2)
     stage[1].asks(trim(7), 2)
