@@ -2,7 +2,6 @@
 
     ask, may_age, may_outgrow     what somebody is about to ask for
     start_moved                   a replica's log start is higher than any was: is that on purpose?
-    confirm, consumed             what DeleteRecords acknowledged is not read again
 
 Kafka's rules: nothing at or above the high watermark; a segment once its largest timestamp is
 older than `retention.ms`; the oldest while what is left is at least `retention.bytes`. Configs
@@ -29,7 +28,6 @@ class Deletions:
     starts: dict[tuple[bytes, int], int] = field(default_factory=dict)
     """Highest log start that is on purpose, by topic id and partition."""
     _asked: dict[TopicPartition, int] = field(default_factory=dict)
-    _confirmed: dict[TopicPartition, int] = field(default_factory=dict)
     _retention_ms: dict[str, int] = field(default_factory=dict)
     _retention_bytes: dict[str, int] = field(default_factory=dict)
 
@@ -45,10 +43,6 @@ class Deletions:
     def ask(self, tp: TopicPartition, offset: int) -> None:
         """DeleteRecords below `offset` is about to be sent; -1: below the high watermark."""
         self._asked[tp] = max(self._asked.get(tp, 0), offset if offset >= 0 else NEVER)
-
-    def confirm(self, tp: TopicPartition, low_watermark: int) -> None:
-        """Every live replica has said that its log begins there, or behind."""
-        self._confirmed[tp] = max(self._confirmed.get(tp, 0), low_watermark)
 
     # --- what happened --------------------------------------------------------------------
 
@@ -82,14 +76,3 @@ class Deletions:
                     "what is deleted is old, too much, or unwanted",
                     lambda batch=batch: f"{where}: {batch}, the clock is {wall_ms}",  # type: ignore[misc]
                 )  # fmt: skip
-
-    def consumed(self, tp: TopicPartition, last_offset: int, asked_at: int) -> None:
-        """A reader was given records up to `last_offset`; `asked_at`: the confirmed start when
-        it asked."""
-        require(
-            last_offset >= asked_at, DELETED_RECORDS, "what is deleted stays deleted",
-            f"{tp}: {last_offset} was given, below {asked_at} all is deleted",
-        )  # fmt: skip
-
-    def confirmed(self, tp: TopicPartition) -> int:
-        return self._confirmed.get(tp, 0)

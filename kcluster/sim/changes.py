@@ -205,7 +205,6 @@ class Changes:
                 start = yield from delete_records(client, leader, tp, offset)
                 if start >= 0:
                     client.cluster.note(f"{tp}: deleted below {start}")
-                    self._deletions.confirm(tp, start)
                 else:
                     client.forget_leader(tp)
 
