@@ -154,6 +154,8 @@ class Changes:
 
         def life() -> Life:
             yield Sleep(after_ms)
+            if client.is_stopped:
+                return
             yield from grow_topic(client, topic, count)
             grown()
 

@@ -124,6 +124,8 @@ class Simulation:
         self.producers: list[SimClient] = []
         self.consumers: list[Consumer] = []
         self.clients: list[SimClient] = []
+        self._is_loaded = False
+        """All is sent that will be."""
         self.changes = Changes(
             self._client,
             self.watch.deletions,
@@ -176,6 +178,7 @@ class Simulation:
         healed_ms = cluster.now_ms
         cluster.run(500)
         self.groups.settle()
+        self._is_loaded = True
         for client in (*self.producers, *self.changes.clients):
             client.is_stopped = True
         cluster.run_until(
@@ -286,7 +289,8 @@ class Simulation:
 
     def _grown(self, topic: str, count: int) -> None:
         self.topics[topic] = count + 1
-        self._load(TopicPartition(topic, count))
+        if not self._is_loaded:
+            self._load(TopicPartition(topic, count))
 
     # --- the end --------------------------------------------------------------------------
 
