@@ -29,6 +29,7 @@ SETTINGS: Final = {
     "replica.high.watermark.checkpoint.interval.ms": "1000",
     "log.flush.offset.checkpoint.interval.ms": "2000",
     "log.retention.check.interval.ms": "300",
+    "offsets.topic.num.partitions": "4",
     **GROUP_SETTINGS,
 }
 

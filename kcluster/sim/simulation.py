@@ -237,7 +237,7 @@ class Simulation:
                     tp,
                     in_flight=choice.choice([1, 5]),
                     version=choice.choice([9, 12, 13]),
-                    pause_ms=choice.choice([(0, 30), (0, 300), (100, 500)]),
+                    pause_ms=choice.choice([(5, 60), (0, 300), (100, 500)]),
                     keys=keys,
                 ).life()
             )
