@@ -25,7 +25,7 @@ from kcluster.check.history import History
 from kcluster.model import TopicPartition
 from kcluster.sim import options as drawing
 from kcluster.sim.admin import create_topic
-from kcluster.sim.changes import BRIEF, REPLICAS, Changes
+from kcluster.sim.changes import BRIEF, CHURN, REPLICAS, Changes
 from kcluster.sim.clients import Consumer, Producer, SimClient
 from kcluster.sim.cluster import Birth, SimCluster
 from kcluster.sim.cores import make_broker, make_controller
@@ -135,7 +135,7 @@ class Simulation:
         )
         if options.keys:
             self.watch.keyed_topics |= {*self.topics, BRIEF}
-        for topic in (*self.topics, BRIEF):
+        for topic in (*self.topics, BRIEF, CHURN):
             if options.retention_ms >= 0:
                 self.watch.deletions.may_age(topic, options.retention_ms)
             if options.retention_bytes >= 0:
