@@ -47,7 +47,7 @@ RARE_STATES: Final = {
     "stream reopened": "a follower opened a stream of a leader epoch again",
     "stream refused": "a leader did not let a follower open a stream",
     "streams diverged": "a leader told a follower where their logs part",
-    "image sent whole": "a broker was too far behind for a delta",
+    "image sent again": "a broker that was registered was too far behind for a delta",
     "not enough replicas": "a write was refused before append",
     "not enough replicas after append": "a write was appended, and committed by too few",
     "duplicate answered": "a batch that stood there already was acknowledged",
@@ -110,6 +110,8 @@ class RareStates:
         self._cluster = cluster
         self._watch = watch
         self._streams: set[tuple[int, int, bytes, int, int]] = set()
+        self._images: set[tuple[int, int, int]] = set()
+        """(broker, incarnation, broker epoch) that were sent one."""
         self._unsure: set[tuple[TopicPartition, int, int, int]] = set()
         """(partition, producer id, epoch, sequence) of batches that were not acknowledged after
         they had been appended."""
@@ -183,9 +185,10 @@ class RareStates:
                 key = source, incarnation, entry.topic_id, entry.partition, entry.leader_epoch
                 self.reached["stream reopened"] += key in self._streams
                 self._streams.add(key)
-        elif isinstance(message, bus.MetadataDelta):
-            is_whole = message.first_offset == 0 and message.end_offset > 0
-            self.reached["image sent whole"] += is_whole
+        elif isinstance(message, bus.Registered):
+            key_of_image = target, message.incarnation, message.broker_epoch
+            self.reached["image sent again"] += key_of_image in self._images
+            self._images.add(key_of_image)
 
     # --- clients --------------------------------------------------------------------------
 

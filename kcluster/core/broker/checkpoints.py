@@ -74,16 +74,24 @@ class Checkpoints:
         log.first_dirty_offset = first_dirty if first_dirty <= log.log_end_offset else 0
 
     def write_high_watermarks(self, turn: Turn, replicas: Iterable[Replica]) -> None:
+        marks = {r.tp: r.log.high_watermark for r in replicas if not r.offline}
         self._write(
-            turn,
-            files.HIGH_WATERMARKS,
-            {r.tp: r.log.high_watermark for r in replicas if not r.offline},
+            turn, files.HIGH_WATERMARKS, self._kept(files.HIGH_WATERMARKS, replicas) | marks
         )
 
     def write_recovery_points(self, turn: Turn, replicas: Iterable[Replica]) -> None:
         healthy = [replica for replica in replicas if not replica.offline]
-        self._write(turn, files.RECOVERY_POINTS, {r.tp: r.log.flushed_end for r in healthy})
-        self._write(turn, files.LOG_STARTS, {r.tp: r.log.log_start_offset for r in healthy})
+        points = {r.tp: r.log.flushed_end for r in healthy}
+        starts = {r.tp: r.log.log_start_offset for r in healthy}
+        self._write(
+            turn, files.RECOVERY_POINTS, self._kept(files.RECOVERY_POINTS, replicas) | points
+        )
+        self._write(turn, files.LOG_STARTS, self._kept(files.LOG_STARTS, replicas) | starts)
+
+    def _kept(self, path: str, replicas: Iterable[Replica]) -> dict[TopicPartition, int]:
+        """What a file says of logs that are offline: the next start goes by it."""
+        told = self._written.get(path, {})
+        return {r.tp: told[r.tp] for r in replicas if r.offline and r.tp in told}
 
     def write_first_dirty(self, turn: Turn, replicas: Iterable[Replica]) -> None:
         """Of logs that were ever compacted. Not before what it says is durable."""
