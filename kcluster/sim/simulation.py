@@ -147,6 +147,11 @@ class Simulation:
         self._groups_come_first = chance.random() < 0.8
         """Otherwise their topic is created while faults happen."""
 
+    @property
+    def reached(self) -> Counter[str]:
+        """How often each rare state was reached, so far."""
+        return self.rare.summary()
+
     def _make_controller(self, birth: Birth) -> Any:
         core: Any = make_controller(birth)
         if self.options.snapshot_records:
@@ -201,7 +206,7 @@ class Simulation:
             cluster.now_ms,
             converged_ms,
             Counter(strike.kind for strike in self.faults.strikes),
-            self.rare.summary(),
+            self.reached,
             cluster.journal,
         )
 
