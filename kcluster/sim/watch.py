@@ -96,7 +96,12 @@ class Watch:
             stamps[key] = stamp
             is_keyed = tp.topic in self.keyed_topics
             seen = replica_seen(process, tp, replica, is_keyed=is_keyed)
-            if seen is None or self._replicas.get(key) == seen:
+            if seen is None:
+                # What it held in the turn in which its log went offline, nobody looked at.
+                self._replicas.pop(key, None)
+                self.ledger.partition(bytes(replica.topic_id), tp).replicas.pop(id, None)
+                continue
+            if self._replicas.get(key) == seen:
                 continue
             self._replicas[key] = seen
             log = replica.log
