@@ -11,7 +11,8 @@
     diverged-logs         replicas do not hold the same at the end
 
 A compacted partition may lack what a later record of the same key has superseded; what its
-replicas hold in the end is compared key by key (`invariants.Ledger.compacted_log`).
+replicas hold in the end is compared key by key (`compacted.CompactedTruth`). A record that was
+deleted on purpose may be missing anywhere.
 
 And those of consumer groups, see `groups`.
 
@@ -60,6 +61,8 @@ def find(history: History) -> Anomalies:
     _polls(history, found)
     for tp, by_broker in sorted(history.logs.items()):
         logs = sorted(by_broker.items()) if tp not in history.compacted else []
+        start = history.deleted.get(tp, 0)
+        logs = [(id, [each for each in log if each[0] >= start]) for id, log in logs]
         for (first, one), (second, other) in pairwise(logs):
             if one != other:
                 at = next((a for a, b in zip(one, other, strict=False) if a != b), None)
@@ -91,7 +94,7 @@ def _writes(history: History, found: Anomalies) -> None:
             for sent in (s for s in history.sends if s.tp == tp and not s.is_tombstone):
                 where = places.get(sent.value, [])
                 example = f"{tp} on broker {broker}: {sent.value!r} acked at {sent.offset}"
-                is_missing = not where and not history.is_superseded(tp, sent.offset)
+                is_missing = not where and not history.is_gone(tp, sent.offset)
                 if sent.outcome == OK and sent.acks == -1 and is_missing:
                     found.add("lost-write", example)
                 if sent.outcome == FAIL and where:
@@ -147,8 +150,6 @@ def _polls(history: History, found: Anomalies) -> None:
                 found.add("nonmonotonic-poll", f"{polled.consumer} {polled.tp}@{offset} {value!r}")
             elif last is not None:
                 for skipped in range(last + 1, offset):
-                    if skipped in known[polled.tp] and not history.is_superseded(
-                        polled.tp, skipped
-                    ):
+                    if skipped in known[polled.tp] and not history.is_gone(polled.tp, skipped):
                         found.add("poll-skip", f"{polled.consumer} {polled.tp}@{skipped}")
             position[key] = max(offset, last if last is not None else -1)

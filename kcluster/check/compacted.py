@@ -53,16 +53,20 @@ class CompactedTruth:
                     f"{where}: {committed} is gone, and nothing later has its key",
                 )  # fmt: skip
 
-    def check_last(self, left: Iterable[RecordSeen], where: str, *, is_strict: bool) -> None:
+    def check_last(
+        self, left: Iterable[RecordSeen], where: str, *, is_strict: bool, start: int = 0
+    ) -> None:
         """A replica whose high watermark is the end of all that is committed, and all records
-        that are `left` on it: the last value per key. Unless `is_strict`, what is left of a
-        deleted key does not count: a follower that was away for longer than
+        that are `left` on it from `start` on: the last value per key. Unless `is_strict`, what is
+        left of a deleted key does not count: a follower that was away for longer than
         `delete.retention.ms` may never have heard of the tombstone, as in Kafka."""
         latest: dict[bytes | None, RecordSeen] = {}
         for record in left:
             latest[record.key] = record
         name = "a compacted log is the last value per key"
         for key, offset in self.last.items():
+            if offset < start:
+                continue
             committed, found = self.records[offset], latest.get(key)
             if committed.is_tombstone:
                 is_gone = found is None or found == committed

@@ -54,6 +54,8 @@ class History:
     groups: GroupHistory = field(default_factory=GroupHistory)
     compacted: dict[TopicPartition, dict[int, bytes]] = field(default_factory=dict)
     """Of partitions that are compacted, the key of every offset that was ever committed."""
+    deleted: dict[TopicPartition, int] = field(default_factory=dict)
+    """By partition, the offset below which records went on purpose: by retention, on request."""
     _sequences: dict[tuple[str, TopicPartition], int] = field(default_factory=dict)
     _last: dict[TopicPartition, dict[bytes, int]] = field(default_factory=dict)
     """Last offset of each key."""
@@ -95,6 +97,11 @@ class History:
         if tp not in self._last:
             self._last[tp] = {key: at for at, key in sorted(keys.items())}
         return self._last[tp][keys[offset]] > offset
+
+    def is_gone(self, tp: TopicPartition, offset: int) -> bool:
+        """Whether what stood at `offset` may be missing: deleted on purpose, or superseded. What
+        was acknowledged without an offset (-1) may be anywhere."""
+        return offset < self.deleted.get(tp, -1) or self.is_superseded(tp, offset)
 
     def poll(self, consumer: str, tp: TopicPartition, records: list[tuple[int, bytes]]) -> None:
         if records:

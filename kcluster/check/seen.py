@@ -41,6 +41,8 @@ class BatchSeen:
     producer_id: int = -1
     producer_epoch: int = -1
     base_sequence: int = -1
+    max_timestamp: int = -1
+    """Milliseconds since the epoch, by the producer's clock."""
     records: tuple[RecordSeen, ...] = ()
     """Of a compacted log."""
 
@@ -67,3 +69,4 @@ class ReplicaSeen:
     is_compacted: bool = False
     compactions: int = 0
     """How often it has changed segments for compacted ones."""
+    size_bytes: int = 0

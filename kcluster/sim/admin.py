@@ -1,11 +1,19 @@
-"""Simulated administration: topics come and go."""
+"""Simulated administration: topics come, grow, change and go; records are deleted."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from typing import Any
+
+from kcluster.core.metadata.image import TOPIC_RESOURCE
 from kcluster.errors import ErrorCode
-from kcluster.sim.clients import RETRY_BACKOFF_MS, Call, Life, SimClient, Sleep
+from kcluster.model import TopicPartition
+from kcluster.sim.clients import RETRY_BACKOFF_MS, Call, Life, SimClient, Sleep, Step
+from kcluster.wire.messages import create_partitions as cp
 from kcluster.wire.messages import create_topics as ct
+from kcluster.wire.messages import delete_records as dr
 from kcluster.wire.messages import delete_topics as dt
+from kcluster.wire.messages import incremental_alter_configs as ic
 
 
 def create_topic(
@@ -50,3 +58,48 @@ def delete_topic(client: SimClient, topic: str) -> Life:
             if code in (ErrorCode.NONE, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION):
                 return
         yield Sleep(RETRY_BACKOFF_MS)
+
+
+def grow_topic(client: SimClient, topic: str, count: int) -> Life:
+    """Again and again until it has `count` partitions."""
+    while True:
+        wanted = cp.CreatePartitionsTopic(name=topic, count=count, assignments=None)
+        request = cp.CreatePartitionsRequest(topics=[wanted], timeout_ms=3000)
+        response = yield Call(client.some_broker(), request, 3)
+        if response is not None:
+            code = response.results[0].error_code
+            if code in (ErrorCode.NONE, ErrorCode.INVALID_PARTITIONS):
+                return
+        yield Sleep(RETRY_BACKOFF_MS)
+
+
+def alter_config(client: SimClient, topic: str, name: str, value: str | None) -> Life:
+    """Again and again until it is so; None: as it is by default."""
+    config = ic.AlterableConfig(name=name, config_operation=int(value is None), value=value)
+    resource = ic.AlterConfigsResource(
+        resource_type=TOPIC_RESOURCE, resource_name=topic, configs=[config]
+    )
+    while True:
+        request = ic.IncrementalAlterConfigsRequest(resources=[resource])
+        response = yield Call(client.some_broker(), request, 1)
+        if response is not None:
+            code = response.responses[0].error_code
+            if code == ErrorCode.INVALID_CONFIG:
+                client.surprises.append(f"{topic}: {name}={value} was refused")
+            if code in (ErrorCode.NONE, ErrorCode.INVALID_CONFIG):
+                return
+        yield Sleep(RETRY_BACKOFF_MS)
+
+
+def delete_records(
+    client: SimClient, leader: int, tp: TopicPartition, offset: int
+) -> Generator[Step, Any, int]:
+    """Once: where the log begins on every live replica, or -1."""
+    wanted = dr.DeleteRecordsPartition(partition_index=tp.partition, offset=offset)
+    topic = dr.DeleteRecordsTopic(name=tp.topic, partitions=[wanted])
+    request = dr.DeleteRecordsRequest(topics=[topic], timeout_ms=2000)
+    response = yield Call(leader, request, 2, 3000)
+    if response is None:
+        return -1
+    told = response.topics[0].partitions[0]
+    return told.low_watermark if told.error_code == ErrorCode.NONE else -1

@@ -28,6 +28,7 @@ from kcluster.wire.apis import APIS
 from kcluster.wire.message import Message, decode
 from kcluster.wire.messages import fetch as f
 from kcluster.wire.messages import init_producer_id as ipi
+from kcluster.wire.messages import list_offsets as lo
 from kcluster.wire.messages import metadata as m
 from kcluster.wire.messages import produce as p
 from kcluster.wire.records import Record, batches, build_batch, read_records
@@ -36,6 +37,8 @@ TOMBSTONES = 0.15
 """Part of the keyed records that delete their key."""
 REQUEST_TIMEOUT_MS = 5_000
 RETRY_BACKOFF_MS = 50
+EARLIEST_TIMESTAMP = -2
+"""Of ListOffsets: where the log begins."""
 
 
 @dataclass(slots=True)
@@ -82,6 +85,8 @@ class SimClient:
         """Told (request, response) of each reply as it leaves the broker."""
         self.surprises: list[str] = []
         """Errors that must not happen within the fault contract."""
+        self.buried: frozenset[TopicId] = frozenset()
+        """Topics that it knows to be deleted, whatever a broker that is cut off tells."""
         self._connections: dict[int, int] = {}
         self._waiting: dict[tuple[int, int], _Waiting] = {}
         self._correlation = 0
@@ -192,7 +197,7 @@ class SimClient:
         if response is None:
             return
         for told in response.topics:
-            if told.error_code or told.name is None:
+            if told.error_code or told.name is None or told.topic_id in self.buried:
                 continue
             if self.topic_ids.get(told.name) != told.topic_id:
                 self.topic_ids[told.name] = told.topic_id
@@ -276,6 +281,8 @@ class Producer:
     limit: int = 1_000_000
     keys: int = 0
     """How many keys there are to choose from; 0: records have none, and none deletes."""
+    label: TopicPartition | None = None
+    """What the history calls the partition, when that is not its name."""
     values: list[bytes] = field(default_factory=list)
     """What to send; drawn when empty."""
     producer_id: int = -1
@@ -321,7 +328,7 @@ class Producer:
             batch.sends.append(
                 client.history.send(
                     client.name,
-                    self.tp,
+                    self.label or self.tp,
                     value,
                     self.acks,
                     is_idempotent=self.is_idempotent,
@@ -424,6 +431,10 @@ class Consumer:
     max_wait_ms: int = 300
     max_bytes: int = 1 << 20
     position: int = 0
+    label: TopicPartition | None = None
+    """What the history calls the partition, when that is not its name."""
+    deleted: Callable[[TopicPartition], int] = lambda tp: 0
+    """The offset below which records were deleted on purpose."""
 
     def life(self) -> Life:
         client = self.client
@@ -432,7 +443,9 @@ class Consumer:
             if leader < 0:
                 return
             response = yield Call(leader, self._request(), self.version, 3000)
-            if response is None or not self._take(response):
+            if response is not None and self._is_out_of_range(response):
+                yield from self._reset(leader)
+            elif response is None or not self._take(response):
                 client.forget_leader(self.tp)
                 yield Sleep(RETRY_BACKOFF_MS)
 
@@ -451,15 +464,35 @@ class Consumer:
             max_wait_ms=self.max_wait_ms, min_bytes=1, max_bytes=self.max_bytes, topics=[topic]
         )
 
+    def _is_out_of_range(self, response: Any) -> bool:
+        if response.error_code or not response.responses:
+            return False
+        return bool(response.responses[0].partitions[0].error_code == ErrorCode.OFFSET_OUT_OF_RANGE)
+
+    def _reset(self, leader: int) -> Generator[Step, Any, None]:
+        """Go on where the log begins: right only when that is behind what was deleted."""
+        if self.position >= self.deleted(self.tp):
+            self.client.surprises.append(
+                f"{self.tp}: a consumer at {self.position} was told OFFSET_OUT_OF_RANGE, deleted "
+                f"is what is below {self.deleted(self.tp)}"
+            )
+        wanted = lo.ListOffsetsPartition(
+            partition_index=self.tp.partition, timestamp=EARLIEST_TIMESTAMP
+        )
+        topic = lo.ListOffsetsTopic(name=self.tp.topic, partitions=[wanted])
+        response = yield Call(leader, lo.ListOffsetsRequest(replica_id=-1, topics=[topic]), 7)
+        if response is not None:
+            told = response.topics[0].partitions[0]
+            if not told.error_code:
+                self.position = max(self.position, told.offset)
+        self.client.forget_leader(self.tp)
+        yield Sleep(RETRY_BACKOFF_MS)
+
     def _take(self, response: Any) -> bool:
         if response.error_code or not response.responses:
             return not response.error_code
         told = response.responses[0].partitions[0]
         if told.error_code:
-            if told.error_code == ErrorCode.OFFSET_OUT_OF_RANGE:
-                self.client.surprises.append(
-                    f"{self.tp}: a consumer at {self.position} was told OFFSET_OUT_OF_RANGE"
-                )
             return False
         fresh = []
         data = memoryview(bytes(told.records or b""))
@@ -471,5 +504,5 @@ class Consumer:
                     self.position = record.offset + 1
             # A compacted batch may end without its last records, or be empty.
             self.position = max(self.position, header.last_offset + 1)
-        self.client.history.poll(self.client.name, self.tp, fresh)
+        self.client.history.poll(self.client.name, self.label or self.tp, fresh)
         return True

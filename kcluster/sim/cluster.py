@@ -103,6 +103,10 @@ class SimCluster:
         self.watchers: list[Callable[[Process, list[Event]], None]] = []
         self.listeners: list[Callable[[Process, Any], None]] = []
         """Told of every trace."""
+        self.starting_hooks: list[Callable[[Process], None]] = []
+        """Told of a process before its first turn."""
+        self.ending_hooks: list[Callable[[Process, str], None]] = []
+        """Told of an end while the core can still be looked at."""
         self.ended_hooks: list[Callable[[Process, str], None]] = []
         self.processes: dict[int, Process] = {}
         for id in (COORDINATOR, *self.broker_ids):
@@ -191,7 +195,8 @@ class SimCluster:
             post=process.post,
             tell=lambda trace: self._traced(process, trace),
         )
-        world.sync_us = self.sync_us
+        world.sync_us = process.sync_us or self.sync_us
+        world.wall_skew_ms = process.wall_skew_ms
         birth = Birth(
             id,
             incarnation,
@@ -203,6 +208,8 @@ class SimCluster:
             _endpoint(id, incarnation),
         )
         process.begin(incarnation, world, self.make[id](birth))
+        for hook in self.starting_hooks:
+            hook(process)
         process.first_turn()
         self.announce()
         self.network.opened(id)
@@ -239,6 +246,24 @@ class SimCluster:
         self.note(f"resume {id}")
         self.processes[id].resume()
         self.announce()
+
+    def slow_disk(self, id: int, sync_us: tuple[int, int] | None) -> None:
+        """How long an fsync takes there; None: as long as on all disks."""
+        process = self.processes[id]
+        if sync_us != process.sync_us:
+            self.note(f"disk of {id}: fsync {sync_us or self.sync_us} us")
+        process.sync_us = sync_us
+        if process.world is not None:
+            process.world.sync_us = sync_us or self.sync_us
+
+    def set_clock(self, id: int, skew_ms: int) -> None:
+        """Its wall clock, relative to the true one. The monotonic one cannot be set."""
+        process = self.processes[id]
+        if skew_ms != process.wall_skew_ms:
+            self.note(f"clock of {id}: {skew_ms} ms")
+        process.wall_skew_ms = skew_ms
+        if process.world is not None:
+            process.world.wall_skew_ms = skew_ms
 
     def stop(self, id: int, *, controlled: bool = True) -> None:
         self.note(f"stop {id}")
@@ -312,6 +337,8 @@ class SimCluster:
         if process.restart == "lossy" and (id, incarnation) not in self.ready:
             # Nobody has heard yet that its logs lost their end: the next one must still say so.
             restart = "lossy"
+        for hook in self.ending_hooks:
+            hook(process, reason)
         process.end(state, restart)
         self.compactors.reap(id)
         self.connections.ended(id, incarnation)
@@ -369,6 +396,8 @@ class _Connection:
     to_broker_us: int = 0
     to_client_us: int = 0
     is_open: bool = True
+    is_broken: bool = False
+    """What is on its way to the client is lost."""
 
 
 class Connections:
@@ -412,6 +441,15 @@ class Connections:
             if link.process.incarnation == link.incarnation:
                 link.process.post(Disconnected(connection))
 
+    def break_some(self, id: int, random: Random) -> None:
+        """Some connections of a broker end for both sides: what is on its way is lost."""
+        for link in list(self._open.values()):
+            if link.process.id == id and link.is_open and random.random() < 0.5:
+                if link.process.incarnation == link.incarnation:
+                    link.process.post(Disconnected(link.id))
+                link.is_broken = True
+                self.close(link.id)
+
     def turn_is_over(self) -> None:
         left, self._left = self._left, []
         for client, connection, frame in left:
@@ -422,7 +460,12 @@ class Connections:
         if link is None or not link.is_open:
             return
         self._left.append((link.client, connection, frame))
-        self._later(link, lambda: link.client.replied(connection, frame))
+
+        def arrive() -> None:
+            if not link.is_broken:
+                link.client.replied(connection, frame)
+
+        self._later(link, arrive)
 
     def close(self, connection: int) -> None:
         link = self._open.pop(connection, None)

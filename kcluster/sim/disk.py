@@ -17,6 +17,7 @@ import errno as errnos
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import Literal
 
 from kcluster.core.turn import (
     Append,
@@ -34,6 +35,9 @@ PAGE_BYTES = 4096
 SECTOR_BYTES = 512
 
 Names = list[str]
+
+Operation = Literal["sync", "roll", "replace", "truncate", "rename", "delete"]
+"""What may fail by its kind; `roll` is the first append to the file of a segment."""
 
 
 @dataclass(slots=True)
@@ -72,9 +76,13 @@ class SimDisk:
         """Renames, oldest first, that no sync has made durable yet."""
         self.fail_next: dict[str, int] = {}
         """errno by path, for the next write to it (a fault to inject)."""
+        self.fail_kind: dict[Operation, int] = {}
+        """errno of the next operation of a kind."""
         self.short_next: dict[str, tuple[int, int]] = {}
         """(bytes that still get written, errno) by path, for the next append to it: what a full
         disk does to a pwritev, a torn record and an error at once."""
+        self.failures = 0
+        """Operations that failed by their kind."""
         self.broken: int = 0
         """errno of every write from now on, as of a dead device; 0 when it is well."""
         self.capacity_bytes = capacity_bytes
@@ -112,7 +120,7 @@ class SimDisk:
             case Append(path, position, _, buffers, _):
                 return self._append(path, position, buffers)
             case Replace(path, data, durable):
-                if code := self._failure(path):
+                if code := self._failure(path, "replace"):
                     return code
                 # The temporary file is synced before the rename only when asked to.
                 file = SimFile(bytearray(data))
@@ -123,13 +131,15 @@ class SimDisk:
                 file_ = self.files.get(path)
                 if file_ is None:
                     return errnos.ENOENT
-                if code := self._failure(path):
+                if code := self._failure(path, "truncate"):
                     return code
                 del file_.data[size:]
                 file_.stable = min(file_.stable, size)
             case Rename(source, target):
                 return self._rename(source, target)
             case Delete(path):
+                if code := self._failure(path, "delete"):
+                    return code
                 for name in _below(self.files, path):
                     del self.files[name]
             case Sync(path, _):
@@ -140,7 +150,8 @@ class SimDisk:
         return 0
 
     def _append(self, path: str, position: int, buffers: Sequence[Buffer]) -> int:
-        if code := self._failure(path):
+        is_roll = position == 0 and path.endswith(".log")
+        if code := self._failure(path, "roll" if is_roll else None):
             return code
         data = b"".join(buffers)
         file = self.files.setdefault(path, SimFile())
@@ -159,7 +170,7 @@ class SimDisk:
         moved = _below(self.files, source)
         if not moved:
             return errnos.ENOENT
-        if code := self._failure(source):
+        if code := self._failure(source, "rename"):
             return code
         if source not in self.files and self.list(target):
             return errnos.ENOTEMPTY
@@ -168,8 +179,13 @@ class SimDisk:
         self.moves.append((source, target))
         return 0
 
-    def _failure(self, path: str) -> int:
-        return self.broken or self.fail_next.pop(path, 0)
+    def _failure(self, path: str, kind: Operation | None) -> int:
+        if self.broken:
+            return self.broken
+        if kind is not None and kind in self.fail_kind:
+            self.failures += 1
+            return self.fail_kind.pop(kind)
+        return self.fail_next.pop(path, 0)
 
     def begin_sync(self, path: str) -> Syncing | int:
         """What a sync started now would make durable, or the errno of its failure. A failed one
@@ -178,7 +194,7 @@ class SimDisk:
         file = self.files.get(path)
         if file is None:
             return errnos.ENOENT
-        if code := self._failure(path):
+        if code := self._failure(path, "sync"):
             return code
         return Syncing(path, file, bytes(file.data))
 
@@ -242,11 +258,27 @@ class SimDisk:
         self.durable = dict(after)
         self.moves.clear()
         self.fail_next.clear()
+        self.fail_kind.clear()
         self.short_next.clear()
+
+    def mend(self) -> None:
+        """Whatever was to fail does not."""
+        self.capacity_bytes = -1
+        self.broken = 0
+        self.fail_next.clear()
+        self.fail_kind.clear()
+        self.short_next.clear()
+
+    def remove(self, path: str) -> None:
+        """A file is lost for good, by no operation of its process."""
+        self.files.pop(path, None)
+        self.durable.pop(path, None)
 
 
 def _below(files: dict[str, SimFile], path: str) -> list[str]:
-    """`path` itself and what is in it when it is a directory."""
+    """`path` itself and what is in it when it is a directory. Directories are one deep."""
+    if path in files or "/" in path:
+        return [path] if path in files else []
     return [name for name in files if name == path or name.startswith(path + "/")]
 
 

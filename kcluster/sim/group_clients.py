@@ -364,11 +364,12 @@ class GroupLoad:
         for member in self.members:
             member.is_settled = True
 
-    def missing(self, tp: TopicPartition, end_offset: int) -> str:
-        """What keeps a partition from being committed to its end; empty when nothing does."""
+    def missing(self, tp: TopicPartition, start_offset: int, end_offset: int) -> str:
+        """What keeps a partition from being committed to its end; empty when nothing does. When
+        all of it is deleted there is nothing to commit."""
         for plan in self.plans:
             at = self.members[0].client.history.groups.last_known((plan.group, tp))
-            if end_offset and at < end_offset:
+            if start_offset < end_offset and at < end_offset:
                 return f"{plan.group} has committed {at} of {tp}, which ends at {end_offset}"
         return ""
 

@@ -62,6 +62,8 @@ class Network:
     """Messages by fate."""
     drops: Callable[[int, int, bus.Message], bool] | None = None
     """A rule of a test: which messages are lost whatever the weather."""
+    senders: list[Callable[[int, int, bus.Message], None]] = field(default_factory=list)
+    """Told (source, target, message) of everything that is sent."""
     _last_us: dict[tuple[int, int], int] = field(default_factory=dict)
     _held: dict[int, list[tuple[int, Frames]]] = field(default_factory=dict)
 
@@ -73,20 +75,22 @@ class Network:
         payload: Sequence[Buffer] = (),
     ) -> None:
         """From and to (id, incarnation), 0 for an incarnation that is not known."""
-        self._count("sent")
+        self.count("sent")
+        for told in self.senders:
+            told(source[0], target[0], message)
         weather, random = self.weather, self.random
         link = source[0], target[0]
         if self.drops is not None and self.drops(link[0], link[1], message):
-            self._count("dropped")
+            self.count("dropped")
             return
         if link in self.cuts or random.random() < weather.drop:
-            self._count("dropped")
+            self.count("dropped")
             return
         envelope = bus.encode(bus.Envelope(*source, *target, message))
         frames = Frames(envelope, tuple(bytes(frame) for frame in payload))
         copies = 1
         if random.random() < weather.duplicate:
-            self._count("duplicated")
+            self.count("duplicated")
             copies = 2
         for copy in range(copies):
             self._fly(link, frames, is_copy=copy > 0)
@@ -96,7 +100,7 @@ class Network:
         arrival = self.scheduler.now_us + random.randint(*weather.delay_us)
         if is_copy or random.random() < weather.reorder:
             arrival += random.randint(0, weather.late_us)
-            self._count("late")
+            self.count("late")
         else:
             if random.random() < weather.slow:
                 arrival += random.randint(0, weather.slow_us)
@@ -106,10 +110,10 @@ class Network:
 
     def _arrive(self, link: tuple[int, int], frames: Frames) -> None:
         if link in self.cuts:
-            self._count("dropped")
+            self.count("dropped")
             return
         if self.deliver(link[1], frames):
-            self._count("delivered")
+            self.count("delivered")
             return
         held = self._held.setdefault(link[1], [])
         held.append((link[0], frames))
@@ -118,8 +122,8 @@ class Network:
     def opened(self, id: int) -> None:
         """A process has taken the address: it gets what waited there."""
         for source, frames in self._held.pop(id, []):
-            self._count("inherited")
+            self.count("inherited")
             self._fly((source, id), frames, is_copy=False)
 
-    def _count(self, fate: str) -> None:
+    def count(self, fate: str) -> None:
         self.counts[fate] = self.counts.get(fate, 0) + 1

@@ -18,7 +18,7 @@ from kcluster.errors import DiskError
 from kcluster.sim.disk import SimDisk
 from kcluster.sim.network import Frames
 from kcluster.sim.scheduler import MS, Scheduler
-from kcluster.sim.world import Killed, SimWorld
+from kcluster.sim.world import WALL_START_MS, Killed, SimWorld
 
 WAKE_UP_US = (10, 200)
 """From the first arrival to the turn that takes it."""
@@ -76,12 +76,20 @@ class Process:
     """How the logs survived the last end: clean, crash or lossy."""
     core: Core | None = None
     world: SimWorld | None = None
+    sync_us: tuple[int, int] | None = None
+    """How long its disk takes for an fsync, when not what all disks take."""
+    wall_skew_ms: int = 0
     inbox: list[Arrival] = field(default_factory=list)
     turns: int = 0
     _turn: Turn = field(default_factory=Turn)
     _is_armed: bool = False
     _is_first: bool = True
     _paused_us: int = 0
+
+    @property
+    def wall_ms(self) -> int:
+        """What its wall clock says."""
+        return WALL_START_MS + self.scheduler.now_ms + self.wall_skew_ms
 
     @property
     def is_alive(self) -> bool:

@@ -7,7 +7,8 @@
     converge                    bounded: leaders, full ISRs, equal logs, consumers at the end
     verdict                     anomalies of the client history, surprises of clients
 
-`python -m kcluster.sim.simulation <seed> [--trace]` replays one and tells its story.
+`python -m kcluster.sim.simulation <seed> [--trace]` replays one and tells its story. What a seed
+has is drawn in `options`; what its rare states are is in `rare`.
 """
 
 from __future__ import annotations
@@ -17,39 +18,30 @@ import sys
 from collections import Counter
 from collections.abc import Container
 from dataclasses import dataclass, field
-from random import Random
 from typing import Any
 
 from kcluster.check.anomalies import Anomalies, find
 from kcluster.check.history import History
-from kcluster.core.traces import BrokerFenced, Elected, IsrRefused, LogOffline, Truncated
-from kcluster.model import COORDINATOR, NO_LEADER, TopicPartition
-from kcluster.sim.admin import create_topic, delete_topic
-from kcluster.sim.clients import Consumer, Life, Producer, SimClient, Sleep
-from kcluster.sim.cluster import SimCluster
+from kcluster.model import TopicPartition
+from kcluster.sim import options as drawing
+from kcluster.sim.admin import create_topic
+from kcluster.sim.changes import BRIEF, CHURN, REPLICAS, Changes
+from kcluster.sim.clients import Consumer, Producer, SimClient
+from kcluster.sim.cluster import Birth, SimCluster
 from kcluster.sim.cores import make_broker, make_controller
-from kcluster.sim.faults import KINDS, Faults
-from kcluster.sim.group_clients import GROUP_SETTINGS, GroupLoad, GroupPlan
-from kcluster.sim.process import Process
+from kcluster.sim.faults import Faults
+from kcluster.sim.group_clients import GroupLoad, GroupPlan
+from kcluster.sim.options import Options
+from kcluster.sim.rare import RareStates
 from kcluster.sim.scheduler import MS
-from kcluster.sim.watch import Watch, record_seen
-from kcluster.wire.records import Record, batches, read_records
+from kcluster.sim.verdict import Verdict
+from kcluster.sim.watch import Watch
 
 START_BOUND_MS = 20_000
-COMPACTED_SEEDS = 0.3
 CONVERGE_BOUND_MS = 60_000
 """From the heal on: longer than a delivery timeout of the slowest request and a session."""
 
-SETTINGS = {
-    "min.insync.replicas": "2",
-    "replica.lag.time.max.ms": "2000",
-    "broker.session.timeout.ms": "1500",
-    "broker.heartbeat.interval.ms": "500",
-    "leader.imbalance.check.interval.seconds": "3",
-    "replica.high.watermark.checkpoint.interval.ms": "1000",
-    "log.flush.offset.checkpoint.interval.ms": "2000",
-    **GROUP_SETTINGS,
-}
+TOPIC = "orders"
 
 
 @dataclass(slots=True)
@@ -57,6 +49,7 @@ class Story:
     """How a simulation went."""
 
     seed: int
+    options: Options
     digest: str
     history: History
     anomalies: Anomalies
@@ -68,7 +61,7 @@ class Story:
     faults: Counter[str]
     """Strikes carried out, by kind."""
     reached: Counter[str]
-    """How often each rare state was reached, by its name."""
+    """How often each rare state was reached, by its name in `RARE_STATES`."""
     journal: list[str] = field(default_factory=list)
 
     @property
@@ -76,26 +69,13 @@ class Story:
         return not self.anomalies and not self.surprises
 
     def __str__(self) -> str:
+        reached = ", ".join(f"{name} {count}" for name, count in sorted(self.reached.items()))
         return (
             f"seed {self.seed}: {self.history.counts()}, {self.simulated_ms} ms simulated, "
             f"converged in {self.converged_ms} ms, {self.steps} steps, {self.checks} checks, "
-            f"trace {self.digest[:12]}\n{self.anomalies}\n" + "\n".join(self.surprises)
+            f"trace {self.digest[:12]}\n{self.options}\nreached: {reached}\n"
+            f"{self.anomalies}\n" + "\n".join(self.surprises)
         )
-
-
-def compaction_settings(random: Random, keeps_tombstones: bool) -> dict[str, str]:
-    """Logs that roll and are compacted all the time."""
-    return {
-        "log.cleanup.policy": "compact",
-        "log.segment.bytes": random.choice(["700", "2000"]),
-        "log.index.interval.bytes": "100",
-        "log.cleaner.backoff.ms": random.choice(["50", "300"]),
-        "log.cleaner.min.cleanable.ratio": random.choice(["0", "0.3"]),
-        "log.cleaner.min.compaction.lag.ms": random.choice(["0", "0", "500"]),
-        "log.cleaner.delete.retention.ms": "10000000" if keeps_tombstones else "200",
-        "log.cleaner.dedupe.buffer.size": random.choice(["1000", "1000000"]),
-        "log.segment.delete.delay.ms": random.choice(["0", "1000"]),
-    }
 
 
 class Simulation:
@@ -104,76 +84,91 @@ class Simulation:
         seed: int,
         *,
         fault_ms: int = 12_000,
-        kinds: tuple[str, ...] = KINDS,
+        kinds: tuple[str, ...] | None = None,
         brokers: int | None = None,
         topics: dict[str, int] | None = None,
         groups: int | None = None,
-        skipped: Container[int] = (),
+        skipped: Container[int] = frozenset(),
     ) -> None:
-        """`skipped`: numbers of the strikes of its faults that are left out."""
+        """`skipped`: numbers of the strikes of its faults that are left out. What is not given is
+        drawn."""
         self.seed = seed
         self.fault_ms = fault_ms
-        choice = self._choice = SimCluster.stream(seed, "simulation")
-        flushes = choice.random() < 0.3
-        settings = dict(SETTINGS)
-        if flushes:
-            settings["log.flush.interval.messages"] = "1"
-            kinds = (*kinds, "power", "power", "power")
-        if choice.random() < 0.4:
-            # Smaller than anybody may set it, so that logs roll all the time.
-            settings["log.segment.bytes"] = choice.choice(["1000", "5000"])
-            settings["log.index.interval.bytes"] = "100"
-        min_isr = choice.choice([2, 2, 2, 1, 3])
-        settings["min.insync.replicas"] = str(min_isr)
-        if min_isr == 1 and not flushes:
-            # What a single replica has acknowledged alone may be lost with its power.
-            kinds = tuple(kind for kind in kinds if kind != "power")
-        # A stream of its own, so that other seeds stay the stories that they were.
-        compaction = SimCluster.stream(seed, "compaction")
-        self.is_compacted = compaction.random() < COMPACTED_SEEDS
-        self.keeps_tombstones = compaction.random() < 0.5
-        if self.is_compacted:
-            settings.update(compaction_settings(compaction, self.keeps_tombstones))
-            kinds = (*kinds, "kill compactor", "kill compactor")
-        self.keys = compaction.choice([3, 20, 200])
-        self.cluster = SimCluster(
+        self.options = options = drawing.draw(seed)
+        self._choice = SimCluster.stream(seed, "load")
+        self.cluster = cluster = SimCluster(
             seed,
             make_broker=make_broker,
-            make_controller=make_controller,
-            brokers=brokers or choice.choice([3, 3, 3, 4, 5]),
-            settings=settings,
+            make_controller=self._make_controller,
+            brokers=brokers or options.brokers,
+            settings=options.settings,
         )
-        self.cluster.supervisor_us = choice.choice([(200, 2000), (200, 2000), (1_000, 3_000_000)])
-        self.cluster.sync_us = choice.choice([(200, 3000), (200, 3000), (5_000, 80_000)])
-        self.cluster.compactors.operation_us = compaction.choice([(20, 400), (1_000, 80_000)])
-        self.watch = Watch(self.cluster)
-        self.reached: Counter[str] = Counter()
-        self.cluster.listeners.append(self._reached)
+        cluster.supervisor_us = options.supervisor_us
+        cluster.sync_us = options.sync_us
+        cluster.compactors.operation_us = options.compactor_us
+        cluster.network.weather = options.weather
+        self.watch = Watch(cluster)
+        self.rare = RareStates(cluster, self.watch)
+        self.watch.answer_hooks.append(self.rare.answered)
         self.history = History()
-        self.topics = topics or {"orders": choice.choice([1, 2])}
-        self.faults = Faults(self.cluster, kinds=kinds, anyone_loses_power=flushes, skipped=skipped)
+        self.verdict = Verdict(cluster, self.watch, self.history)
+        self.topics = topics or {TOPIC: options.partitions}
+        self.faults = Faults(
+            cluster,
+            kinds=kinds or options.kinds,
+            pause_ms=options.pause_ms,
+            victims=options.victims,
+            anyone_loses_power=options.flushes,
+            skipped=skipped,
+        )
         self.producers: list[SimClient] = []
         self.consumers: list[Consumer] = []
         self.clients: list[SimClient] = []
-        chance = SimCluster.stream(seed, "groups")
-        count = groups if groups is not None else chance.choice([0, 1, 1, 2])
+        self._is_loaded = False
+        """All is sent that will be."""
+        self.changes = Changes(
+            self._client,
+            self.watch.deletions,
+            SimCluster.stream(seed, "administration"),
+            keys=options.keys,
+            min_isr=options.min_isr,
+        )
+        if options.keys:
+            self.watch.keyed_topics |= {*self.topics, BRIEF}
+        for topic in (*self.topics, BRIEF, CHURN):
+            if options.retention_ms >= 0:
+                self.watch.deletions.may_age(topic, options.retention_ms)
+            if options.retention_bytes >= 0:
+                self.watch.deletions.may_outgrow(topic, options.retention_bytes)
+        chance = SimCluster.stream(seed, "group plans")
+        count = groups if groups is not None else options.groups
         plans = [GroupPlan.draw(f"group-{number}", chance) for number in range(count)]
-        self.groups = GroupLoad(self.cluster, plans, self.topics)
+        self.groups = GroupLoad(cluster, plans, self.topics)
         self._groups_come_first = chance.random() < 0.8
         """Otherwise their topic is created while faults happen."""
 
+    @property
+    def reached(self) -> Counter[str]:
+        """How often each rare state was reached, so far."""
+        return self.rare.summary()
+
+    def _make_controller(self, birth: Birth) -> Any:
+        core: Any = make_controller(birth)
+        if self.options.snapshot_records:
+            core.log.snapshot_records = self.options.snapshot_records
+            core.log.tail_records = self.options.snapshot_records
+        return core
+
     def run(self) -> Story:
+        """Raises what a broken invariant raises, and NotReached when it does not converge."""
         cluster = self.cluster
         cluster.start_all()
         admin = self._client("admin")
         for topic, partitions in self.topics.items():
-            admin.live(create_topic(admin, topic, partitions, 3))
+            admin.live(create_topic(admin, topic, partitions, REPLICAS))
         cluster.run_until(lambda: admin.running == 0, START_BOUND_MS, "the topics are created")
-        for topic, partitions in self.topics.items():
-            for index in range(partitions):
-                self._load(TopicPartition(topic, index))
-        if self._choice.random() < 0.3:
-            self._churn()
+        for tp in self.partitions():
+            self._load(tp)
         self.groups.begin(self._member)
         if self.groups.plans:
             observer = self._client("observer")
@@ -181,13 +176,15 @@ class Simulation:
             observer.live(self.groups.observe(observer))
         if self._groups_come_first:
             cluster.run_until(lambda: self.groups.have_begun, START_BOUND_MS, "the groups begin")
+        self._administer()
         self.faults.begin()
         cluster.run(self.fault_ms)
         self.faults.heal()
         healed_ms = cluster.now_ms
         cluster.run(500)
         self.groups.settle()
-        for client in self.producers:
+        self._is_loaded = True
+        for client in (*self.producers, *self.changes.clients):
             client.is_stopped = True
         cluster.run_until(
             lambda: not self.unconverged(), CONVERGE_BOUND_MS, self.unconverged, every_ms=20
@@ -199,6 +196,7 @@ class Simulation:
         self._scan()
         return Story(
             self.seed,
+            self.options,
             cluster.digest(),
             self.history,
             find(self.history),
@@ -212,19 +210,19 @@ class Simulation:
             cluster.journal,
         )
 
-    def _reached(self, process: Process, trace: Any) -> None:
-        match trace:
-            case Elected(source=source) if source != "isr":
-                self.reached[f"elected from {source}"] += 1
-            case Truncated() | IsrRefused() | BrokerFenced() | LogOffline():
-                self.reached[type(trace).__name__] += 1
+    def partitions(self) -> list[TopicPartition]:
+        """Of the topics that stay."""
+        return [
+            TopicPartition(topic, index)
+            for topic, count in self.topics.items()
+            for index in range(count)
+        ]
 
     # --- load -----------------------------------------------------------------------------
 
     def _client(self, name: str) -> SimClient:
-        client = SimClient(self.cluster, name, self.history)
+        client = self._member(name)
         self.watch.client(client)
-        self.clients.append(client)
         return client
 
     def _member(self, name: str) -> SimClient:
@@ -234,7 +232,7 @@ class Simulation:
         return client
 
     def _load(self, tp: TopicPartition) -> None:
-        choice = self._choice
+        choice, keys = self._choice, self.options.keys
         for number in range(choice.choice([1, 2])):
             client = self._client(f"p{number}/{tp}")
             self.producers.append(client)
@@ -244,8 +242,8 @@ class Simulation:
                     tp,
                     in_flight=choice.choice([1, 5]),
                     version=choice.choice([9, 12, 13]),
-                    pause_ms=choice.choice([(0, 30), (0, 300), (100, 500)]),
-                    keys=self.keys if self.is_compacted else 0,
+                    pause_ms=choice.choice([(5, 60), (0, 300), (100, 500)]),
+                    keys=keys,
                 ).life()
             )
         if choice.random() < 0.5:
@@ -253,113 +251,76 @@ class Simulation:
             self.producers.append(client)
             acks = choice.choice([-1, -1, 1, 1, 0])
             producer = Producer(
-                client, tp, acks=acks, is_idempotent=False, pause_ms=(20, 200), version=9,
-                keys=self.keys if self.is_compacted else 0,
-            )  # fmt: skip
+                client, tp, acks=acks, is_idempotent=False, pause_ms=(20, 200), version=9, keys=keys
+            )
             client.live(producer.life())
         client = self._client(f"c/{tp}")
-        consumer = Consumer(client, tp, version=choice.choice([12, 12, 13, 17]))
-        self.consumers.append(consumer)
-        client.live(consumer.life())
+        self._consume(Consumer(client, tp, version=choice.choice([12, 12, 13, 17])))
         # Others come later, and read what is old by then.
         for number in range(3):
             late = Consumer(self._client(f"late{number}/{tp}"), tp, max_bytes=500)
             self.cluster.scheduler.after(
                 choice.randint(0, self.fault_ms) * MS,
-                lambda late=late: late.client.live(late.life()),  # type: ignore[misc]
+                lambda late=late: self._consume(late, is_waited_for=False),  # type: ignore[misc]
             )
 
-    def _churn(self) -> None:
-        """A topic that comes and goes, with its own producers and nobody to judge them."""
-        client = self._client("churn")
-        choice = self._choice
+    def _consume(self, consumer: Consumer, *, is_waited_for: bool = True) -> None:
+        consumer.deleted = self._deleted
+        if is_waited_for:
+            self.consumers.append(consumer)
+        consumer.client.live(consumer.life())
 
-        def life() -> Life:
-            while not client.is_stopped:
-                yield from create_topic(client, "churn", 2, 3)
-                for index in range(2):
-                    tp = TopicPartition("churn", index)
-                    producer = Producer(
-                        client, tp, acks=1, is_idempotent=False, limit=20,
-                        keys=self.keys if self.is_compacted else 0,
-                    )  # fmt: skip
-                    client.forget_leader(tp)
-                    client.live(producer.life())
-                yield Sleep(choice.randint(100, 3000))
-                yield from delete_topic(client, "churn")
+    def _deleted(self, tp: TopicPartition) -> int:
+        topic_id = self.watch.topic_id(tp)
+        return self.watch.deletions.start(topic_id, tp.partition)
 
-        client.live(life())
-        self.producers.append(client)
+    def _administer(self) -> None:
+        changes, choice = self.options.changes, self._choice
+        if "topic" in changes:
+            self.changes.come_and_go()
+        if "churn" in changes:
+            self.changes.churn()
+        for topic, count in list(self.topics.items()):
+            if "partitions" in changes:
+                after_ms = choice.randint(0, self.fault_ms)
+                self.changes.grow(
+                    topic, count + 1, after_ms,
+                    lambda topic=topic, count=count: self._grown(topic, count),  # type: ignore[misc]
+                )  # fmt: skip
+            if "config" in changes:
+                self.changes.configure(topic)
+        if "records" in changes and not self.options.is_compacted:
+            self.changes.delete_records(self.partitions)
 
-    # --- convergence ----------------------------------------------------------------------
+    def _grown(self, topic: str, count: int) -> None:
+        self.topics[topic] = count + 1
+        if not self._is_loaded:
+            self._load(TopicPartition(topic, count))
+
+    # --- the end --------------------------------------------------------------------------
 
     def unconverged(self) -> str:
         """What is missing to it; empty when nothing is."""
-        busy = [client.name for client in self.producers if client.running]
+        busy = [client for client in (*self.producers, *self.changes.clients) if client.running]
         if busy:
-            return f"producers still at it: {busy}"
-        controller: Any = self.cluster.processes[COORDINATOR].core
-        if controller is None:
-            return "no coordinator"
-        for topic, partitions in self.topics.items():
-            for index in range(partitions):
-                missing = self._partition_missing(controller, TopicPartition(topic, index))
-                if missing:
-                    return missing
+            return f"still at it: {[client.name for client in busy]}"
+        for tp in self.partitions():
+            missing = self.verdict.missing(tp, self.consumers, self.groups.missing)
+            if missing:
+                return missing
+        if self.changes.brief is not None:
+            return self.verdict.missing(TopicPartition(BRIEF, 0), self.changes.readers)
         return ""
 
-    def _partition_missing(self, controller: Any, tp: TopicPartition) -> str:
-        state = controller.image.partition(tp)
-        if state is None:
-            return f"no {tp}"
-        if state.leader == NO_LEADER or sorted(state.isr) != sorted(state.replicas):
-            return f"{tp}: {state}"
-        ends = set()
-        for id in state.replicas:
-            core: Any = self.cluster.processes[id].core
-            replica = core.replicas.get(tp) if core is not None else None
-            if replica is None or replica.offline:
-                return f"{tp}: no replica on broker {id}"
-            ends.add((replica.log.log_end_offset, replica.log.high_watermark))
-        if len(ends) > 1 or len(set(next(iter(ends)))) > 1:
-            return f"{tp}: (log end, high watermark) are {sorted(ends)}"
-        [(end, _)] = ends
-        for consumer in self.consumers:
-            if consumer.tp == tp and consumer.position < end:
-                return f"{consumer.client.name} is at {consumer.position} of {end}"
-        return self.groups.missing(tp, end)
-
     def _scan(self) -> None:
-        for topic, partitions in self.topics.items():
-            for index in range(partitions):
-                tp = TopicPartition(topic, index)
-                controller: Any = self.cluster.processes[COORDINATOR].core
-                state = controller.image.partition(tp)
-                truth = self.watch.ledger.partition(state.topic_id, tp).compacted
-                if truth is not None:
-                    keys = {offset: record.key or b"" for offset, record in truth.records.items()}
-                    self.history.compacted[tp] = keys
-                for id in state.replicas:
-                    core: Any = self.cluster.processes[id].core
-                    records = scan(core.replicas[tp].log)
-                    values = [(r.offset, r.value) for r in records if r.value is not None]
-                    self.history.logs.setdefault(tp, {})[id] = values
-                    if truth is not None:
-                        left = [record_seen(record) for record in records]
-                        where = f"{tp} on broker {id}"
-                        truth.check_last(left, where, is_strict=self.keeps_tombstones)
-
-
-def scan(log: Any) -> list[Record]:
-    """Every record in a log."""
-    out: list[Record] = []
-    offset = log.log_start_offset
-    while offset < log.log_end_offset:
-        data = memoryview(log.read_bytes(offset, 1 << 20, log.log_end_offset)[0])
-        for position, header in batches(data):
-            out += read_records(data[position : position + header.size])
-            offset = header.last_offset + 1
-    return out
+        labels = {tp: tp for tp in self.partitions()}
+        if self.changes.brief is not None:
+            labels[TopicPartition(BRIEF, 0)] = self.changes.brief
+        options = self.options
+        keeps = options.keeps_tombstones or not options.is_compacted
+        self.verdict.scan(labels, keeps_tombstones=keeps)
+        for label, topic_id in self.changes.labels.items():
+            self.verdict.learn(label, topic_id)
 
 
 def replay_command(seed: int) -> str:
@@ -377,7 +338,7 @@ def main() -> int:
         story = simulation.run()
     finally:
         if options.trace:
-            sys.stdout.write("\n".join(simulation.cluster.journal) + "\n")
+            sys.stdout.write("\n".join([str(simulation.options), *simulation.cluster.journal, ""]))
     sys.stdout.write(f"{story}\n")
     return 0 if story.is_good else 1
 

@@ -25,11 +25,11 @@ import msgspec
 
 from kcluster.check.seen import InvariantViolated
 from kcluster.errors import UsageError
-from kcluster.sim import simulation as engine
 from kcluster.sim.cluster import NotReached, StepLimit
 from kcluster.sim.faults import KINDS, Strike
 from kcluster.sim.group_mutants import GROUP_MUTANTS
 from kcluster.sim.mutants import MUTANTS, Mutant
+from kcluster.sim.rare import RARE_STATES
 from kcluster.sim.simulation import Simulation, Story
 
 FAULT_MS = 12_000
@@ -248,9 +248,8 @@ def find_mutant(name: str) -> Mutant:
 
 
 def rare_states() -> dict[str, str]:
-    """What each rare state means, by name, as far as the simulation says so itself."""
-    table: dict[str, str] = getattr(engine, "RARE_STATES", {})
-    return table
+    """What each rare state means, by name."""
+    return RARE_STATES
 
 
 def fault_kinds() -> list[str]:

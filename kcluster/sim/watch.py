@@ -7,16 +7,17 @@ A replica whose few numbers are as they were is passed over, so that a turn cost
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from kcluster.check.deletions import Deletions
 from kcluster.check.invariants import Ledger
 from kcluster.check.seen import BatchSeen, RecordSeen, ReplicaSeen, require
 from kcluster.core.metadata import records as r
 from kcluster.core.metadata.image import ClusterImage
 from kcluster.core.turn import Event, Received, StoodStill
 from kcluster.errors import ErrorCode
-from kcluster.model import COORDINATOR, TopicPartition
+from kcluster.model import COORDINATOR, ZERO_TOPIC_ID, TopicId, TopicPartition
 from kcluster.sim.clients import SimClient
 from kcluster.sim.cluster import SimCluster
 from kcluster.sim.process import Process
@@ -26,12 +27,23 @@ from kcluster.wire.messages.fetch import FetchRequest
 from kcluster.wire.messages.produce import ProduceRequest
 from kcluster.wire.records import Record, batches, read_header, read_records
 
+COMPACTIONS_A_LOOK = 4
+"""A compacted log is gone through anew after so many: what one has lost is missing later, too."""
+
+UNKNOWN_TOPIC = TopicId(b"\xff" * 16)
+
 
 class Watch:
     def __init__(self, cluster: SimCluster) -> None:
         self.cluster = cluster
         self.ledger = Ledger()
+        self.deletions = Deletions()
+        self.keyed_topics: set[str] = set()
+        """Topics that may become compacted: what their records say is kept from the start."""
+        self.answer_hooks: list[Callable[[int, Message, Any], None]] = []
+        """Told (broker, request, response) of replies to Produce and Fetch that leave."""
         self._replicas: dict[tuple[int, TopicPartition], ReplicaSeen] = {}
+        self._stamps: dict[tuple[int, TopicPartition], object] = {}
         self._states: dict[TopicPartition, r.PartitionChanged] = {}
         self._images: dict[int, int] = {}
         self._controller = 0
@@ -68,19 +80,39 @@ class Watch:
         self.ledger.running.pop(process.id, None)
         self._unsure.pop(process.id, None)
         self._images.pop(process.id, None)
-        for key in [key for key in self._replicas if key[0] == process.id]:
-            del self._replicas[key]
+        for key in [key for key in self._stamps if key[0] == process.id]:
+            del self._stamps[key]
+            self._replicas.pop(key, None)
 
     def _look_at_broker(self, process: Process) -> None:
         core: Any = process.core
         self.ledger.running[process.id] = process.incarnation
+        id, stamps = process.id, self._stamps
         for tp, replica in core.replicas.items():
-            seen = replica_seen(process, tp, replica)
-            if seen is None or self._replicas.get((process.id, tp)) == seen:
+            stamp = stamp_of(replica)
+            key = id, tp
+            if stamps.get(key) == stamp:
                 continue
-            self._replicas[process.id, tp] = seen
+            stamps[key] = stamp
+            is_keyed = tp.topic in self.keyed_topics
+            seen = replica_seen(process, tp, replica, is_keyed=is_keyed)
+            if seen is None:
+                # What it held in the turn in which its log went offline, nobody looked at.
+                self._replicas.pop(key, None)
+                self.ledger.partition(bytes(replica.topic_id), tp).replicas.pop(id, None)
+                continue
+            if self._replicas.get(key) == seen:
+                continue
+            self._replicas[key] = seen
             log = replica.log
-            self.ledger.replica(seen, lambda start, end, log=log: batches_of(log, start, end))  # type: ignore[misc]
+            self.ledger.replica(
+                seen,
+                lambda start, end, log=log, keys=seen.is_compacted: batches_of(  # type: ignore[misc]
+                    log, start, end, has_keys=keys
+                ),
+            )
+            truth = self.ledger.partition(seen.topic_id, tp)
+            self.deletions.start_moved(seen, truth.committed, process.wall_ms)
         self._look_at_image(process, core.image)
 
     def _look_at_image(self, process: Process, image: ClusterImage) -> None:
@@ -108,10 +140,46 @@ class Watch:
                     self._states[tp] = state
                     self.ledger.partition_state(tp, state, alive)
 
+    # --- what others ask ------------------------------------------------------------------
+
+    def state(self, tp: TopicPartition) -> r.PartitionChanged | None:
+        """The controller's, as of the last of its turns that changed it."""
+        return self._states.get(tp)
+
+    def topic_id(self, tp: TopicPartition) -> bytes:
+        """Of the newest topic of that name that the controller knew."""
+        state = self._states.get(tp)
+        return bytes(state.topic_id) if state is not None else UNKNOWN_TOPIC
+
+    def leads(self, broker: int) -> bool:
+        """Whether the controller has it lead anything."""
+        return any(state.leader == broker for state in self._states.values())
+
+    def is_of_earlier_epoch(self, broker: int, tp: TopicPartition, offset: int) -> bool:
+        """Whether what is committed at `offset` was not written by the role that a broker has."""
+        core: Any = self.cluster.processes[broker].core
+        replica = core.replicas.get(tp) if core is not None else None
+        if replica is None or offset < 0:
+            return False
+        batch = self.ledger.partition(bytes(replica.topic_id), tp).at(offset)
+        return batch is not None and batch.leader_epoch < replica.leader_epoch
+
     # --- clients --------------------------------------------------------------------------
+
+    def _topic_id(self, tp: TopicPartition, topic_id: bytes) -> bytes:
+        """Of the replica that answers; unknown when it is gone already."""
+        if topic_id != ZERO_TOPIC_ID:
+            return topic_id
+        core: Any = self.cluster.processes[self._at].core
+        replica = core.replicas.get(tp) if core is not None else None
+        return bytes(replica.topic_id) if replica is not None else UNKNOWN_TOPIC
 
     def _leaving(self, request: Message, response: Any) -> None:
         """Of the process whose turn has just ended."""
+        if not isinstance(request, ProduceRequest | FetchRequest):
+            return
+        for hook in self.answer_hooks:
+            hook(self._at, request, response)
         if isinstance(request, ProduceRequest):
             topic = request.topic_data[0]
             tp = TopicPartition(topic.name, topic.partition_data[0].index)
@@ -122,17 +190,19 @@ class Watch:
             self._sure()
             if request.acks == -1 and told.base_offset >= 0:
                 count = sum(header.record_count for _, header in batches(memoryview(records)))
-                self.ledger.acknowledged(tp, told.base_offset, count, topic.topic_id)
-        elif isinstance(request, FetchRequest) and response.responses:
+                topic_id = self._topic_id(tp, topic.topic_id)
+                self.ledger.acknowledged(tp, told.base_offset, count, topic_id)
+        elif response.responses:
             wanted = request.topics[0]
             tp = TopicPartition(wanted.topic, wanted.partitions[0].partition)
             told = response.responses[0].partitions[0]
             if told.error_code == ErrorCode.NONE and told.records:
                 self._sure()
-                truth = self.ledger.named(tp, wanted.topic_id)
+                topic_id = self._topic_id(tp, wanted.topic_id)
+                truth = self.ledger.named(tp, topic_id)
                 has_keys = truth is not None and truth.compacted is not None
-                seen = _seen(memoryview(bytes(told.records)), has_keys)
-                self.ledger.consumed(tp, seen, wanted.topic_id)
+                seen = list(_seen(memoryview(bytes(told.records)), has_keys))
+                self.ledger.consumed(tp, seen, topic_id)
 
     def _sure(self) -> None:
         require(
@@ -141,8 +211,22 @@ class Watch:
         )  # fmt: skip
 
 
-def replica_seen(process: Process, tp: TopicPartition, replica: Any) -> ReplicaSeen | None:
-    """None for one that is offline."""
+def stamp_of(replica: Any) -> object:
+    """Another one whenever what is seen of a replica may be: cheaper than to look."""
+    log, leader = replica.log, replica.leader
+    if log is None:
+        return None
+    return (
+        replica.topic_id, replica.offline, replica.leader_epoch, log.log_start_offset,
+        log.written_end, log.high_watermark, log.compactions, id(log.config), id(replica.state),
+        None if leader is None else (id(leader), leader.isr, leader.maximal_isr),
+    )  # fmt: skip
+
+
+def replica_seen(
+    process: Process, tp: TopicPartition, replica: Any, *, is_keyed: bool = False
+) -> ReplicaSeen | None:
+    """None for one that is offline. `is_keyed`: to be judged as one that is compacted."""
     if replica.offline or replica.log is None or replica.state is None:
         return None
     log, leader = replica.log, replica.leader
@@ -159,16 +243,21 @@ def replica_seen(process: Process, tp: TopicPartition, replica: Any) -> ReplicaS
         isr=frozenset(leader.isr) if leader is not None else frozenset(),
         maximal_isr=frozenset(leader.maximal_isr) if leader is not None else frozenset(),
         min_isr=min(log.config.min_insync_replicas, len(replica.state.replicas)),
-        is_compacted=log.config.is_compacted,
-        compactions=log.compactions,
+        is_compacted=is_keyed or log.config.is_compacted,
+        compactions=log.compactions // COMPACTIONS_A_LOOK,
+        size_bytes=log.size_bytes,
     )
 
 
-def batches_of(log: Any, start: int, end: int) -> Iterator[BatchSeen]:
-    """Of the log between two offsets, from the file."""
+def batches_of(
+    log: Any, start: int, end: int, *, has_keys: bool | None = None
+) -> Iterator[BatchSeen]:
+    """Of the log between two offsets, from the file; `has_keys`: with their records."""
+    if has_keys is None:
+        has_keys = log.config.is_compacted
     while start < end:
         data, _ = log.read_bytes(start, 1 << 20, end)
-        if not data and log.config.is_compacted:
+        if not data and has_keys:
             # A high watermark of long ago may lie inside what has become one empty batch.
             data, _ = log.read_bytes(start, 1, log.written_end)
             first = read_header(data)
@@ -179,7 +268,7 @@ def batches_of(log: Any, start: int, end: int) -> Iterator[BatchSeen]:
             )  # fmt: skip
             return
         require(bool(data), 15, "offsets without holes", f"nothing at {start} in {log.tp}")
-        for batch in _seen(memoryview(data), log.config.is_compacted):
+        for batch in _seen(memoryview(data), has_keys):
             if batch.last_offset >= start:
                 yield batch
             start = max(start, batch.last_offset + 1)
@@ -197,6 +286,7 @@ def _seen(data: memoryview, has_keys: bool) -> Iterator[BatchSeen]:
             header.producer_id,
             header.producer_epoch,
             header.base_sequence,
+            header.max_timestamp,
             tuple(record_seen(record) for record in read_records(whole)) if has_keys else (),
         )
 

@@ -81,6 +81,8 @@ class SimWorld:
         self.random = random
         self.is_alive = True
         self.sync_us = (200, 3000)
+        self.wall_skew_ms = 0
+        """Its wall clock, relative to the true one."""
         self.known: dict[int, int] = {}
         """Newest incarnation by id, from the supervisor's announcements."""
         self.operations = 0
@@ -109,7 +111,7 @@ class SimWorld:
 
     def clock(self) -> tuple[int, int]:
         now_ms = self.scheduler.now_ms
-        return now_ms, WALL_START_MS + now_ms
+        return now_ms, WALL_START_MS + now_ms + self.wall_skew_ms
 
     def perform(self, operation: DiskOperation) -> int:
         self._maybe_die()
@@ -194,6 +196,7 @@ class SimWorld:
         """The message in `frames`, or None when it is not for this incarnation."""
         envelope = bus.decode(frames.envelope)
         if not bus.accepts(envelope, self.id, self.incarnation, self.known):
+            self.network.count("stale")
             return None
         if envelope.source == SUPERVISOR and isinstance(envelope.message, bus.Announce):
             for process in envelope.message.processes:

@@ -2,9 +2,12 @@
 
 import errno
 from random import Random
+from typing import get_args
+
+import pytest
 
 from kcluster.core.turn import Append, Delete, Rename, Replace, Sync, Truncate
-from kcluster.sim.disk import SimDisk
+from kcluster.sim.disk import Operation, SimDisk
 
 
 class Owner:
@@ -127,3 +130,24 @@ def test_a_rename_that_made_room_for_a_synced_file_is_not_replayed_over_it():
         disk.perform(Replace("t-0/id", b"new", durable=True))
         disk.lose_power(Random(seed))
         assert disk.read("t-0/id", 0, 9) == b"new"
+
+
+@pytest.mark.parametrize("operation", get_args(Operation))
+def test_the_next_operation_of_a_kind_fails_once(operation):
+    disk = SimDisk()
+    disk.perform(append("t-0/0.log", 0, b"one"))
+    disk.perform(append("t-0/0.log", 3, b"two"))
+    disk.fail_kind[operation] = errno.EIO
+    asked = {
+        "sync": Sync("t-0/0.log", 1),
+        "roll": append("t-0/6.log", 0, b"three"),
+        "replace": Replace("checkpoint", b"0"),
+        "truncate": Truncate("t-0/0.log", 3),
+        "rename": Rename("t-0/0.log", "t-0/0.log.deleted"),
+        "delete": Delete("t-0/0.log"),
+    }[operation]
+    assert disk.perform(append("t-0/0.log", 6, b"!")) == 0
+    assert disk.perform(asked) == errno.EIO
+    assert disk.read("t-0/0.log", 0, 9) == b"onetwo!"
+    assert disk.perform(asked) == 0
+    assert disk.failures == 1

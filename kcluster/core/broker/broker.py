@@ -24,7 +24,12 @@ from kcluster.core import traces
 from kcluster.core.broker import status
 from kcluster.core.broker.checkpoints import CLEAN_SHUTDOWN, Checkpoints
 from kcluster.core.broker.connections import Connections
-from kcluster.core.broker.controller_channel import ControllerChannel, HeartbeatDue, RegisterDue
+from kcluster.core.broker.controller_channel import (
+    ControllerChannel,
+    HeartbeatDue,
+    RegisterDue,
+    first_number,
+)
 from kcluster.core.broker.forwards import Done, Forwards
 from kcluster.core.broker.groups import Groups, LoadGroups, SessionsExpired
 from kcluster.core.broker.holds import Condition, Holds, Then
@@ -108,8 +113,8 @@ class BrokerCore:
         self.deadlines = Deadlines()
         self.connections = Connections(files)
         self.holds = Holds(self.deadlines)
-        self.forwards = Forwards(self.deadlines)
-        self.producer_ids = ProducerIds(self.deadlines)
+        self.forwards = Forwards(self.deadlines, first_number(incarnation))
+        self.producer_ids = ProducerIds(self.deadlines, first_number(incarnation))
         self.neighbours = Neighbours()
         self.checkpoints = Checkpoints(files)
         self.replica_set = Replicas(broker_id, files, random, self.log_config, self.checkpoints)

@@ -85,16 +85,24 @@ class Checkpoints:
         log.first_dirty_offset = first_dirty if first_dirty <= log.log_end_offset else 0
 
     def write_high_watermarks(self, turn: Turn, replicas: Iterable[Replica]) -> None:
+        marks = {r.tp: r.log.high_watermark for r in replicas if not r.offline}
         self._write(
-            turn,
-            files.HIGH_WATERMARKS,
-            {r.tp: r.log.high_watermark for r in replicas if not r.offline},
+            turn, files.HIGH_WATERMARKS, self._kept(files.HIGH_WATERMARKS, replicas) | marks
         )
 
     def write_recovery_points(self, turn: Turn, replicas: Iterable[Replica]) -> None:
         healthy = [replica for replica in replicas if not replica.offline]
-        self._write(turn, files.RECOVERY_POINTS, {r.tp: r.log.flushed_end for r in healthy})
-        self._write(turn, files.LOG_STARTS, {r.tp: r.log.log_start_offset for r in healthy})
+        points = {r.tp: r.log.flushed_end for r in healthy}
+        starts = {r.tp: r.log.log_start_offset for r in healthy}
+        self._write(
+            turn, files.RECOVERY_POINTS, self._kept(files.RECOVERY_POINTS, replicas) | points
+        )
+        self._write(turn, files.LOG_STARTS, self._kept(files.LOG_STARTS, replicas) | starts)
+
+    def _kept(self, path: str, replicas: Iterable[Replica]) -> dict[TopicPartition, int]:
+        """What a file says of logs that are offline: the next start goes by it."""
+        told = self._written.get(path, {})
+        return {r.tp: told[r.tp] for r in replicas if r.offline and r.tp in told}
 
     def write_first_dirty(self, turn: Turn, replicas: Iterable[Replica]) -> None:
         """Of logs that were ever compacted. Not before what it says is durable."""
@@ -114,11 +122,12 @@ class Checkpoints:
         self._moved_starts[log.tp] = log.log_start_offset
 
     def write_moved_starts(self, turn: Turn) -> None:
-        """At the end of every turn, before its replies and acknowledgements leave."""
+        """At the end of every turn, before its replies and acknowledgements leave. Durable: a power
+        cut that brought back some of the segments below would leave holes between them."""
         if self._moved_starts:
             starts = {**self._written.get(files.LOG_STARTS, {}), **self._moved_starts}
             self._moved_starts = {}
-            self._write(turn, files.LOG_STARTS, starts)
+            self._write(turn, files.LOG_STARTS, starts, durable=True)
 
     def forget(self, turn: Turn, tp: TopicPartition) -> None:
         """A new log of that name begins: what was true of an older one is not of it."""
@@ -132,7 +141,9 @@ class Checkpoints:
             self._written[path] = offsets
             turn.disk.append(Replace(path, files.format_offsets(offsets), durable=True))
 
-    def _write(self, turn: Turn, path: str, offsets: dict[TopicPartition, int]) -> None:
+    def _write(
+        self, turn: Turn, path: str, offsets: dict[TopicPartition, int], *, durable: bool = False
+    ) -> None:
         if self._written.get(path) != offsets:
             self._written[path] = offsets
-            turn.disk.append(Replace(path, files.format_offsets(offsets)))
+            turn.disk.append(Replace(path, files.format_offsets(offsets), durable))

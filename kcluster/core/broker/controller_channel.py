@@ -53,6 +53,12 @@ class RegisterDue(Timer, msgspec.Struct):
     pass
 
 
+def first_number(incarnation: int) -> int:
+    """Of what a broker asks the controller. An answer may wait there until metadata is committed,
+    and leaves to whoever has the broker's address by then: no two incarnations share numbers."""
+    return incarnation << 32
+
+
 class ControllerChannel:
     def __init__(
         self,
@@ -75,7 +81,7 @@ class ControllerChannel:
         self._nonce = 0
         self._asked_nonce = 0
         self._proposals: dict[int, list[tuple[Replica, LeaderState, Proposal]]] = {}
-        self._request = 0
+        self._request = first_number(identity.incarnation)
         self._is_registering = False
         self._failed: set[tuple[bytes, int]] = set()
         """Offline partitions that the controller has not moved away yet."""

@@ -37,10 +37,10 @@ class Pending(Waiter):
 
 
 class Forwards:
-    def __init__(self, deadlines: Deadlines) -> None:
+    def __init__(self, deadlines: Deadlines, first_number: int) -> None:
         self._deadlines = deadlines
         self._pending: dict[int, Pending] = {}
-        self._next = 1
+        self._next = first_number
 
     def send(
         self,

@@ -36,12 +36,12 @@ class Asker(Waiter):
 
 
 class ProducerIds:
-    def __init__(self, deadlines: Deadlines) -> None:
+    def __init__(self, deadlines: Deadlines, first_number: int) -> None:
         self._deadlines = deadlines
         self._next = 0
         self._end = 0
         self._askers: dict[Asker, None] = {}
-        self._request = 0
+        self._request = first_number
         self._outstanding: set[int] = set()
         """Requests that no answer came to: each is listened to once, or a copy of an answer
         would give ids twice."""

@@ -162,6 +162,10 @@ class Roles:
             return ErrorCode.FENCED_LEADER_EPOCH
         if replica.leader is None or source not in replica.leader.followers:
             return ErrorCode.NOT_LEADER_OR_FOLLOWER
+        is_proposed = source in replica.leader.maximal_isr and not replica.counts_on(source)
+        if is_proposed and replica.lacks_beginning(entry.log_start_offset):
+            # Whether it may start afresh is to be seen: it asks again.
+            return ErrorCode.REPLICA_NOT_AVAILABLE
         self._broker.outgoing.open(source, incarnation, entry, replica, turn)
         self._broker.mark(replica)
         return ErrorCode.NONE

@@ -109,6 +109,9 @@ class Upkeep:
 
     def _retain(self, event: RetentionDue, turn: Turn) -> None:
         turn.after(self._broker.settings.int("log.retention.check.interval.ms"), RetentionDue())
+        if not self._broker.has_image:
+            # What the topics' configs are is not known yet: the defaults might delete for good.
+            return
         for replica in self._broker.replica_set:
             if not replica.offline:
                 replica.log.apply_retention(turn)

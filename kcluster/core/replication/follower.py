@@ -213,10 +213,6 @@ class Incoming:
             state.phase = Phase.STREAMING
             self._unsettled.pop(replica, None)
         state.heard_ms = turn.now_ms
-        if replica.lacks_beginning(max(state.leader_log_start, entry.log_start_offset)):
-            replica.truncate_towards(turn, -1, entry.log_start_offset)
-            self._reopen(replica, turn)
-            return
         if data is not None and entry.base_offset == log.log_end_offset:
             try:
                 replica.begin_before(turn, data)

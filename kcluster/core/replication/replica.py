@@ -192,6 +192,19 @@ class Replica:
         self.stand_down(turn, incoming, outgoing, ErrorCode.KAFKA_STORAGE_ERROR)
         turn.trace(traces.LogOffline(self.tp.topic, self.tp.partition, cause))
 
+    # --- as a leader ----------------------------------------------------------------------
+
+    def lacks_beginning(self, log_start_offset: int) -> bool:
+        """Asked of the leader: whether records that are kept here are missing in front of a
+        follower's log, which begins at `log_start_offset`. A power cut may take the first segment
+        and leave the second, and so far nothing can tell that from retention."""
+        return self.log.log_start_offset < log_start_offset
+
+    def counts_on(self, follower: int) -> bool:
+        """Asked of the leader: whether it has promised to hold what its log holds."""
+        assert self.leader is not None and self.state is not None
+        return follower in self.leader.isr or follower in self.state.elr
+
     # --- as a follower --------------------------------------------------------------------
 
     def truncate_towards(self, turn: Turn, epoch: int, end_offset: int) -> bool:
@@ -220,13 +233,6 @@ class Replica:
             # Invariant 5: a follower's own may fall.
             log.set_high_watermark(log.log_end_offset)
         return True
-
-    def lacks_beginning(self, leader_log_start: int) -> bool:
-        """Whether records that the leader keeps are missing in front of this log. A power cut may
-        take the first segment and leave the second, and so far nothing can tell that from
-        retention; but who is not in sync has not promised to hold anything, and may start
-        afresh."""
-        return 0 <= leader_log_start < self.log.log_start_offset and not self.is_in_sync
 
     def begin_before(self, turn: Turn, pushed: Buffer) -> None:
         """An empty log begins with the batch that its leader's log start lies in: DeleteRecords

@@ -175,6 +175,9 @@ class Outgoing:
             self.close(progress.stream)
         peer = self._peer(source, incarnation)
         diverges = self._divergence(replica, entry)
+        if replica.lacks_beginning(entry.log_start_offset) and not replica.counts_on(source):
+            # It starts afresh, before its position counts for anything.
+            diverges = DivergeEntry(entry.stream, -1, replica.log.log_start_offset)
         if diverges is not None:
             turn.send(source, Diverge([diverges]))
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import pytest
@@ -137,6 +138,27 @@ def test_a_killed_broker_does_not_bring_the_records_back() -> None:
         stage.restart(id, "crash")
     assert [stage[id].log.log_start_offset for id in (1, 2)] == [7, 7]
     assert stage[1].records() == [b"7", b"8", b"9"]
+
+
+def test_a_power_cut_does_not_bring_the_records_back() -> None:
+    stage = filled(3, flush_messages="1")
+    stage[1].asks(trim(7), 2)
+    stage.wait(1200)
+    assert trimmed(stage[1].answer()) == (0, 7)
+    for id in (1, 2, 3):
+        stage[id].disk.lose_power()
+        assert stage.restart(id, "lossy").log.log_start_offset == 7
+
+
+def test_a_log_that_goes_offline_keeps_where_it_begins() -> None:
+    stage = filled()
+    stage[1].asks(trim(4), 2)
+    assert trimmed(stage[1].answer()) == (0, 4)
+    stage[1].disk.fail_next[f"orders-0/{0:020}.log"] = errno.EIO
+    stage[1].asks(produce(data=bytes(build_batch([Record(b"x")]))), 9)
+    assert stage[1].replica.offline
+    stage.wait(61_000)  # Checkpoints are written meanwhile.
+    assert stage.restart(1, "crash").log.log_start_offset == 4
 
 
 def test_another_leader_does_not_bring_them_back_either() -> None:

@@ -152,6 +152,19 @@ def test_forwarded_requests_are_answered_by_the_controller_or_time_out() -> None
     assert member.answer().topics[0].error_code == ErrorCode.REQUEST_TIMED_OUT
 
 
+def test_an_answer_to_a_broker_s_earlier_incarnation_is_nobody_s() -> None:
+    # The controller holds answers until metadata is committed, and by then another has the address.
+    stage = Stage(1)
+    request = CreateTopicsRequest(topics=[CreatableTopic(name="new")], timeout_ms=1000)
+    stage[1].asks(request, 7)
+    [old] = stage[1].heard(bus.Forward)
+    member = stage.restart(1)
+    stage.deliver()
+    member.asks(request, 7)
+    member.hears(COORDINATOR, bus.Forwarded(old.correlation), b"an answer of another API")
+    assert not member.answers()
+
+
 def test_producer_ids_come_in_blocks_and_none_twice() -> None:
     stage = Stage(1)
     member = stage[1]

@@ -368,8 +368,31 @@ def test_a_follower_that_lost_its_first_segment_to_a_power_cut_starts_afresh() -
     stage.restart(2, "lossy")
     stage.deliver()
     stage.wait(1000)
+    # It is proposed for the ISR, as the one that it was: nothing that it holds may go.
+    leader = stage[1].replica.leader
+    assert leader is not None and leader.maximal_isr == {1, 2, 3}
+    assert stage[2].log.log_start_offset == 2
+    stage.change(isr=[1, 3])
+    stage.wait(1000)
     assert stage[2].log.log_start_offset == 0
     assert stage[2].records() == [b"a", b"b", b"c"]
+
+
+def test_an_eligible_leader_keeps_a_log_that_begins_behind_its_leader_s() -> None:
+    stage = trio()
+    for value in (b"a", b"b", b"c"):
+        write(stage, 1, value)
+        stage.deliver()
+    follower = stage[2]
+    follower.log.advance_log_start(follower.turn, 2)
+    follower.run()
+    stage.change(isr=[1], elr=[2, 3])
+    stage.restart(2)
+    stage.deliver()
+    stage.wait(1000)
+    # It was promised to hold everything committed, and would not, were it to start afresh.
+    assert stage[2].log.log_start_offset == 2
+    assert stage[2].log.log_end_offset == 3
 
 
 def test_a_failed_write_takes_the_partition_offline_and_no_record_is_pushed() -> None:
