@@ -200,17 +200,11 @@ def _changes(random: Random) -> tuple[str, ...]:
     return tuple(change for change in CHANGES if random.random() < rate)
 
 
-UNDRAWN: Final = frozenset({CORRUPT})
-"""Exist, and are drawn by no seed as long as recovery takes a batch that was flipped after a kill
-for a torn write: its replica is then trusted although it lost what it had promised."""
-
-
 def _faults(random: Random, min_isr: int, flushes: bool, is_compacted: bool) -> dict[str, int]:
     allowed = [
         kind
         for kind in KINDS
-        if kind not in UNDRAWN
-        and not (kind == POWER and min_isr == 1 and not flushes)
+        if not (kind == POWER and min_isr == 1 and not flushes)
         and not (kind == CORRUPT and min_isr == 1)
         and not (kind == KILL_COMPACTOR and not is_compacted)
     ]
