@@ -26,7 +26,8 @@ from kcluster.sim.admin import (
     delete_topic,
     grow_topic,
 )
-from kcluster.sim.clients import Consumer, Life, Producer, SimClient, Sleep, Step
+from kcluster.sim.clients import Life, Producer, SimClient, Sleep, Step
+from kcluster.sim.consumer import Consumer
 
 BRIEF: Final = "brief"
 CHURN: Final = "churn"

@@ -26,19 +26,15 @@ from kcluster.sim.world import WALL_START_MS
 from kcluster.wire import frame as framing
 from kcluster.wire.apis import APIS
 from kcluster.wire.message import Message, decode
-from kcluster.wire.messages import fetch as f
 from kcluster.wire.messages import init_producer_id as ipi
-from kcluster.wire.messages import list_offsets as lo
 from kcluster.wire.messages import metadata as m
 from kcluster.wire.messages import produce as p
-from kcluster.wire.records import Record, batches, build_batch, read_records
+from kcluster.wire.records import Record, build_batch
 
 TOMBSTONES = 0.15
 """Part of the keyed records that delete their key."""
 REQUEST_TIMEOUT_MS = 5_000
 RETRY_BACKOFF_MS = 50
-EARLIEST_TIMESTAMP = -2
-"""Of ListOffsets: where the log begins."""
 
 
 @dataclass(slots=True)
@@ -415,94 +411,4 @@ class Producer:
         if code in REFUSED:
             for sent in batch.sends:
                 sent.outcome = FAIL
-        return True
-
-
-# --- consumers ------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Consumer:
-    """Reads one partition from its start, in order."""
-
-    client: SimClient
-    tp: TopicPartition
-    version: int = 12
-    max_wait_ms: int = 300
-    max_bytes: int = 1 << 20
-    position: int = 0
-    label: TopicPartition | None = None
-    """What the history calls the partition, when that is not its name."""
-    deleted: Callable[[TopicPartition], int] = lambda tp: 0
-    """The offset below which records were deleted on purpose."""
-
-    def life(self) -> Life:
-        client = self.client
-        while not client.is_stopped:
-            leader = yield from client.find_leader(self.tp)
-            if leader < 0:
-                return
-            response = yield Call(leader, self._request(), self.version, 3000)
-            if response is not None and self._is_out_of_range(response):
-                yield from self._reset(leader)
-            elif response is None or not self._take(response):
-                client.forget_leader(self.tp)
-                yield Sleep(RETRY_BACKOFF_MS)
-
-    def _request(self) -> f.FetchRequest:
-        partition = f.FetchPartition(
-            partition=self.tp.partition,
-            fetch_offset=self.position,
-            partition_max_bytes=self.max_bytes,
-        )
-        topic = f.FetchTopic(
-            topic=self.tp.topic,
-            topic_id=self.client.topic_ids.get(self.tp.topic, ZERO_TOPIC_ID),
-            partitions=[partition],
-        )
-        return f.FetchRequest(
-            max_wait_ms=self.max_wait_ms, min_bytes=1, max_bytes=self.max_bytes, topics=[topic]
-        )
-
-    def _is_out_of_range(self, response: Any) -> bool:
-        if response.error_code or not response.responses:
-            return False
-        return bool(response.responses[0].partitions[0].error_code == ErrorCode.OFFSET_OUT_OF_RANGE)
-
-    def _reset(self, leader: int) -> Generator[Step, Any, None]:
-        """Go on where the log begins: right only when that is behind what was deleted."""
-        if self.position >= self.deleted(self.tp):
-            self.client.surprises.append(
-                f"{self.tp}: a consumer at {self.position} was told OFFSET_OUT_OF_RANGE, deleted "
-                f"is what is below {self.deleted(self.tp)}"
-            )
-        wanted = lo.ListOffsetsPartition(
-            partition_index=self.tp.partition, timestamp=EARLIEST_TIMESTAMP
-        )
-        topic = lo.ListOffsetsTopic(name=self.tp.topic, partitions=[wanted])
-        response = yield Call(leader, lo.ListOffsetsRequest(replica_id=-1, topics=[topic]), 7)
-        if response is not None:
-            told = response.topics[0].partitions[0]
-            if not told.error_code:
-                self.position = max(self.position, told.offset)
-        self.client.forget_leader(self.tp)
-        yield Sleep(RETRY_BACKOFF_MS)
-
-    def _take(self, response: Any) -> bool:
-        if response.error_code or not response.responses:
-            return not response.error_code
-        told = response.responses[0].partitions[0]
-        if told.error_code:
-            return False
-        fresh = []
-        data = memoryview(bytes(told.records or b""))
-        for position, header in batches(data):
-            for record in read_records(data[position : position + header.size]):
-                if record.offset >= self.position:
-                    if record.value is not None:
-                        fresh.append((record.offset, bytes(record.value)))
-                    self.position = record.offset + 1
-            # A compacted batch may end without its last records, or be empty.
-            self.position = max(self.position, header.last_offset + 1)
-        self.client.history.poll(self.client.name, self.label or self.tp, fresh)
         return True

@@ -33,8 +33,9 @@ from kcluster.core.metadata.topic_names import INTERNAL_TOPICS
 from kcluster.core.traces import GroupsLoaded
 from kcluster.model import COORDINATOR, TopicPartition
 from kcluster.sim.admin import create_topic, delete_topic
-from kcluster.sim.clients import Call, Consumer, Life, Producer, SimClient, metadata_request
+from kcluster.sim.clients import Call, Life, Producer, SimClient, metadata_request
 from kcluster.sim.cluster import Make, NotReached, SimCluster
+from kcluster.sim.consumer import Consumer
 from kcluster.sim.group_story import GroupStory, named
 from kcluster.sim.network import Weather
 from kcluster.sim.process import Process

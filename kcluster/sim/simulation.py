@@ -26,8 +26,9 @@ from kcluster.model import TopicPartition
 from kcluster.sim import options as drawing
 from kcluster.sim.admin import create_topic
 from kcluster.sim.changes import BRIEF, CHURN, REPLICAS, Changes
-from kcluster.sim.clients import Consumer, Producer, SimClient
+from kcluster.sim.clients import Producer, SimClient
 from kcluster.sim.cluster import Birth, SimCluster
+from kcluster.sim.consumer import Consumer
 from kcluster.sim.cores import make_broker, make_controller
 from kcluster.sim.faults import Faults
 from kcluster.sim.group_clients import GroupLoad, GroupPlan

@@ -7,8 +7,8 @@ from typing import Any
 
 from kcluster.check.history import History
 from kcluster.model import COORDINATOR, NO_LEADER, TopicPartition
-from kcluster.sim.clients import Consumer
 from kcluster.sim.cluster import SimCluster
+from kcluster.sim.consumer import Consumer
 from kcluster.sim.watch import Watch, record_seen
 from kcluster.wire.records import Record, batches, read_records
 

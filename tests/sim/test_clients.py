@@ -4,8 +4,9 @@ from kcluster.check.history import FAIL, INFO, OK, History
 from kcluster.core.turn import Request
 from kcluster.errors import ErrorCode
 from kcluster.model import TopicPartition
-from kcluster.sim.clients import Consumer, Producer, SimClient
+from kcluster.sim.clients import Producer, SimClient
 from kcluster.sim.cluster import SimCluster
+from kcluster.sim.consumer import Consumer
 from kcluster.wire.apis import APIS
 from kcluster.wire.frame import parse_request_header, response_frame
 from kcluster.wire.message import decode, encode_parts
