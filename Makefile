@@ -22,7 +22,7 @@ export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 FUZZ_SECONDS ?= 60
 MODEL_EXAMPLES ?= 1000
 
-.PHONY: up setup setup-test setup-fuzz test check fix test-pure test-live test-java test-node bench sim fuzz lock
+.PHONY: up setup setup-test setup-fuzz test check fix test-pure test-live test-long test-java test-node bench sim fuzz lock
 
 up: $(RUN_READY)
 	@$(PY) -m kcluster.cli.main up --brokers 3
@@ -54,7 +54,11 @@ test-pure: $(TEST_READY)
 
 # Real processes share the machine with nobody, or their times would say nothing.
 test-live: $(TEST_READY)
-	$(PY) -m pytest -n 0 -m "live and not java"
+	$(PY) -m pytest -n 0 -m "live and not long and not java and not node"
+
+# What takes too long for every run, that is: all the ways in which disks fail.
+test-long: $(TEST_READY)
+	$(PY) -m pytest -n 0 -m "live and long"
 
 test-java: $(TEST_READY)
 	$(PY) -m pytest -n 0 -m "java"

@@ -1,5 +1,6 @@
 """Disks that fill up, fail, and lose power under real processes: a log stops, the cluster does
-not, and nothing that was acknowledged is lost."""
+not, and nothing that was acknowledged is lost. `make test` runs some of each, `make test-long` all.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from tests.live.patient import Patient, log_of
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
 
+LONG = pytest.mark.long
 OPTIONS = {"fault.injection.enable": "true"}
 BROKERS = (1, 2, 3)
 
@@ -60,7 +62,7 @@ FAILURES = [
 ]
 
 
-@pytest.mark.parametrize("where", ["leader", "follower"])
+@pytest.mark.parametrize("where", ["leader", pytest.param("follower", marks=LONG)])
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda f: f"{f.point}-{f.action}-{f.errno}")
 def test_a_disk_that_fails_stops_one_log_and_no_write(
     patient: Patient, failure: Failpoint, where: str
@@ -99,10 +101,15 @@ def test_a_file_size_limit_is_a_full_disk_for_the_broker_that_has_it(patient: Pa
 @pytest.mark.parametrize(
     "point",
     [
-        "log.append", "log.after_write_before_index", "segment.roll", "index.write",
-        "snapshot.before_rename", "log.fsync", "checkpoint.before_rename",
+        "log.append",
+        "segment.roll",
+        pytest.param("log.after_write_before_index", marks=LONG),
+        pytest.param("index.write", marks=LONG),
+        pytest.param("snapshot.before_rename", marks=LONG),
+        pytest.param("log.fsync", marks=LONG),
+        pytest.param("checkpoint.before_rename", marks=LONG),
     ],
-)  # fmt: skip
+)
 def test_a_kill_at_a_point_between_two_operations_loses_nothing(
     patient: Patient, point: str
 ) -> None:
@@ -116,10 +123,10 @@ def test_a_kill_at_a_point_between_two_operations_loses_nothing(
 @pytest.mark.parametrize(
     "failpoint",
     [
-        Failpoint("metadata.append", "errno", errno="ENOSPC"),
         Failpoint("metadata.append", "short", errno="EIO", size=70),
         Failpoint("metadata.before_fsync", "kill"),
-        Failpoint("metadata.after_write", "kill"),
+        pytest.param(Failpoint("metadata.append", "errno", errno="ENOSPC"), marks=LONG),
+        pytest.param(Failpoint("metadata.after_write", "kill"), marks=LONG),
     ],
     ids=lambda f: f"{f.point}-{f.action}",
 )
@@ -139,7 +146,7 @@ def test_a_coordinator_whose_disk_fails_ends_and_comes_back_with_all_it_promised
     assert topics == {partition.topic for partition in cluster.status().partitions}
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=LONG) for n in range(1, 6))])
 def test_power_loss_of_one_replica_with_lazy_flush_loses_nothing(
     patient: Patient, seed: int
 ) -> None:
@@ -156,7 +163,7 @@ def test_power_loss_of_one_replica_with_lazy_flush_loses_nothing(
     assert_nothing_is_lost(patient)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=LONG) for n in range(1, 3))])
 def test_power_loss_of_the_whole_machine_loses_nothing_where_each_record_is_flushed(
     flushed: Patient, seed: int
 ) -> None:
