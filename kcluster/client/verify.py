@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -28,6 +28,10 @@ from kcluster.errors import CorruptLogError, RemoteProtocolError
 from kcluster.model import TopicPartition
 from kcluster.wire.bus import ReplicaState
 from kcluster.wire.records import Record, read_records
+
+T = TypeVar("T")
+Records = dict[int, tuple[Record, Place]]
+"""By offset, of one replica."""
 
 SCHEMA: Final = 1
 
@@ -148,8 +152,8 @@ def _check_partition(
 
 
 def _compare_bytes(replicas: list[Replica], high_watermark: int) -> int:
-    """All replicas side by side, a batch at a time. The first in sync is what others are held
-    against; who begins later (retention) joins there."""
+    """All replicas side by side, a batch at a time. What most of those in sync hold is what the
+    others are held against; who begins later (retention) joins there."""
     walks = {replica.broker: check_log(replica) for replica in replicas}
     heads: dict[int, Place | None] = {id: next(walk, None) for id, walk in walks.items()}
     by_id = {replica.broker: replica for replica in replicas}
@@ -159,23 +163,32 @@ def _compare_bytes(replicas: list[Replica], high_watermark: int) -> int:
     while any(head is not None for head in heads.values()):
         offset = min(head.header[0] for head in heads.values() if head is not None)
         here = {id: h for id, h in heads.items() if h is not None and h.header[0] == offset}
-        reference: tuple[int, bytes] | None = None
-        for id in sorted(here, key=lambda broker: not by_id[broker].is_in_sync):
-            place, replica = here[id], by_id[id]
+        held: dict[int, bytes] = {}
+        for id, place in here.items():
+            replica = by_id[id]
             batches += 1
             ends[id] = offset + place.header[6] + 1
             if id not in differs and replica.is_in_sync and ends[id] <= high_watermark:
-                data = ReadOnlyFiles(replica.data_dir).read(place.path, place.position, place.size)
-                if reference is None:
-                    reference = id, data
-                elif data != reference[1]:
-                    byte = _first_difference(data, reference[1])
-                    what = f"differs from broker {reference[0]}"
-                    replica.add(place.path, what, offset, place.position + byte)
-                    differs.add(id)
+                files = ReadOnlyFiles(replica.data_dir)
+                held[id] = files.read(place.path, place.position, place.size)
             heads[id] = next(walks[id], None)
+        most = _most_agreed(held, lambda one, other: one == other)
+        for id, data in held.items():
+            if data != held[most]:
+                at = here[id].position + _first_difference(data, held[most])
+                by_id[id].add(here[id].path, f"differs from broker {most}", offset, at)
+                differs.add(id)
     _check_ends(replicas, ends, high_watermark, differs)
     return batches
+
+
+def _most_agreed(held: dict[int, T], agree: Callable[[T, T], bool]) -> int:
+    """The broker whose copy most of all have, the first of them; -1 when there is none."""
+    return max(
+        held,
+        key=lambda broker: sum(agree(held[broker], other) for other in held.values()),
+        default=-1,
+    )
 
 
 def _first_difference(one: bytes, other: bytes) -> int:
@@ -206,9 +219,9 @@ def _compare_records(replicas: list[Replica], high_watermark: int) -> int:
     high watermark must be there, tombstones excepted: these go by each broker's own clock."""
     batches = 0
     ends: dict[int, int] = {}
-    logs: dict[int, dict[int, tuple[Record, Place]]] = {}
+    logs: dict[int, Records] = {}
     for replica in replicas:
-        records: dict[int, tuple[Record, Place]] = {}
+        records: Records = {}
         files = ReadOnlyFiles(replica.data_dir)
         for place in check_log(replica):
             batches += 1
@@ -219,30 +232,29 @@ def _compare_records(replicas: list[Replica], high_watermark: int) -> int:
         if replica.is_in_sync and not replica.found:
             logs[replica.broker] = records
     by_id = {replica.broker: replica for replica in replicas}
-    for id in list(logs)[1:]:
-        _compare_two(by_id[id], logs[id], next(iter(logs)), logs[next(iter(logs))])
+    most = _most_agreed(logs, lambda one, other: _difference(one, other) is None)
+    for id, mine in logs.items():
+        if (found := _difference(mine, logs[most])) is not None:
+            what, offset = found
+            path, position = str(by_id[id].tp), -1
+            if offset in mine:
+                path, position = mine[offset][1].path, mine[offset][1].position
+            by_id[id].add(path, f"{what} broker {most}", offset, position)
     _check_ends(replicas, ends, high_watermark, set())
     return batches
 
 
-def _compare_two(
-    replica: Replica,
-    records: dict[int, tuple[Record, Place]],
-    other: int,
-    expected: dict[int, tuple[Record, Place]],
-) -> None:
-    for offset in sorted(records.keys() & expected.keys()):
-        record, place = records[offset]
-        if record != expected[offset][0]:
-            replica.add(place.path, f"differs from broker {other}", offset, place.position)
-            return
-    mine, theirs = _last_of_keys(records.values()), _last_of_keys(expected.values())
-    for key in mine.keys() | theirs.keys():
-        if mine.get(key) != theirs.get(key):
-            offset = max(mine.get(key, -1), theirs.get(key, -1))
-            what = f"the last record of key {key!r} is not the one of broker {other}"
-            replica.add(str(replica.tp), what, offset)
-            return
+def _difference(mine: Records, theirs: Records) -> tuple[str, int] | None:
+    """What is said of the first one, up to the other's broker, and the offset."""
+    for offset in sorted(mine.keys() & theirs.keys()):
+        if mine[offset][0] != theirs[offset][0]:
+            return "differs from", offset
+    last, their_last = _last_of_keys(mine.values()), _last_of_keys(theirs.values())
+    for key in last.keys() | their_last.keys():
+        if last.get(key) != their_last.get(key):
+            offset = max(last.get(key, -1), their_last.get(key, -1))
+            return f"the last record of key {key!r} is not the one of", offset
+    return None
 
 
 def _last_of_keys(records: Iterable[tuple[Record, Place]]) -> dict[bytes | None, int]:
