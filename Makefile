@@ -22,7 +22,7 @@ export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 FUZZ_SECONDS ?= 60
 MODEL_EXAMPLES ?= 1000
 
-.PHONY: up setup setup-test setup-fuzz test check fix test-pure test-live test-long test-java test-node bench sim fuzz lock
+.PHONY: up setup setup-test setup-fuzz test check fix test-pure test-live test-long test-java test-node bench sim fuzz mutants lock
 
 up: $(RUN_READY)
 	@$(PY) -m kcluster.cli.main up --brokers 3
@@ -79,6 +79,10 @@ sim: $(RUN_READY)
 fuzz: $(FUZZ_READY)
 	$(PY) -m tests.fuzz.run --seconds $(FUZZ_SECONDS) $(if $(FUZZ_CORPUS),--corpus $(FUZZ_CORPUS))
 	MODEL_EXAMPLES=$(MODEL_EXAMPLES) $(PY) -m pytest -n 0 --timeout 0 $(wildcard tests/core/*/test_*_model.py)
+
+# How many seeds it takes to notice each historical bug.
+mutants: $(TEST_READY)
+	$(PY) -m kcluster.sim.mutants
 
 # Writes requirements.lock from pyproject.toml.
 lock:

@@ -17,11 +17,15 @@ tells it what a turn touched; each batch of each replica is looked at once.
     8   Truncation takes away nothing that is committed.
     9   The ISR changes by the controller alone, one partition epoch at a time.
     10  Who joins an ISR is alive in the image, and holds everything committed (with 2).
+    11  Who came back lossy is in no ISR and no ELR (`elections`).
+    12  Who is elected was in the ISR or the ELR, or all who were have lost data (`elections`).
     13  One writer for each (partition, leader epoch).
-    14  (producer id, epoch, sequence) is committed once, without holes.
+    14  (producer id, epoch, sequence) is committed once, without holes; what a replica knows of
+        producers ends where its log does.
     15  An offset is given once: an acknowledgement names what is committed there.
     16  Consumers read committed records only, and the same bytes each time.
     17  The metadata image at an offset is the same wherever and whenever it is seen.
+    18  What a returned fsync covers is there after every restart.
     19  Who stood still longer than a session serves nothing before the coordinator answered.
 
 Of a compacted log, 3 and 16 compare records and not bytes: what stands at an offset is what was
@@ -36,6 +40,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from kcluster.check.compacted import CompactedTruth
+from kcluster.check.elections import Elections
 from kcluster.check.seen import BatchSeen, InvariantViolated, ReplicaSeen, require
 from kcluster.core.metadata.records import PartitionChanged
 from kcluster.model import NO_LEADER, ZERO_TOPIC_ID, TopicPartition
@@ -96,6 +101,9 @@ class Ledger:
         """Incarnation by broker, of those that run."""
         self.registered: dict[int, int] = {}
         """Incarnation by broker, as the controller has it."""
+        self.damaged: set[int] = set()
+        """Brokers whose files were damaged while they were down."""
+        self.elections = Elections()
         self.checks = 0
 
     def partition(self, topic_id: bytes, tp: TopicPartition) -> _Partition:
@@ -125,16 +133,21 @@ class Ledger:
             known = truth.replicas[now.broker] = _Replica(now)
         where = f"{now.tp} on broker {now.broker}"
         require(
-            now.log_start_offset <= now.log_end_offset,
-            5,
-            "offsets in order",
-            lambda: f"{where}: {now}",
-        )
+            0 <= now.log_start_offset <= now.high_watermark <= now.log_end_offset,
+            5, "offsets in order", lambda: f"{where}: {now}",
+        )  # fmt: skip
+        require(
+            now.producers_end <= now.log_end_offset, 14, "producers are those of the log",
+            f"{where}: known up to {now.producers_end}, the log ends at {now.log_end_offset}",
+        )  # fmt: skip
         if before is not None:
             self._truncation(truth, known, before, now, where)
         known.seen = now
         if now.is_leader:
             self._leader(truth, known, before, read)
+            self._positions(truth, now, where)
+        else:
+            self._pushed(truth, now, where)
         require(
             now.high_watermark <= max(truth.committed_end, now.log_start_offset), 5,
             "a high watermark never runs ahead of the true one",
@@ -149,6 +162,11 @@ class Ledger:
         if now.incarnation != before.incarnation:
             # What a crash took away is the disk's business; it is compared from the start again.
             known.matched_end = 0
+            require(
+                now.log_end_offset >= before.flushed_end or now.broker in self.damaged,
+                18, "what is synced is not lost",
+                f"{where} was synced up to {before.flushed_end}, ends at {now.log_end_offset}",
+            )  # fmt: skip
             return
         if now.log_end_offset < before.log_end_offset:
             require(
@@ -187,6 +205,14 @@ class Ledger:
                 "a leader's high watermark never falls within its epoch",
                 f"{where} from {before.high_watermark} to {now.high_watermark}",
             )  # fmt: skip
+            if now.isr != before.isr and len(now.isr) >= now.min_isr:
+                held = [p.log_end_offset for p in now.positions
+                        if p.has_stream or p.broker in now.maximal_isr]  # fmt: skip
+                require(
+                    now.high_watermark >= min(held, default=0), 4,
+                    "the high watermark is looked at with every change of the ISR",
+                    f"{where} stands at {now.high_watermark}, all hold {min(held, default=0)}",
+                )  # fmt: skip
         if before is not None and before.incarnation == now.incarnation:
             had = len(before.isr) if was_leader else 0
             require(
@@ -195,6 +221,7 @@ class Ledger:
                 6, "no advance with an ISR smaller than min",
                 f"{where} to {now.high_watermark} with ISR {sorted(now.isr)}, min {now.min_isr}",
             )  # fmt: skip
+        self.elections.believed(now.tp, (now.topic_id, now.tp.partition), now.partition_epoch)
         if now.leader_epoch >= truth.epoch:
             truth.epoch = now.leader_epoch
             require(
@@ -206,6 +233,43 @@ class Ledger:
             self._quorum(truth, now, where)
         if now.high_watermark > truth.committed_end:
             self._commit(truth, known, now, where, read)
+
+    def _positions(self, truth: _Partition, leader: ReplicaSeen, where: str) -> None:
+        """A leader believes of its followers only what is so (4)."""
+        for position in leader.positions:
+            follower = truth.replicas.get(position.broker)
+            if (
+                position.has_stream
+                and follower is not None
+                and self.running.get(position.broker) == position.incarnation
+                and follower.seen.incarnation == position.incarnation
+                and follower.seen.leader_epoch == leader.leader_epoch
+            ):
+                require(
+                    position.log_end_offset <= follower.seen.log_end_offset, 4,
+                    "a position is what its follower holds",
+                    f"{where} takes broker {position.broker} to hold {position.log_end_offset}, "
+                    f"it ends at {follower.seen.log_end_offset}",
+                )  # fmt: skip
+
+    def _pushed(self, truth: _Partition, now: ReplicaSeen, where: str) -> None:
+        """Rule 1: what is pushed is written where it comes from."""
+        if self.running.get(now.broker) != now.incarnation:
+            return
+        for broker, replica in truth.replicas.items():
+            leader = replica.seen
+            if (
+                leader.is_leader
+                and leader.leader_epoch == now.leader_epoch
+                and self.running.get(broker) == leader.incarnation
+                and any(p.broker == now.broker and p.has_stream for p in leader.positions)
+            ):
+                require(
+                    now.log_end_offset <= leader.log_end_offset, "rule 1",
+                    "only what is written is pushed",
+                    f"{where} ends at {now.log_end_offset}, its leader {broker} at "
+                    f"{leader.log_end_offset}",
+                )  # fmt: skip
 
     def _commit(
         self, truth: _Partition, known: _Replica, now: ReplicaSeen, where: str, read: Read
@@ -333,6 +397,7 @@ class Ledger:
                 state.leader == before.leader or state.leader_epoch > before.leader_epoch, 9,
                 "a new leader has a new epoch", f"{what} after {before}",
             )  # fmt: skip
+            self.elections.changed(tp, before, state)
             joined = isr - set(before.isr)
             if state.leader_epoch == before.leader_epoch:
                 require(joined <= alive, 10, "who joins the ISR is alive", f"{what} after {before}")

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kcluster.model import TopicPartition
 
 
 class InvariantViolated(AssertionError):
-    def __init__(self, number: int, name: str, detail: str) -> None:
-        super().__init__(f"invariant {number} ({name}): {detail}")
+    def __init__(self, number: int | str, name: str, detail: str) -> None:
+        which = f"invariant {number}" if isinstance(number, int) else number
+        super().__init__(f"{which} ({name}): {detail}")
         self.number = number
 
 
-def require(claim: bool, number: int, name: str, detail: str | Callable[[], str]) -> None:
-    """A `detail` that costs something to say is made only when it is needed."""
+def require(claim: bool, number: int | str, name: str, detail: str | Callable[[], str]) -> None:
+    """`number`: of the table of invariants, or a rule of pushed streams ("rule 9"). A `detail`
+    that costs something to say is made only when it is needed."""
     if not claim:
         raise InvariantViolated(number, name, detail if isinstance(detail, str) else detail())
 
@@ -70,3 +72,21 @@ class ReplicaSeen:
     compactions: int = 0
     """How often it has changed segments for compacted ones."""
     size_bytes: int = 0
+    flushed_end: int = field(default=0, compare=False)
+    """Below it a returned fsync covers the log."""
+    partition_epoch: int = -1
+    """A leader's: of the ISR that it believes in."""
+    positions: tuple[Position, ...] = field(default=(), compare=False)
+    """A leader's: its own, and what it believes of its followers."""
+    producers_end: int = field(default=0, compare=False)
+    """Exclusive end of the newest batch that the producer state knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Of a replica, as its leader knows it."""
+
+    broker: int
+    incarnation: int
+    log_end_offset: int
+    has_stream: bool

@@ -77,6 +77,7 @@ def damage(cluster: SimCluster, id: int, random: Random) -> None:
     path = random.choice([path for path in paths if path.endswith(suffix)])
     file = disk.files[path]
     at = random.randrange(len(file.data))
+    cluster.processes[id].was_damaged = True
     how = random.choice(["flip", "flip", "cut", "empty", "garble", "remove"])
     cluster.note(f"corrupt {id} {path}: {how} at {at}")
     match how:

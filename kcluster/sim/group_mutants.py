@@ -1,4 +1,4 @@
-"""Bugs of groups, each behind a switch, as in `mutants`: simulated groups must catch them."""
+"""Bugs of groups, put back, as in `mutants`: simulated groups must catch them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from kcluster.core.groups import commits
 from kcluster.core.groups.offsets import Offsets
 from kcluster.core.groups.shard import Shard
 from kcluster.errors import ErrorCode
-from kcluster.sim.mutants import Mutant
+from kcluster.sim.mutant import Mutant, always, by_name, patch
+
+GROUPS = 2
 
 
 def _answers_at_once(was: Any) -> Any:
@@ -21,10 +23,6 @@ def _answers_at_once(was: Any) -> Any:
         return base_offset
 
     return append
-
-
-def _lets_anybody_commit(was: Any) -> Any:
-    return lambda *_: None
 
 
 def _shows_what_is_staged(was: Any) -> Any:
@@ -39,16 +37,25 @@ def _begins_at_the_end(was: Any) -> Any:
     return begin
 
 
-GROUP_MUTANTS = {
-    mutant.name: mutant
-    for mutant in (
-        Mutant("a group's records are answered before they are committed", "lost-commit", Shard,
-               "append", _answers_at_once),
-        Mutant("anybody commits, of whatever generation", "stale-commit, lost-commit", commits,
-               "_check", _lets_anybody_commit, False),
-        Mutant("offsets are shown before they are committed", "lost-commit", Offsets, "settle",
-               _shows_what_is_staged),
-        Mutant("a partition is read from its end, not from the commit", "skipped-record",
-               GroupConsumerCore, "_begin", _begins_at_the_end),
-    )
-}  # fmt: skip
+GROUP_MUTANTS = by_name(
+    Mutant(
+        "group-answers-early",
+        "a group's records are answered before they are committed",
+        "lost-commit, rule 7", (), patch(Shard, "append", _answers_at_once), GROUPS,
+    ),
+    Mutant(
+        "anybody-commits",
+        "offsets are taken from members of whatever generation",
+        "stale-commit, lost-commit", (), patch(commits, "_check", always(None)), GROUPS,
+    ),
+    Mutant(
+        "shows-staged-offsets",
+        "offsets are shown before they are committed",
+        "lost-commit, rule 7", (), patch(Offsets, "settle", _shows_what_is_staged), GROUPS,
+    ),
+    Mutant(
+        "begins-at-the-end",
+        "a member reads from the end of a partition and not from what was committed",
+        "skipped-record", (), patch(GroupConsumerCore, "_begin", _begins_at_the_end), GROUPS,
+    ),
+)  # fmt: skip

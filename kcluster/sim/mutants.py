@@ -1,117 +1,237 @@
-"""Historical bugs, each behind a switch: put back, a simulation must catch it.
+"""All mutants: historical bugs, each behind a switch. Put back, a simulation must catch it.
 
-    with MUTANTS["..."].applied(): Simulation(seed).run()
+    python -m kcluster.sim.mutants [NAME ...]     seeds until each is caught, and by what
+                              --markdown          the same as a table
+                              --pin FILE          writes the cheapest seed that catches each
 
-A mutant that no seed catches says that the simulation is too kind, or the invariant too weak.
-Each names the invariant it breaks and the bug that it was somewhere.
+A mutant that no seed catches says that the simulation is too kind, or the invariants too weak:
+exit status 1. `BUGS` are the bugs that broke the invariants somewhere; each is one of the mutants
+or, with the reason, something that our design cannot express.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
 
-from kcluster.core.broker.controller_channel import ControllerChannel
-from kcluster.core.broker.handlers import produce
-from kcluster.core.controller.partitions import Partitions
-from kcluster.core.log.compaction import plan
-from kcluster.core.log.partition_log import PartitionLog
-from kcluster.core.replication.leader import LeaderState
-from kcluster.core.replication.replica import Replica
+from kcluster.check.seen import InvariantViolated
+from kcluster.sim.cluster import NotReached, StepLimit
+from kcluster.sim.controller_mutants import CONTROLLER_MUTANTS
+from kcluster.sim.group_mutants import GROUP_MUTANTS
+from kcluster.sim.log_mutants import LOG_MUTANTS
+from kcluster.sim.mutant import Mutant
+from kcluster.sim.replication_mutants import REPLICATION_MUTANTS
+from kcluster.sim.simulation import Simulation
+
+__all__ = ["ALL_MUTANTS", "BUGS", "GROUP_MUTANTS", "INEXPRESSIBLE", "MUTANTS", "Mutant"]
+
+MUTANTS = REPLICATION_MUTANTS | CONTROLLER_MUTANTS | LOG_MUTANTS
+ALL_MUTANTS = MUTANTS | GROUP_MUTANTS
+
+STARTS = (1, 1001, 2001)
+SEEDS_MAX = 100
+
+BUGS: dict[int | str, tuple[str, ...]] = {
+    1: ("KIP-101", "KAFKA-1211"),
+    2: ("KAFKA-7128",),
+    3: ("KAFKA-6361", "KIP-279"),
+    4: ("KAFKA-13091",),
+    5: ("KAFKA-3978", "KAFKA-9491", "KAFKA-9196", "KAFKA-14704"),
+    6: ("KAFKA-15583",),
+    7: ("KIP-320", "KAFKA-7395", "KAFKA-7164", "KAFKA-13141"),
+    8: ("KAFKA-7415", "KAFKA-10706", "KAFKA-10432", "KAFKA-7897", "KAFKA-20961"),
+    9: ("KIP-497", "KAFKA-8836", "KAFKA-13916", "KAFKA-14144"),
+    10: ("KIP-380", "KIP-903", "KAFKA-7235", "KAFKA-14617", "KAFKA-15221"),
+    11: ("KIP-966",),
+    14: ("KAFKA-6683", "KAFKA-9892", "KAFKA-12153"),
+    15: ("KAFKA-7866", "KAFKA-10778"),
+    16: ("KAFKA-9807",),
+    17: ("KAFKA-10533", "KAFKA-12460", "KAFKA-13968", "NATS #7556"),
+    18: ("KAFKA-3968",),
+    19: ("etcd #20418",),
+    "rule 2": ("KAFKA-6361",),
+}
+"""By invariant: what broke it in Kafka and elsewhere."""
+
+INEXPRESSIBLE = {
+    "KAFKA-14704": "a follower hears a high watermark with what is pushed, and is pushed nothing "
+    "before it has truncated",
+    "KAFKA-7897": "there is one message format, and every log has an epoch cache",
+    "KAFKA-9807": "the last stable offset is the high watermark as long as there are no "
+    "transactions, and one thread reads and moves both",
+    "KAFKA-15221": "a position belongs to a stream, and a stream to an incarnation of its "
+    "follower: the news of a successor close it before anything is proposed",
+    "KAFKA-12460": "the metadata log has one writer and no followers, so that nobody truncates it",
+    "KAFKA-13968": "brokers write no snapshots of the metadata",
+    "KAFKA-3968": "a core asks for a file to be synced; that its directory is synced, too, is up "
+    "to the disk that carries it out, and tested there",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Mutant:
+class Catch:
+    by: str
+    """An invariant, a rule, convergence, anomalies."""
+    steps: int
+    """Of the simulation, until then."""
+    detail: str
+
+
+def catch(mutant: Mutant, seed: int) -> Catch | None:
+    """What one simulation with the mutant says; None when it notices nothing."""
+    with mutant.applied():
+        return _complaint(seed, mutant.groups)
+
+
+@cache
+def is_quiet(seed: int, groups: int | None) -> bool:
+    """Whether it says nothing without a mutant: else what it says with one says nothing."""
+    return _complaint(seed, groups) is None
+
+
+def _complaint(seed: int, groups: int | None) -> Catch | None:
+    simulation = Simulation(seed, groups=groups)
+    try:
+        story = simulation.run()
+    except InvariantViolated as violated:
+        number = violated.number
+        by = f"invariant {number}" if isinstance(number, int) else number
+        detail = str(violated)
+    except NotReached as missing:
+        by, detail = "convergence", str(missing)
+    except StepLimit as limit:
+        by, detail = "steps without end", str(limit)
+    except Exception as error:  # A core that a mutant has driven mad.
+        by, detail = f"{type(error).__name__} in a core", str(error)
+    else:
+        surprises = ["a client's surprise"] if story.surprises else []
+        by, detail = ", ".join([*story.anomalies.counts, *surprises]), str(story)
+    return Catch(by, simulation.cluster.scheduler.steps, detail) if by else None
+
+
+@dataclass(frozen=True, slots=True)
+class Hunt:
+    """The seeds from one on, until one caught a mutant."""
+
     name: str
-    breaks: str
-    owner: Any
-    attribute: str
-    change: Callable[[Any], Any]
-    """What the attribute becomes, from what it was."""
-    is_quick: bool = True
-    """A few seeds are enough."""
-    is_known_to_escape: bool = False
-    """No seed is known to catch it: what the simulation is too kind for."""
-
-    @contextmanager
-    def applied(self) -> Iterator[None]:
-        was = self.owner.__dict__[self.attribute]
-        setattr(self.owner, self.attribute, self.change(was))
-        try:
-            yield
-        finally:
-            setattr(self.owner, self.attribute, was)
+    seeds: int
+    """How many it took."""
+    seed: int
+    """The last one."""
+    catch: Catch | None
 
 
-def _shrinks_at_once(was: Any) -> Any:
-    def propose(self: Any, isr: Any, *rest: Any) -> Any:
-        out = was(self, isr, *rest)
-        self._maximal = frozenset(isr)
-        return out
-
-    return propose
-
-
-def _truncates_to_own_high_watermark(was: Any) -> Any:
-    def lead_or_follow(self: Any, turn: Any, state: Any, incoming: Any) -> Any:
-        if self.log.high_watermark < self.log.log_end_offset and self.log.high_watermark >= 0:
-            self.log.truncate_to(turn, max(self.log.high_watermark, self.log.log_start_offset))
-        return was(self, turn, state, incoming)
-
-    return lead_or_follow
+def hunt(name: str, start: int, seeds_max: int) -> Hunt:
+    for seed in range(start, start + seeds_max):
+        found = catch(ALL_MUTANTS[name], seed)
+        if found is not None and is_quiet(seed, ALL_MUTANTS[name].groups):
+            return Hunt(name, seed - start + 1, seed, found)
+    return Hunt(name, seeds_max, start + seeds_max - 1, None)
 
 
-def _acks_what_is_written(was: Any) -> Any:
-    def append(broker: Any, replica: Any, data: Any, part: Any, acks: int, *rest: Any) -> Any:
-        return was(broker, replica, data, part, 1 if acks == -1 else acks, *rest)
-
-    return append
-
-
-def _believes_any_broker_epoch(was: Any) -> Any:
-    def may_be_in_sync(self: Any, state: Any, id: int, broker_epoch: int) -> Any:
-        broker = self.image.brokers.get(id)
-        return was(self, state, id, broker.broker_epoch if broker is not None else -1)
-
-    return may_be_in_sync
+def hunts(
+    names: Sequence[str], starts: Sequence[int], seeds_max: int, processes: int
+) -> Iterator[tuple[Mutant, list[Hunt]]]:
+    """In the order of the names, each as soon as it is known."""
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        running = [
+            [pool.submit(hunt, name, start, seeds_max) for start in starts] for name in names
+        ]
+        for name, futures in zip(names, running, strict=True):
+            yield ALL_MUTANTS[name], [future.result() for future in futures]
 
 
-def _compacts_what_is_not_committed(was: Any) -> Any:
-    def plan_beyond(log: Any, turn: Any) -> Any:
-        high_watermark = log.high_watermark
-        log.high_watermark = log.written_end
-        try:
-            return was(log, turn)
-        finally:
-            log.high_watermark = high_watermark
-
-    return plan_beyond
+def _seeds(found: Sequence[Hunt]) -> str:
+    """Their median, when all have caught it."""
+    if any(each.catch is None for each in found):
+        missed = sum(each.catch is None for each in found)
+        return f"{missed} of {len(found)} never"
+    return f"{median(each.seeds for each in found):g}"
 
 
-MUTANTS = {
-    mutant.name: mutant
-    for mutant in (
-        Mutant("a proposed shrink leaves the maximal ISR at once", "4", LeaderState, "_propose",
-               _shrinks_at_once),
-        Mutant("the high watermark moves under min ISR (KAFKA-15583)", "6", LeaderState,
-               "has_enough_replicas", lambda was: property(lambda self: True)),
-        Mutant("a follower truncates to its own high watermark (KIP-101)", "1, 8", Replica,
-               "_follow", _truncates_to_own_high_watermark),
-        Mutant("acks=all is answered when the leader has written", "15", produce, "_append",
-               _acks_what_is_written),
-        Mutant("a lossy restart keeps its trust (KIP-966)", "11", Partitions, "lost_data",
-               lambda was: lambda self, decision, broker_id, is_all: None),
-        Mutant("a stale broker epoch joins the ISR (KIP-903)", "10", Partitions,
-               "_may_be_in_sync", _believes_any_broker_epoch, False, True),
-        Mutant("a follower does not know producers (KAFKA-9892)", "14", PartitionLog,
-               "replay_producer", lambda was: lambda self, header: None),
-        Mutant("who stood still serves at once (etcd #20418)", "19", ControllerChannel,
-               "stood_still", lambda was: lambda self, turn, offset: None, False),
-        Mutant("compaction goes beyond the high watermark", "3, 16", plan, "plan",
-               _compacts_what_is_not_committed),
-        Mutant("the log's end counts before it is flushed", "18", Replica, "position",
-               lambda was: property(lambda self: self.log.written_end), False),
-    )
-}  # fmt: skip
+def _by(found: Sequence[Hunt]) -> str:
+    return "; ".join(dict.fromkeys(each.catch.by for each in found if each.catch is not None))
+
+
+def lines(mutant: Mutant, found: Sequence[Hunt], *, is_markdown: bool) -> str:
+    bugs = ", ".join(mutant.bugs) or "-"
+    if is_markdown:
+        return (
+            f"| `{mutant.name}` | {mutant.what} | {mutant.breaks} | {bugs} | {_seeds(found)} "
+            f"| {_by(found)} |"
+        )
+    return f"{mutant.name:32} {_seeds(found):>12}  {mutant.breaks:26} {bugs:24} {_by(found)}"
+
+
+HEADING = (
+    "| mutant | what goes wrong | breaks | was | seeds | caught by |\n"
+    "|---|---|---|---|---|---|"
+)  # fmt: skip
+
+
+def pins(found: Iterable[Hunt]) -> dict[str, dict[str, int]]:
+    """The seed of each mutant that catches it in the fewest steps."""
+    cheapest: dict[str, Hunt] = {}
+    for each in found:
+        best = cheapest.get(each.name)
+        if each.catch is not None and (
+            best is None or best.catch is None or each.catch.steps < best.catch.steps
+        ):
+            cheapest[each.name] = each
+    return {
+        name: {"seed": each.seed, "steps": each.catch.steps}
+        for name, each in sorted(cheapest.items())
+        if each.catch is not None
+    }
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="mutants; all when none is named")
+    parser.add_argument("--seeds", type=int, default=SEEDS_MAX, help="at most, from each start")
+    parser.add_argument("--starts", default=",".join(map(str, STARTS)), help="first seeds")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--markdown", action="store_true", help="as a table")
+    parser.add_argument("--details", action="store_true", help="what each catch says")
+    parser.add_argument("--pin", type=Path, help="write the seeds for the tests into this file")
+    options = parser.parse_args()
+    unknown = [name for name in options.names if name not in ALL_MUTANTS]
+    if unknown:
+        parser.error(f"no such mutants: {', '.join(unknown)}")
+    starts = [int(start) for start in options.starts.split(",")]
+    names = options.names or list(ALL_MUTANTS)
+    if options.markdown:
+        _say(HEADING)
+    everything: list[Hunt] = []
+    for mutant, found in hunts(names, starts, options.seeds, options.processes):
+        _say(lines(mutant, found, is_markdown=options.markdown))
+        if options.details:
+            for each in found:
+                _say(f"    seed {each.seed}: {each.catch.detail if each.catch else 'nothing'}")
+        everything += found
+    if options.markdown and not options.names:
+        _say("\nWhat our design cannot express:\n")
+        for bug, reason in INEXPRESSIBLE.items():
+            _say(f"- {bug}: {reason}.")
+    if options.pin is not None:
+        known = json.loads(options.pin.read_text()) if options.pin.exists() else {}
+        known = {name: pin for name, pin in known.items() if name in ALL_MUTANTS}
+        options.pin.write_text(json.dumps(known | pins(everything), indent=2) + "\n")
+    return 0 if all(each.catch is not None for each in everything) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -79,6 +79,8 @@ class Process:
     sync_us: tuple[int, int] | None = None
     """How long its disk takes for an fsync, when not what all disks take."""
     wall_skew_ms: int = 0
+    was_damaged: bool = False
+    """Some of its files were, while it was down."""
     inbox: list[Arrival] = field(default_factory=list)
     turns: int = 0
     _turn: Turn = field(default_factory=Turn)
@@ -199,6 +201,11 @@ class Process:
         self.restart = restart
         self.core = None
         self.inbox.clear()
+
+    @property
+    def failed_appends(self) -> list[Any]:
+        """Owners of appends of this incarnation that ended in an error."""
+        return self.world.failed_appends if self.world is not None else []
 
     def see(self, name: str) -> Any:
         """An attribute of the core, for whoever watches; None when it does not run."""

@@ -7,6 +7,8 @@
     send <tp> <value> ... [acks=..] [plain]              does not; `await` does
     fetch <tp> [from=<offset>] [max=<bytes>]             what a consumer gets in 1 s
     metadata <tp> at <id>                                the leader that this broker tells at once
+    read <tp> at <id> [epoch=<n>] [from=<offset>]        one Fetch, by who knows that leader epoch
+    ends <tp> at <id> epoch <n>                          where that leader epoch ends
     freeze                                               as `down` does first
     kill <id>  pause <id>  resume <id>  power <id>  stop <id>  wait-for <id>
     cut <a> -> <b>  isolate <id>  heal                   drop <Message> <a> -> <b>  undrop
@@ -31,6 +33,7 @@ from typing import Any
 from kcluster.check.history import History
 from kcluster.core.metadata.topic_names import INTERNAL_TOPICS
 from kcluster.core.traces import GroupsLoaded
+from kcluster.errors import ErrorCode
 from kcluster.model import COORDINATOR, TopicPartition
 from kcluster.sim.admin import create_topic, delete_topic
 from kcluster.sim.clients import Call, Life, Producer, SimClient, metadata_request
@@ -41,6 +44,9 @@ from kcluster.sim.network import Weather
 from kcluster.sim.process import Process
 from kcluster.sim.watch import Watch, batches_of, replica_seen
 from kcluster.wire import bus
+from kcluster.wire.messages import fetch as f
+from kcluster.wire.messages import offset_for_leader_epoch as fe
+from kcluster.wire.records import batches, read_records
 
 INDENT = "    "
 BOUND_MS = 30_000
@@ -291,6 +297,45 @@ class Script:
                if poll.consumer == client.name]  # fmt: skip
         self.tell(" ".join(f"{offset}:{value.decode()}" for offset, value in got) or "nothing")
 
+    def do_read(self, words: list[str]) -> None:
+        client = self._new_client()
+        options = dict(word.split("=", 1) for word in words[3:])
+        tp = partition_of(words[0])
+
+        def life() -> Life:
+            while tp.topic not in client.topic_ids:
+                yield from client.refresh(tp.topic)
+            partition = f.FetchPartition(
+                partition=tp.partition,
+                current_leader_epoch=int(options.get("epoch", "-1")),
+                fetch_offset=int(options.get("from", "0")),
+                partition_max_bytes=1 << 20,
+            )
+            topic = f.FetchTopic(topic_id=client.topic_ids[tp.topic], partitions=[partition])
+            request = f.FetchRequest(max_wait_ms=0, min_bytes=1, max_bytes=1 << 20, topics=[topic])
+            response = yield Call(int(words[2]), request, 17)
+            self.tell(_fetched(response) if response is not None else "no answer")
+
+        client.live(life())
+        self._finish(client, "the fetch is answered")
+
+    def do_ends(self, words: list[str]) -> None:
+        client = self._new_client()
+        tp = partition_of(words[0])
+        wanted = fe.OffsetForLeaderPartition(partition=tp.partition, leader_epoch=int(words[4]))
+        topic = fe.OffsetForLeaderTopic(topic=tp.topic, partitions=[wanted])
+
+        def life() -> Life:
+            request = fe.OffsetForLeaderEpochRequest(topics=[topic])
+            response = yield Call(int(words[2]), request, 4)
+            told = response.topics[0].partitions[0]
+            name = ErrorCode(told.error_code).name
+            is_told = told.error_code == ErrorCode.NONE
+            self.tell(f"epoch {told.leader_epoch} ends at {told.end_offset}" if is_told else name)
+
+        client.live(life())
+        self._finish(client, "the end of the epoch is told")
+
     def do_metadata(self, words: list[str]) -> None:
         client = self._new_client()
         tp = partition_of(words[0])
@@ -370,6 +415,22 @@ class Script:
                 f"{_name(id)}: epoch {seen.leader_epoch} {role}, hw {seen.high_watermark}, "
                 f"log {' '.join(epochs) or 'empty'}"
             )
+
+
+def _fetched(response: Any) -> str:
+    """Records, or the error and whom it names as leader (KIP-951)."""
+    told = response.responses[0].partitions[0]
+    if told.error_code == ErrorCode.NONE:
+        data = memoryview(bytes(told.records or b""))
+        got = [r for at, header in batches(data) for r in read_records(data[at : at + header.size])]
+        return " ".join(f"{r.offset}:{bytes(r.value or b'').decode()}" for r in got) or "nothing"
+    error = ErrorCode(told.error_code).name
+    leader = told.current_leader
+    if leader is None or leader.leader_id < 0:
+        return error
+    where = {node.node_id: f"{node.host}:{node.port}" for node in response.node_endpoints}
+    place = f"broker {leader.leader_id} leads in epoch {leader.leader_epoch}"
+    return f"{error}: {place}, at {where.get(leader.leader_id)}"
 
 
 def trace_line(trace: Any) -> str:

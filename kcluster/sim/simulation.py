@@ -259,7 +259,8 @@ class Simulation:
         self._consume(Consumer(client, tp, version=choice.choice([12, 12, 13, 17])))
         # Others come later, and read what is old by then.
         for number in range(3):
-            late = Consumer(self._client(f"late{number}/{tp}"), tp, max_bytes=500)
+            max_bytes = (500, 500, 1)[number]
+            late = Consumer(self._client(f"late{number}/{tp}"), tp, max_bytes=max_bytes)
             self.cluster.scheduler.after(
                 choice.randint(0, self.fault_ms) * MS,
                 lambda late=late: self._consume(late, is_waited_for=False),  # type: ignore[misc]

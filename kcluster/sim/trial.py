@@ -115,7 +115,10 @@ def run(trial: Trial, tell: Callable[[list[str]], None] = lambda journal: None) 
     simulation = story = failure = None
     try:
         with mutant.applied() if mutant is not None else contextlib.nullcontext():
-            simulation = Simulation(trial.seed, fault_ms=trial.fault_ms, skipped=skipped)
+            groups = mutant.groups if mutant is not None else None
+            simulation = Simulation(
+                trial.seed, fault_ms=trial.fault_ms, groups=groups, skipped=skipped
+            )
             story = simulation.run()
     except Exception as error:
         failure = _raised(error)

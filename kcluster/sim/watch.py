@@ -12,12 +12,13 @@ from typing import Any
 
 from kcluster.check.deletions import Deletions
 from kcluster.check.invariants import Ledger
-from kcluster.check.seen import BatchSeen, RecordSeen, ReplicaSeen, require
+from kcluster.check.seen import BatchSeen, Position, RecordSeen, ReplicaSeen, require
 from kcluster.core.metadata import records as r
 from kcluster.core.metadata.image import ClusterImage
 from kcluster.core.turn import Event, Received, StoodStill
 from kcluster.errors import ErrorCode
 from kcluster.model import COORDINATOR, ZERO_TOPIC_ID, TopicId, TopicPartition
+from kcluster.sim.claims import Claims
 from kcluster.sim.clients import SimClient
 from kcluster.sim.cluster import SimCluster
 from kcluster.sim.process import Process
@@ -37,6 +38,7 @@ class Watch:
     def __init__(self, cluster: SimCluster) -> None:
         self.cluster = cluster
         self.ledger = Ledger()
+        self._claims = Claims(cluster, self.ledger.elections)
         self.deletions = Deletions()
         self.keyed_topics: set[str] = set()
         """Topics that may become compacted: what their records say is kept from the start."""
@@ -47,6 +49,8 @@ class Watch:
         self._states: dict[TopicPartition, r.PartitionChanged] = {}
         self._images: dict[int, int] = {}
         self._controller = 0
+        self._alive: frozenset[int] = frozenset()
+        """Brokers that were not fenced, after the controller's last turn."""
         self._at = 0
         """The process whose turn is looked at."""
         self._unsure: dict[int, int] = {}
@@ -61,6 +65,7 @@ class Watch:
 
     def _turned(self, process: Process, events: list[Event]) -> None:
         self._at = process.id
+        self._claims.heard(process, events)
         for event in events:
             if isinstance(event, StoodStill):
                 self._unsure[process.id] = process.turns
@@ -72,12 +77,14 @@ class Watch:
             ):
                 del self._unsure[process.id]
         if process.id == COORDINATOR:
-            self._look_at_controller(process)
+            self._look_at_controller(process, events)
         else:
+            self._claims.broker(process, process.core, events)
             self._look_at_broker(process)
 
     def _ended(self, process: Process, reason: str) -> None:
         self.ledger.running.pop(process.id, None)
+        self._claims.ended(process)
         self._unsure.pop(process.id, None)
         self._images.pop(process.id, None)
         for key in [key for key in self._stamps if key[0] == process.id]:
@@ -87,6 +94,8 @@ class Watch:
     def _look_at_broker(self, process: Process) -> None:
         core: Any = process.core
         self.ledger.running[process.id] = process.incarnation
+        if process.was_damaged:
+            self.ledger.damaged.add(process.id)
         id, stamps = process.id, self._stamps
         for tp, replica in core.replicas.items():
             stamp = stamp_of(replica)
@@ -104,6 +113,7 @@ class Watch:
             if self._replicas.get(key) == seen:
                 continue
             self._replicas[key] = seen
+            self._claims.replica(process, replica)
             log = replica.log
             self.ledger.replica(
                 seen,
@@ -122,23 +132,33 @@ class Watch:
         digest = zlib.crc32(r.encode_all(image.records()))
         self.ledger.image(f"process {process.id}", image.next_offset, digest)
 
-    def _look_at_controller(self, process: Process) -> None:
+    def _look_at_controller(self, process: Process, events: list[Event]) -> None:
         core: Any = process.core
         image: ClusterImage = core.image
         if self._controller != process.incarnation:
             self._controller = process.incarnation
             self._states.clear()
+            self._alive = frozenset()
             self.ledger.controller_restarted()
         if core.log.committed_offset:
             self._look_at_image(process, core.log.image)
         alive = frozenset(broker.id for broker in image.alive())
+        # Who joins an ISR may be fenced later in the same turn, and keep its place while the
+        # cluster starts.
+        was_alive, self._alive = self._alive, alive
+        registered = self.ledger.registered
         self.ledger.registered = {id: broker.incarnation for id, broker in image.brokers.items()}
-        for topic in image.topics.values():
-            for index, state in topic.partitions.items():
-                tp = TopicPartition(topic.name, index)
-                if self._states.get(tp) is not state:
-                    self._states[tp] = state
-                    self.ledger.partition_state(tp, state, alive)
+        before = dict(self._states)
+        states = {
+            TopicPartition(topic.name, index): state
+            for topic in image.topics.values()
+            for index, state in topic.partitions.items()
+        }
+        self._claims.controller(core, events, before, states, registered)
+        for tp, state in states.items():
+            if before.get(tp) is not state:
+                self._states[tp] = state
+                self.ledger.partition_state(tp, state, alive | was_alive)
 
     # --- what others ask ------------------------------------------------------------------
 
@@ -176,6 +196,7 @@ class Watch:
 
     def _leaving(self, request: Message, response: Any) -> None:
         """Of the process whose turn has just ended."""
+        self._claims.answered(self._at, request, response)
         if not isinstance(request, ProduceRequest | FetchRequest):
             return
         for hook in self.answer_hooks:
@@ -246,7 +267,27 @@ def replica_seen(
         is_compacted=is_keyed or log.config.is_compacted,
         compactions=log.compactions // COMPACTIONS_A_LOOK,
         size_bytes=log.size_bytes,
+        flushed_end=log.flushed_end,
+        partition_epoch=leader.partition_epoch if leader is not None else -1,
+        positions=_positions(process.id, leader) if leader is not None else (),
+        producers_end=_producers_end(log),
     )
+
+
+def _positions(me: int, leader: Any) -> tuple[Position, ...]:
+    return (
+        Position(me, 0, leader.position, True),
+        *(
+            Position(id, follower.incarnation, follower.log_end, follower.stream is not None)
+            for id, follower in leader.followers.items()
+        ),
+    )
+
+
+def _producers_end(log: Any) -> int:
+    """Producers are in the order of their last appends."""
+    producers = log.producers._producers
+    return producers[next(reversed(producers))].batches[-1][3] + 1 if producers else 0
 
 
 def batches_of(

@@ -15,6 +15,7 @@ from random import Random
 from typing import Any, Protocol
 
 from kcluster.core.turn import (
+    Append,
     Buffer,
     DiskOperation,
     Event,
@@ -86,6 +87,7 @@ class SimWorld:
         self.known: dict[int, int] = {}
         """Newest incarnation by id, from the supervisor's announcements."""
         self.operations = 0
+        self.failed_appends: list[Any] = []
         self.kill_at = -1
         """Disk operations, replies and sends of this process after which it dies; -1: never."""
         self._post = post
@@ -116,7 +118,10 @@ class SimWorld:
     def perform(self, operation: DiskOperation) -> int:
         self._maybe_die()
         if not isinstance(operation, Sync):
-            return self.disk.perform(operation)
+            code = self.disk.perform(operation)
+            if code and isinstance(operation, Append):
+                self.failed_appends.append(operation.owner)
+            return code
         if self.disk.size(operation.path) < 0:
             return errno.ENOENT
         waiting = self._syncing.get(operation.path)

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from kcluster.check.invariants import BatchSeen, InvariantViolated, Ledger, ReplicaSeen
+from kcluster.check.invariants import Ledger
+from kcluster.check.seen import BatchSeen, InvariantViolated, Position, ReplicaSeen
 from kcluster.core.metadata.records import PartitionChanged
 from kcluster.model import TopicPartition
 
@@ -123,7 +124,7 @@ def test_a_truncation_of_what_is_committed():
     story.look(2, high_watermark=2)
     story.ledger.partitions[ID, 0].state = None
     story.logs[2].pop()
-    broken(8, story, lambda: story.look(2))
+    broken(8, story, lambda: story.look(2, high_watermark=1))
 
 
 def test_a_change_of_the_isr_without_a_new_partition_epoch():
@@ -165,3 +166,74 @@ def test_two_images_at_one_offset():
     story = Story()
     story.ledger.image("broker 1", 5, 1)
     broken(17, story, lambda: story.ledger.image("broker 2", 5, 2))
+
+
+def test_a_high_watermark_beyond_the_log():
+    story = committed()
+    broken(5, story, lambda: story.look(2, high_watermark=3))
+
+
+def test_a_high_watermark_that_a_change_of_the_isr_does_not_move():
+    story = Story()
+    story.write(batch(0))
+    story.decide(isr=[1, 2])
+    positions = tuple(Position(id, 10 + id, 1, has_stream=id < 3) for id in ALL)
+    shrunk = frozenset({1, 2})
+    broken(4, story, lambda: story.look(1, isr=shrunk, maximal_isr=shrunk, positions=positions))
+    story.look(1, isr=shrunk, maximal_isr=shrunk, positions=positions, high_watermark=1)
+
+
+def test_a_position_that_its_follower_does_not_hold():
+    story = Story()
+    story.write(batch(0), ids=(1,))
+    positions = (Position(2, 12, 1, has_stream=True),)
+    broken(4, story, lambda: story.look(1, positions=positions))
+    # Of an incarnation that is no more, nothing can be said.
+    story.look(1, positions=(Position(2, 11, 1, has_stream=True),))
+
+
+def test_a_follower_that_holds_what_its_leader_has_not_written():
+    story = Story()
+    story.look(1, positions=(Position(2, 12, 0, has_stream=True),))
+    story.logs[2].append(batch(0))
+    broken("rule 1", story, lambda: story.look(2))
+
+
+def test_a_producer_whose_batch_is_no_longer_in_the_log():
+    story = Story()
+    story.write(batch(0))
+    story.look(2, producers_end=1)
+    broken(14, story, lambda: story.look(2, producers_end=2))
+
+
+def test_a_restart_that_loses_what_was_synced():
+    story = Story()
+    story.write(batch(0), batch(1))
+    story.look(2, flushed_end=1)
+    story.ledger.running[2] = 22
+    story.logs[2].pop()
+    story.look(2, incarnation=22)
+    story.ledger.running[2] = 32
+    story.logs[2].pop()
+    broken(18, story, lambda: story.look(2, incarnation=32))
+
+
+def test_an_election_of_somebody_who_was_not_eligible():
+    story = Story()
+    story.decide(isr=[1])
+    broken(12, story, lambda: story.decide(leader=2, leader_epoch=1, isr=[2], recovering=True))
+
+
+def test_an_election_when_all_who_were_eligible_have_lost_data():
+    story = Story()
+    story.decide(isr=[], elr=[1], leader=-1, leader_epoch=1)
+    story.ledger.elections.registered(1, set(), {})
+    story.decide(isr=[2], elr=[], leader=2, leader_epoch=2, recovering=True)
+    assert story.state.recovering
+
+
+def test_an_isr_that_a_leader_knows_before_it_is_durable():
+    story = Story()
+    story.ledger.elections.committed((ID, 0), 4)
+    story.look(1, partition_epoch=4)
+    broken("rule 7", story, lambda: story.look(1, partition_epoch=5))

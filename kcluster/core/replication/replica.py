@@ -229,9 +229,9 @@ class Replica:
                 traces.Warned(f"{self.tp}: truncated below the high watermark {log.high_watermark}")
             )
         turn.trace(traces.Truncated(self.tp.topic, self.tp.partition, before, log.log_end_offset))
-        if log.high_watermark > log.log_end_offset:
-            # Invariant 5: a follower's own may fall.
-            log.set_high_watermark(log.log_end_offset)
+        # Invariant 5: a follower's own may fall; and it is never below the log start (KAFKA-9491).
+        bounded = min(max(log.high_watermark, log.log_start_offset), log.log_end_offset)
+        log.set_high_watermark(bounded)
         return True
 
     def begin_before(self, turn: Turn, pushed: Buffer) -> None:
@@ -242,6 +242,7 @@ class Replica:
             base_offset = int.from_bytes(pushed[:BASE_OFFSET_BYTES], "big")
             if base_offset < log.log_end_offset:
                 log.truncate_fully(turn, base_offset)
+                log.set_high_watermark(base_offset)
 
     def follow_marks(self, turn: Turn) -> int:
         """Take over the leader's high watermark and log start as far as this log reaches; the

@@ -332,6 +332,15 @@ def test_a_follower_below_the_log_start_begins_there() -> None:
     assert stage[2].records() == [b"c"]
 
 
+def test_a_log_that_begins_afresh_has_its_high_watermark_there() -> None:
+    stage = Stage(2)
+    stage.create([1, 2], isr=[1])
+    follower = stage[2]
+    follower.replica.truncate_towards(follower.turn, -1, 7)
+    log = follower.log
+    assert (log.log_start_offset, log.high_watermark, log.log_end_offset) == (7, 7, 7)
+
+
 def test_a_follower_begins_with_the_batch_that_the_log_start_lies_in() -> None:
     stage = Stage(2)
     stage.create([1, 2], isr=[1])
