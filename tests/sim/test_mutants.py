@@ -30,7 +30,7 @@ from kcluster.sim.script import Script
 from kcluster.sim.simulation import Simulation
 
 IS_THOROUGH = bool(os.environ.get("KCLUSTER_MUTANTS"))
-QUICK_STEPS = 5_000
+QUICK_STEPS = 15_000
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 STORIES = {
     "truncates-without-dialogue": "kip-279-an-older-record-behind-a-newer-epoch",
