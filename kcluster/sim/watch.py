@@ -285,9 +285,11 @@ def _positions(me: int, leader: Any) -> tuple[Position, ...]:
 
 
 def _producers_end(log: Any) -> int:
-    """Producers are in the order of their last appends."""
+    """Producers are in the order of their last appends. What is staged is known, too, before it is
+    written: who is killed in a turn may be seen like that."""
     producers = log.producers._producers
-    return producers[next(reversed(producers))].batches[-1][3] + 1 if producers else 0
+    end: int = producers[next(reversed(producers))].batches[-1][3] + 1 if producers else 0
+    return end if end > log.log_end_offset else min(end, log.written_end)
 
 
 def batches_of(
