@@ -9,6 +9,7 @@ from kcluster.core.metadata.image import TOPIC_RESOURCE
 from kcluster.errors import ErrorCode
 from kcluster.model import TopicPartition
 from kcluster.sim.clients import RETRY_BACKOFF_MS, Call, Life, SimClient, Sleep, Step
+from kcluster.wire.message import Message
 from kcluster.wire.messages import create_partitions as cp
 from kcluster.wire.messages import create_topics as ct
 from kcluster.wire.messages import delete_records as dr
@@ -39,38 +40,20 @@ def create_topic(
             for name, value in sorted((configs or {}).items())
         ],
     )
-    while True:
-        request = ct.CreateTopicsRequest(topics=[creatable], timeout_ms=3000)
-        response = yield Call(client.some_broker(), request, 7)
-        if response is not None:
-            code = response.topics[0].error_code
-            if code in (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS):
-                return
-        yield Sleep(RETRY_BACKOFF_MS)
+    request = ct.CreateTopicsRequest(topics=[creatable], timeout_ms=3000)
+    yield from _until(client, request, 7, "topics", ErrorCode.TOPIC_ALREADY_EXISTS)
 
 
 def delete_topic(client: SimClient, topic: str) -> Life:
-    while True:
-        request = dt.DeleteTopicsRequest(topics=[dt.DeleteTopicState(name=topic)], timeout_ms=3000)
-        response = yield Call(client.some_broker(), request, 6)
-        if response is not None:
-            code = response.responses[0].error_code
-            if code in (ErrorCode.NONE, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION):
-                return
-        yield Sleep(RETRY_BACKOFF_MS)
+    request = dt.DeleteTopicsRequest(topics=[dt.DeleteTopicState(name=topic)], timeout_ms=3000)
+    yield from _until(client, request, 6, "responses", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
 
 
 def grow_topic(client: SimClient, topic: str, count: int) -> Life:
     """Again and again until it has `count` partitions."""
-    while True:
-        wanted = cp.CreatePartitionsTopic(name=topic, count=count, assignments=None)
-        request = cp.CreatePartitionsRequest(topics=[wanted], timeout_ms=3000)
-        response = yield Call(client.some_broker(), request, 3)
-        if response is not None:
-            code = response.results[0].error_code
-            if code in (ErrorCode.NONE, ErrorCode.INVALID_PARTITIONS):
-                return
-        yield Sleep(RETRY_BACKOFF_MS)
+    wanted = cp.CreatePartitionsTopic(name=topic, count=count, assignments=None)
+    request = cp.CreatePartitionsRequest(topics=[wanted], timeout_ms=3000)
+    yield from _until(client, request, 3, "results", ErrorCode.INVALID_PARTITIONS)
 
 
 def alter_config(client: SimClient, topic: str, name: str, value: str | None) -> Life:
@@ -79,15 +62,23 @@ def alter_config(client: SimClient, topic: str, name: str, value: str | None) ->
     resource = ic.AlterConfigsResource(
         resource_type=TOPIC_RESOURCE, resource_name=topic, configs=[config]
     )
+    request = ic.IncrementalAlterConfigsRequest(resources=[resource])
+    code = yield from _until(client, request, 1, "responses", ErrorCode.INVALID_CONFIG)
+    if code == ErrorCode.INVALID_CONFIG:
+        client.surprises.append(f"{topic}: {name}={value} was refused")
+
+
+def _until(
+    client: SimClient, request: Message, version: int, results: str, final: ErrorCode
+) -> Generator[Step, Any, int]:
+    """Ask one broker after the other until the only result, in the field `results` of the answer,
+    is without error or `final`; its error code."""
     while True:
-        request = ic.IncrementalAlterConfigsRequest(resources=[resource])
-        response = yield Call(client.some_broker(), request, 1)
+        response = yield Call(client.some_broker(), request, version)
         if response is not None:
-            code = response.responses[0].error_code
-            if code == ErrorCode.INVALID_CONFIG:
-                client.surprises.append(f"{topic}: {name}={value} was refused")
-            if code in (ErrorCode.NONE, ErrorCode.INVALID_CONFIG):
-                return
+            code: int = getattr(response, results)[0].error_code
+            if code in (ErrorCode.NONE, final):
+                return code
         yield Sleep(RETRY_BACKOFF_MS)
 
 
