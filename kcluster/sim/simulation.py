@@ -7,14 +7,12 @@
     converge                    bounded: leaders, full ISRs, equal logs, consumers at the end
     verdict                     anomalies of the client history, surprises of clients
 
-`python -m kcluster.sim.simulation <seed> [--trace]` replays one and tells its story. What a seed
-has is drawn in `options`; what its rare states are is in `rare`.
+`kcluster sim --seed N --trace` replays one and tells its story. What a seed has is drawn in
+`options`; what its rare states are is in `rare`.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections import Counter
 from collections.abc import Container
 from dataclasses import dataclass, field
@@ -323,27 +321,3 @@ class Simulation:
         self.verdict.scan(labels, keeps_tombstones=keeps)
         for label, topic_id in self.changes.labels.items():
             self.verdict.learn(label, topic_id)
-
-
-def replay_command(seed: int) -> str:
-    return f"python -m kcluster.sim.simulation {seed} --trace"
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="replay one simulation")
-    parser.add_argument("seed", type=int)
-    parser.add_argument("--trace", action="store_true", help="tell every state change")
-    parser.add_argument("--fault-ms", type=int, default=12_000)
-    options = parser.parse_args()
-    simulation = Simulation(options.seed, fault_ms=options.fault_ms)
-    try:
-        story = simulation.run()
-    finally:
-        if options.trace:
-            sys.stdout.write("\n".join([str(simulation.options), *simulation.cluster.journal, ""]))
-    sys.stdout.write(f"{story}\n")
-    return 0 if story.is_good else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

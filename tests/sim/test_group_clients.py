@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from kcluster.sim.simulation import Simulation, replay_command
+from kcluster.sim.simulation import Simulation
 
 
 @pytest.mark.parametrize("seed", range(1, 9))
@@ -15,7 +15,7 @@ def test_groups_survive_the_faults_of_a_seed(seed):
     try:
         story = simulation.run()
     except BaseException:
-        print(f"\nreplay: {replay_command(seed)}")
+        print(f"\nreplay: Simulation({seed}, groups=2).run()")
         raise
     assert story.is_good, story
     groups = story.history.groups

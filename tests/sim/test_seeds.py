@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from kcluster.sim.simulation import Simulation, replay_command
+from kcluster.sim.simulation import Simulation
+from kcluster.sim.trial import Trial
 
 FIRST, LAST = (int(n) for n in os.environ.get("KCLUSTER_SEEDS", "1:40").split(":"))
 
@@ -19,9 +20,9 @@ def test_a_cluster_survives_the_faults_of_a_seed(seed):
     try:
         story = Simulation(seed).run()
     except BaseException:
-        print(f"\nreplay: {replay_command(seed)}")
+        print(f"\nreplay: {Trial(seed).command('--trace')}")
         raise
-    assert story.is_good, f"{story}\nreplay: {replay_command(seed)}"
+    assert story.is_good, f"{story}\nreplay: {Trial(seed).command('--trace')}"
 
 
 @pytest.mark.parametrize("first", [1, 7, 13])
