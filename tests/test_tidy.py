@@ -31,7 +31,7 @@ IMPURE_CALLS = {"open", "input", "print", "hash", "id"}
 """`hash` and `id` differ from run to run: an order that hangs on them cannot be replayed."""
 
 ELSEWHERE = re.compile(
-    r"pypi\.org|files\.pythonhosted|registry\.npmjs|--(extra-)?index-url|--find-links|(?<![\w.])/work/"
+    r"pypi\.org|files\.pythonhosted|registry\.npmjs|--(extra-)?index-url|--find-links|(?<![\w.])/(work|root|mnt)/"
 )
 """Hosts of registries, and places of one machine."""
 
