@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from typing import Final
 
+from kcluster.chaos.client_thread import ClientThread
 from kcluster.chaos.ledger import Meter
 from kcluster.chaos.reach import Reach
 from kcluster.chaos.seen import Seen
@@ -27,7 +28,7 @@ SETTINGS: Final = ConsumerSettings(buffer_records=2_000, partition_max_bytes=256
 """Small buffers: a reader that is behind takes little memory."""
 
 
-class Reader(threading.Thread):
+class Reader(ClientThread):
     """Ends some time after `stops`."""
 
     def __init__(
@@ -42,12 +43,7 @@ class Reader(threading.Thread):
         history: GroupHistory | None = None,
     ) -> None:
         """`seen` by partition; members of a `group` tell their assignments to `history`."""
-        super().__init__(name=f"reader-{number}", daemon=True)
-        self.breaks = 0
-        """How often its client had to be replaced."""
-        self.problem = ""
-        self.crash = ""
-        """A bug ended it."""
+        super().__init__(f"reader-{number}")
         self.is_ready = threading.Event()
         """It has its partitions."""
         self._reach = reach
@@ -58,14 +54,7 @@ class Reader(threading.Thread):
         self._group = group
         self._history = history if history is not None else GroupHistory()
 
-    def run(self) -> None:
-        try:
-            self._run()
-        except Exception as error:
-            self.crash = repr(error)
-            raise
-
-    def _run(self) -> None:
+    def work(self) -> None:
         while not self._stops.is_set():
             try:
                 if self._group is None:

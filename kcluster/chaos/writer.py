@@ -18,6 +18,7 @@ from typing import Final
 
 import zmq
 
+from kcluster.chaos.client_thread import ClientThread
 from kcluster.chaos.ledger import FAIL, INFO, OK, Meter, Stream
 from kcluster.chaos.reach import Reach
 from kcluster.chaos.workload import Workload
@@ -58,7 +59,7 @@ BROKEN: Final = (KclusterError, OSError, zmq.ZMQError)
 """What a client may end with while its cluster is broken."""
 
 
-class Writer(threading.Thread):
+class Writer(ClientThread):
     def __init__(
         self,
         number: int,
@@ -75,12 +76,7 @@ class Writer(threading.Thread):
     ) -> None:
         """`streams` are all of the workload; it writes to its own. `rate` in records/s, None for
         as fast as it goes. After `stops` it waits `drain_s` for what is under way."""
-        super().__init__(name=f"writer-{number}", daemon=True)
-        self.breaks = 0
-        """How often its client had to be replaced."""
-        self.problem = ""
-        self.crash = ""
-        """A bug ended it."""
+        super().__init__(f"writer-{number}")
         self.is_full = False
         """It ended because of `sends_max`."""
         self._reach = reach
@@ -101,14 +97,7 @@ class Writer(threading.Thread):
         self._under_way_max = max(1, min(UNDER_WAY_MAX, UNDER_WAY_BYTES // workload.size))
         self._sent = 0
 
-    def run(self) -> None:
-        try:
-            self._run()
-        except Exception as error:
-            self.crash = repr(error)
-            raise
-
-    def _run(self) -> None:
+    def work(self) -> None:
         while not self._stops.is_set() and not self.is_full:
             producer = self._client()
             if producer is None:
