@@ -189,7 +189,7 @@ def _check_segment(
         is_torn = (
             is_last
             and not replica.is_moving
-            and not damage.has_batch_behind(files, path, position, size, expected)
+            and damage.is_torn(files, path, position, size, expected)
         )
         if is_torn:
             cut = f"{size - position} bytes from byte {position} on are torn"

@@ -111,7 +111,10 @@ class Changes:
             lives.append(writer)
         reader = self._new_client(f"c/{label}")
         reader.topic_ids, reader.buried = dict(client.topic_ids), client.buried
-        consumer = Consumer(reader, tp, version=13, label=label)
+        consumer = Consumer(
+            reader, tp, version=13, label=label,
+            deleted=lambda tp: self._deletions.start(self.labels[label], tp.partition),
+        )  # fmt: skip
         self.readers.append(consumer)
         reader.live(consumer.life())
         while any(writer.running for writer in lives):

@@ -11,8 +11,13 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
+from kcluster.core.log import checkpoints, damage
+from kcluster.core.log.scan import checked_batches
+from kcluster.core.log.segment import LOG
+from kcluster.errors import CorruptLogError
 from kcluster.sim.cluster import SimCluster
-from kcluster.sim.disk import SECTOR_BYTES, Operation
+from kcluster.sim.disk import SECTOR_BYTES, Operation, SimDisk
+from kcluster.wire.records import LENGTH_OVERHEAD
 
 POWER: Final = "power"
 CORRUPT: Final = "corrupt"
@@ -67,7 +72,7 @@ def replace(cluster: SimCluster, id: int) -> None:
     cluster.start(id)
 
 
-def damage(cluster: SimCluster, id: int, random: Random) -> None:
+def corrupt(cluster: SimCluster, id: int, random: Random) -> None:
     """One file below a partition's directory. Its process is down."""
     disk = cluster.processes[id].disk
     paths = sorted(path for path in disk.files if "/" in path and disk.size(path) > 0)
@@ -77,20 +82,52 @@ def damage(cluster: SimCluster, id: int, random: Random) -> None:
     path = random.choice([path for path in paths if path.endswith(suffix)])
     file = disk.files[path]
     at = random.randrange(len(file.data))
-    cluster.processes[id].was_damaged = True
     how = random.choice(["flip", "flip", "cut", "empty", "garble", "remove"])
-    cluster.note(f"corrupt {id} {path}: {how} at {at}")
+    data = bytearray(file.data)
     match how:
         case "flip":
-            file.data[at] ^= 1 << random.randrange(8)
+            data[at] ^= 1 << random.randrange(8)
         case "cut":
-            del file.data[at:]
-        case "empty":
-            at = 0
-            file.data.clear()
+            del data[at:]
         case "garble":
-            end = min(at + random.randint(1, GARBLED_BYTES_MAX), len(file.data))
-            file.data[at:end] = random.randbytes(end - at)
+            end = min(at + random.randint(1, GARBLED_BYTES_MAX), len(data))
+            data[at:end] = random.randbytes(end - at)
         case _:
-            disk.remove(path)
+            at = 0
+            data.clear()
+    was, file.data = file.data, data
+    if _looks_torn(disk, path, is_missing=how == "remove"):
+        cluster.note(f"corrupt {id} {path}: {how} at {at} would pass for a torn write")
+        file.data = was
+        return
+    cluster.processes[id].was_damaged = True
+    cluster.note(f"corrupt {id} {path}: {how} at {at}")
+    if how == "remove":
+        disk.remove(path)
     file.stable = min(file.stable, at)
+
+
+def _looks_torn(disk: SimDisk, path: str, *, is_missing: bool) -> bool:
+    """Whether all that is wrong with the file of a log is that it ends too early, as after a kill
+    in the last write, and no checkpoint knows better: what nobody can tell (README)."""
+    directory, _, name = path.rpartition("/")
+    logs = [other for other in disk.list(directory) if other.endswith(LOG)]
+    if name != max(logs, default="") or (is_missing and logs == [name]):
+        return False
+    base_offset = int(name.removesuffix(LOG))
+    size = disk.size(path)
+    position, end_offset = 0, base_offset
+    try:
+        for position, header in checked_batches(disk, path, (0, size), base_offset):
+            position += header[1] + LENGTH_OVERHEAD
+            end_offset = header[0] + header[6] + 1
+    except CorruptLogError:
+        if not damage.is_torn(disk, path, position, size, end_offset):
+            return False
+    told = [
+        offset
+        for checkpoint in (checkpoints.HIGH_WATERMARKS, checkpoints.RECOVERY_POINTS)
+        for tp, offset in checkpoints.parse_offsets(disk.read(checkpoint, 0, 1 << 20)).items()
+        if str(tp) == directory
+    ]
+    return end_offset >= max(told, default=0)

@@ -237,7 +237,7 @@ class Faults:
             case disk_faults.CORRUPT:
                 id = random.choice(self.victims)
                 cluster.kill(id)
-                disk_faults.damage(cluster, id, random)
+                disk_faults.corrupt(cluster, id, random)
                 self._start_later(back_ms, id)
             case "full disk":
                 undo = disk_faults.fill(cluster, id, random)

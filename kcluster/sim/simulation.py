@@ -185,10 +185,10 @@ class Simulation:
         self._is_loaded = True
         for client in (*self.producers, *self.changes.clients):
             client.is_stopped = True
-        cluster.run_until(
-            lambda: not self.unconverged(), CONVERGE_BOUND_MS, self.unconverged, every_ms=20
-        )
+        self._converge()
         converged_ms = cluster.now_ms - healed_ms
+        while self.verdict.read_damaged():
+            self._converge()
         auditor = self._client("auditor")
         auditor.live(self.groups.audit(auditor))
         cluster.run_until(lambda: auditor.running == 0, START_BOUND_MS, "the groups are audited")
@@ -298,6 +298,13 @@ class Simulation:
             self._load(TopicPartition(topic, count))
 
     # --- the end --------------------------------------------------------------------------
+
+    def _converge(self) -> None:
+        def is_converged() -> bool:
+            self.verdict.restart_damaged()
+            return not self.unconverged()
+
+        self.cluster.run_until(is_converged, CONVERGE_BOUND_MS, self.unconverged, every_ms=20)
 
     def unconverged(self) -> str:
         """What is missing to it; empty when nothing is."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kcluster.check.history import History
+from kcluster.errors import CorruptLogError
 from kcluster.model import COORDINATOR, NO_LEADER, TopicPartition
 from kcluster.sim.cluster import SimCluster
 from kcluster.sim.consumer import Consumer
@@ -42,7 +43,12 @@ class Verdict:
         for id in state.replicas:
             core = self._core(id)
             replica = core.replicas.get(tp) if core is not None else None
-            if replica is None or replica.offline or replica.topic_id != state.topic_id:
+            if (
+                replica is None
+                or replica.offline
+                or replica.log.failure
+                or replica.topic_id != state.topic_id
+            ):
                 return f"{tp}: no replica on broker {id}"
             ends.add((replica.log.log_end_offset, replica.log.high_watermark))
             start = max(start, replica.log.log_start_offset)
@@ -53,6 +59,32 @@ class Verdict:
             if consumer.tp == tp and consumer.position < end:
                 return f"{consumer.client.name} is at {consumer.position} of {end}"
         return of_groups(tp, start, end)
+
+    def _damaged(self) -> dict[int, Any]:
+        """Brokers that run on files that were damaged."""
+        processes = self.cluster.processes.values()
+        return {each.id: each.core for each in processes if each.was_damaged and each.core}
+
+    def read_damaged(self) -> bool:
+        """Read all that brokers with damaged files hold, as clients might have: whether damage
+        was found that nobody had come across yet."""
+        found = False
+        for core in self._damaged().values():
+            for replica in core.replicas.values():
+                try:
+                    scan(replica.log)
+                except CorruptLogError as error:
+                    core.damaged(replica, error)
+                    found = True
+        return found
+
+    def restart_damaged(self) -> None:
+        """A log that was found damaged is offline, and repaired at the next start: what its
+        `status` has somebody do."""
+        for id, core in self._damaged().items():
+            if any(replica.offline for replica in core.replicas.values()):
+                self.cluster.kill(id)
+                self.cluster.start(id)
 
     def scan(
         self, labels: Mapping[TopicPartition, TopicPartition], *, keeps_tombstones: bool

@@ -144,6 +144,10 @@ class Checkpoints:
     def _write(
         self, turn: Turn, path: str, offsets: dict[TopicPartition, int], *, durable: bool = False
     ) -> None:
-        if self._written.get(path) != offsets:
+        told = self._written.get(path, {})
+        if told != offsets:
             self._written[path] = offsets
+            # What goes is gone for good: a power cut that brought it back would give it to a new
+            # log of that name.
+            durable = durable or not told.keys() <= offsets.keys()
             turn.disk.append(Replace(path, files.format_offsets(offsets), durable))

@@ -10,8 +10,9 @@ Without the file, a broker that is killed between the cut and its registration w
 with a short log that looks whole, and could be elected (fault contract, C3).
 
 A kill leaves a prefix of what was written: within one boot the page cache keeps it all, so that
-only the last write can be torn. Sound batches behind a broken one, a segment that ends before the
-next begins, or an end below the high watermark are therefore damage, and not a torn tail.
+only the last write can be torn, and its last batch is then shorter than it says. A broken batch
+that is as long as it says, sound batches behind a broken one, a segment that ends before the next
+begins, no segment at all, or an end below the high watermark are therefore damage.
 """
 
 from __future__ import annotations
@@ -49,6 +50,18 @@ def cause_of(files: Files, directory: str) -> str | None:
     if files.size(path) < 0:
         return None
     return files.read(path, 0, CAUSE_BYTES).decode("utf-8", "replace")
+
+
+def is_torn(files: Files, path: str, position: int, end: int, base_offset: int) -> bool:
+    """Whether what lies between `position`, where a sound batch at `base_offset` should begin, and
+    `end` may be what a kill left of the last write: a batch cut short, and nothing behind it."""
+    header = files.read(path, position, HEADER_BYTES)
+    is_whole = (
+        len(header) == HEADER_BYTES
+        and header[MAGIC_POSITION] == MAGIC
+        and HEADER_BYTES <= HEADER.unpack(header)[1] + LENGTH_OVERHEAD <= end - position
+    )
+    return not is_whole and not has_batch_behind(files, path, position, end, base_offset)
 
 
 def has_batch_behind(files: Files, path: str, position: int, end: int, base_offset: int) -> bool:

@@ -55,20 +55,21 @@ def read(
     if offset >= upto:
         return ReadResult([], 0, offset, offset)
     try:
-        return _read(log, offset, max_bytes, upto, at_least_one, skips_empty)
+        return locate(log, offset, max_bytes, upto, at_least_one, skips_empty)
     except CorruptLogError as error:
         log.fail(str(error), is_damage=True)
         raise
 
 
-def _read(
+def locate(
     log: PartitionLog,
     offset: int,
     max_bytes: int,
     upto: int,
     at_least_one: bool,
-    skips_empty: bool,
+    skips_empty: bool = False,
 ) -> ReadResult:
+    """`read` within the log, and the log goes on after a CorruptLogError."""
     chain = log.chain
     spans: list[Span] = []
     total = 0
@@ -111,7 +112,7 @@ def _read(
             break
     if has_skipped and not spans:
         # Nothing but empty batches: they are what moves a reader's position.
-        return _read(log, offset, max_bytes, upto, at_least_one, False)
+        return locate(log, offset, max_bytes, upto, at_least_one)
     return ReadResult(spans, total, first_offset, next_offset)
 
 

@@ -27,6 +27,7 @@ from kcluster.core.log import cutting, damage
 from kcluster.core.log.compaction.job import CLEANED, SWAP
 from kcluster.core.log.index import OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES, OffsetIndex
 from kcluster.core.log.leader_epochs import FILE_NAME, LeaderEpochs
+from kcluster.core.log.partition_metadata import FILE_NAME as METADATA
 from kcluster.core.log.scan import checked_batches
 from kcluster.core.log.segment import (
     DELETED,
@@ -220,7 +221,9 @@ class Recovery:
                         self._delete(file_name(base_offset, name))
                 segment.has_index_files = False
             segments.append(segment)
-        if not bases and log_start_offset:
+        if not bases:
+            if METADATA in self.names and self.restart is not Restart.LOSSY:
+                self._damaged(f"{log.tp} has no segment, and began with one")
             self.operations.append(Replace(segments[0].path, b""))
         return segments
 
@@ -291,7 +294,7 @@ class Recovery:
 
     def _is_damage(self, segment: Segment, size: int, is_last: bool) -> bool:
         """Whether what stopped a scan after a kill is more than a torn write."""
-        return not is_last or damage.has_batch_behind(
+        return not is_last or not damage.is_torn(
             self.files, segment.path, segment.size, size, segment.end_offset
         )
 

@@ -162,6 +162,18 @@ def test_when_all_came_back_lossy_the_one_with_the_longest_log_leads(p: Playbook
     assert p.traced(Warned)
 
 
+def test_a_damaged_log_leads_only_when_all_are_damaged(p: Playbook) -> None:
+    """A flipped bit may have it claim an epoch that never was."""
+    for id in (3, 2, 1):
+        p.die(id)
+    t = p.partition().topic_id
+    p.register(1, restart="lossy", logs=[bus.LogEnd(t, 0, 8, 1, is_damaged=True)])
+    p.register(2, restart="lossy", logs=[bus.LogEnd(t, 0, 0, 10)])
+    p.heartbeat(1)
+    p.heartbeat(2)
+    assert p.partition().leader == 2
+
+
 def test_living_replica_is_asked_for_its_log_before_the_last_resort(p: Playbook) -> None:
     """It was never in danger, only behind: it may hold more than those that lost data."""
     t = p.partition().topic_id

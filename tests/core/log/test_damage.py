@@ -8,6 +8,7 @@ from kcluster.core.log import damage
 from kcluster.core.log.partition_log import Restart
 from kcluster.core.turn import Turn
 from kcluster.errors import CorruptLogError
+from kcluster.sim.disk import SimFile
 from tests.core.log.bench import DIRECTORY, Bench, batch
 from tests.core.log.test_recovery import CONFIG, active, filled
 
@@ -42,6 +43,31 @@ def test_the_last_batch_may_be_torn_by_a_kill() -> None:
     bench = wide()
     del active(bench)[-5:]
     assert bench.reopen(Restart.CRASH).log_end_offset == 9
+
+
+@pytest.mark.parametrize("from_end", [1, 10])
+def test_a_kill_breaks_no_batch_that_is_as_long_as_it_says(from_end: int) -> None:
+    bench = wide()
+    active(bench)[-from_end] ^= 1
+    with pytest.raises(CorruptLogError, match="CRC"):
+        bench.reopen(Restart.CRASH)
+
+
+def test_a_log_without_any_segment_is_damaged_unless_power_was_lost() -> None:
+    bench = wide()
+    path = bench.log.chain.active.path
+    bench.disk.files[f"{DIRECTORY}/partition.metadata"] = SimFile(bytearray(b"version: 0"))
+    del bench.disk.files[path]
+    with pytest.raises(CorruptLogError, match="no segment"):
+        bench.reopen(Restart.CRASH)
+    assert bench.reopen(Restart.LOSSY).log_end_offset == 0
+    assert bench.disk.size(path) == 0
+
+
+def test_a_new_log_has_a_segment_from_the_start() -> None:
+    bench = Bench(CONFIG)
+    bench.commit()
+    assert bench.disk.size(bench.log.chain.active.path) == 0
 
 
 def test_a_kill_does_not_shorten_a_sealed_segment() -> None:

@@ -61,14 +61,12 @@ def test_a_restart_finds_the_log_as_it_was(restart: Restart) -> None:
     assert bench.log.log_end_offset == 21
 
 
-@pytest.mark.parametrize("junk", [b"\0" * 40, b"\0" * 200, b"torn" * 30, "half", "flipped"])
+@pytest.mark.parametrize("junk", [b"\0" * 40, b"\0" * 200, b"torn" * 30, "half"])
 def test_a_torn_tail_is_cut_off_after_a_crash(junk: bytes | str) -> None:
     bench = filled()
     whole = bench.content()
     if junk == "half":
         active(bench)[-30:] = b""
-    elif junk == "flipped":
-        active(bench)[-1] ^= 1
     else:
         active(bench).extend(junk)  # type: ignore[arg-type]
     bench.reopen()
