@@ -20,6 +20,7 @@ from kcluster.sim import disk_faults
 from kcluster.sim.cluster import SimCluster
 from kcluster.sim.disk_faults import ON_DISKS
 from kcluster.sim.network import Weather
+from kcluster.sim.role_faults import ON_ROLES, RoleFaults
 from kcluster.sim.scheduler import MS
 
 KILL_COMPACTOR: Final = "kill compactor"
@@ -39,6 +40,7 @@ KINDS: Final = {
     "hang up": "connections of clients end: requests are lost, or their answers",
     "clock jump": "the wall clock of a process goes forward or back",
     **ON_DISKS,
+    **ON_ROLES,
 }
 """Every kind of fault there is, and what it does."""
 
@@ -86,6 +88,7 @@ class Faults:
         self._sick: dict[int, Callable[[], None]] = {}
         """By process, what makes its disk well: it has to be started again."""
         self.is_over = False
+        self._roles = RoleFaults(cluster, self._later)
         self._strikes: dict[str, Callable[[Random, int, int], None]] = {
             "kill": self._kill,
             "kill in turn": self._kill_in_turn,
@@ -127,6 +130,8 @@ class Faults:
         back_ms = random.choice([random.randint(10, 500), random.randint(100, 5000)])
         if strike.kind in ON_DISKS:
             self._on_disk(random, id, back_ms, strike.kind)
+        elif strike.kind in ON_ROLES:
+            self._roles.strike(strike.kind, random, id, back_ms)
         else:
             self._strikes[strike.kind](random, id, back_ms)
 
@@ -279,6 +284,7 @@ class Faults:
         cluster = self.cluster
         self.is_over = True
         cluster.heal()
+        cluster.network.losses.clear()
         for id in sorted(self._stopping):
             cluster.kill(id)
         for id in sorted(self._sick):

@@ -46,6 +46,31 @@ class Weather:
     slow_us: int = 500_000
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Loss:
+    """Messages of some kinds do not come through from one process to another, or come late."""
+
+    kinds: tuple[str, ...]
+    """Names of classes in `wire.bus`."""
+    source: int | None
+    """None: whoever."""
+    target: int | None
+    late_us: tuple[int, int] | None = None
+    """How late they are, and overtaken; None: lost."""
+
+    def hits(self, source: int, target: int, message: bus.Message) -> bool:
+        return (
+            self.source in (None, source)
+            and self.target in (None, target)
+            and type(message).__name__ in self.kinds
+        )
+
+    def __str__(self) -> str:
+        fate = "lost" if self.late_us is None else f"up to {self.late_us[1]} us late"
+        source, target = ("*" if end is None else end for end in (self.source, self.target))
+        return f"{fate}: {', '.join(self.kinds)} {source} -> {target}"
+
+
 Deliver = Callable[[int, Frames], bool]
 """To the process at an address: False when nobody is there."""
 
@@ -58,6 +83,8 @@ class Network:
     weather: Weather = field(default_factory=Weather)
     cuts: set[tuple[int, int]] = field(default_factory=set)
     """(source, target): what goes there is lost; the way back is a cut of its own."""
+    losses: list[Loss] = field(default_factory=list)
+    """Kinds of messages that do not come through as others do."""
     counts: dict[str, int] = field(default_factory=dict)
     """Messages by fate."""
     drops: Callable[[int, int, bus.Message], bool] | None = None
@@ -86,6 +113,13 @@ class Network:
         if link in self.cuts or random.random() < weather.drop:
             self.count("dropped")
             return
+        extra_us = 0
+        for loss in self.losses:
+            if loss.hits(link[0], link[1], message):
+                if loss.late_us is None:
+                    self.count("dropped")
+                    return
+                extra_us = random.randint(*loss.late_us)
         envelope = bus.encode(bus.Envelope(*source, *target, message))
         frames = Frames(envelope, tuple(bytes(frame) for frame in payload))
         copies = 1
@@ -93,12 +127,17 @@ class Network:
             self.count("duplicated")
             copies = 2
         for copy in range(copies):
-            self._fly(link, frames, is_copy=copy > 0)
+            self._fly(link, frames, is_copy=copy > 0, extra_us=extra_us)
 
-    def _fly(self, link: tuple[int, int], frames: Frames, *, is_copy: bool) -> None:
+    def _fly(
+        self, link: tuple[int, int], frames: Frames, *, is_copy: bool, extra_us: int = 0
+    ) -> None:
+        """`extra_us`: by how much it is late already; then others overtake."""
         weather, random = self.weather, self.random
-        arrival = self.scheduler.now_us + random.randint(*weather.delay_us)
-        if is_copy or random.random() < weather.reorder:
+        arrival = self.scheduler.now_us + extra_us + random.randint(*weather.delay_us)
+        if extra_us:
+            self.count("late")
+        elif is_copy or random.random() < weather.reorder:
             arrival += random.randint(0, weather.late_us)
             self.count("late")
         else:

@@ -19,6 +19,7 @@ from kcluster.sim.disk_faults import CORRUPT, POWER
 from kcluster.sim.faults import KILL_COMPACTOR, KINDS
 from kcluster.sim.group_clients import GROUP_SETTINGS
 from kcluster.sim.network import Weather
+from kcluster.sim.role_faults import ON_ROLES
 
 SETTINGS: Final = {
     "min.insync.replicas": "2",
@@ -155,6 +156,7 @@ def draw(seed: int) -> Options:
         # A change may lower it; what is lost within the contract goes by the lowest.
         min_isr = min(min_isr, 2)
     faults = _faults(SimCluster.stream(seed, "kinds"), min_isr, flushes, is_compacted)
+    faults = _with_roles(SimCluster.stream(seed, "kinds of roles"), faults)
     return Options(
         brokers=choice.choice([3, 3, 3, 4, 5]),
         partitions=choice.choice([1, 2]),
@@ -204,7 +206,8 @@ def _faults(random: Random, min_isr: int, flushes: bool, is_compacted: bool) -> 
     allowed = [
         kind
         for kind in KINDS
-        if not (kind == POWER and min_isr == 1 and not flushes)
+        if kind not in ON_ROLES
+        and not (kind == POWER and min_isr == 1 and not flushes)
         and not (kind == CORRUPT and min_isr == 1)
         and not (kind == KILL_COMPACTOR and not is_compacted)
     ]
@@ -213,6 +216,23 @@ def _faults(random: Random, min_isr: int, flushes: bool, is_compacted: bool) -> 
     if not kinds:
         kinds = [random.choice(allowed)]
     return {kind: random.choice([1, 1, 2, 4]) for kind in kinds}
+
+
+def _with_roles(random: Random, faults: dict[str, int]) -> dict[str, int]:
+    """Beside the others, in their place, or not at all. What seeds have of the others is the same
+    as without them."""
+    way = random.choice(["none", "none", "beside", "beside", "instead"])
+    if way == "none":
+        return faults
+    rate = random.choice([0.2, 0.4, 0.9])
+    if len(faults) > (len(KINDS) - len(ON_ROLES)) / 2:
+        # Some seeds have nearly all.
+        way, rate = "beside", 0.9
+    kinds = [kind for kind in ON_ROLES if random.random() < rate]
+    if not kinds:
+        kinds = [random.choice(list(ON_ROLES))]
+    drawn = {kind: random.choice([1, 1, 2, 4]) for kind in kinds}
+    return drawn if way == "instead" else {**faults, **drawn}
 
 
 def _weather(random: Random) -> Weather:

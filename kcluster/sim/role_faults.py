@@ -1,0 +1,268 @@
+"""Faults that know who leads: leaders that write alone, are deposed while they live, come back.
+
+Faults at random processes seldom meet in the order that historical bugs of replication need: a
+leader whose records reach only some followers, and whose successors follow one another before
+those have heard of it. Each fault here is one such sequence, with what matters drawn. They stop
+nobody from being asked: messages are lost, brokers are killed, stopped or cut off (contract C1).
+
+    rounds, of a partition    leader deaf followers ---> deposed ---> its successor, the same
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from random import Random
+from typing import Any, Final
+
+from kcluster.check.history import History
+from kcluster.model import COORDINATOR, TopicPartition
+from kcluster.sim.clients import Call, SimClient
+from kcluster.sim.cluster import SimCluster
+from kcluster.sim.network import Loss
+from kcluster.wire.messages.elect_leaders import ElectLeadersRequest
+
+LOST: Final = "lost kind"
+LATE: Final = "late kind"
+UNACKNOWLEDGED: Final = "lost acks"
+ELECT: Final = "preferred election"
+DEPOSE: Final = "depose"
+ALONE: Final = "alone"
+TWICE: Final = "come back twice"
+
+ON_ROLES: Final = {
+    LOST: "one kind of message is lost on some links",
+    LATE: "one kind of message is late on some links, and overtaken",
+    UNACKNOWLEDGED: "acknowledgements do not reach a leader, and its clients may hang up",
+    ELECT: "partitions are to be led by their preferred replicas",
+    DEPOSE: "a leader is deposed while it lives, perhaps its successors, too",
+    ALONE: "leaders are deposed one after the other, and some do not hear them",
+    TWICE: "a follower comes back twice while nobody hears who is to be in sync",
+}
+
+KINDS_OF_MESSAGES: Final = (
+    "Push", "Ack", "Open", "Diverge", "Refuse", "MetadataDelta", "Heartbeat", "HeartbeatReply",
+    "AlterPartition", "PartitionAltered", "Register", "Registered", "Forward", "Forwarded",
+    "AreYouThere", "HereIAm",
+)  # fmt: skip
+DATA: Final = ("Push", "Diverge")
+"""What a follower hears of its leader and writes down."""
+
+LOOK_MS: Final = 10
+DEPOSED_WITHIN_MS: Final = 4000
+"""Longer than a session; afterwards a sequence ends with what it has done so far."""
+FULL_WITHIN_MS: Final = 3000
+
+Wait = Generator[int, None, None]
+"""Milliseconds until it goes on."""
+
+
+class RoleFaults:
+    def __init__(
+        self, cluster: SimCluster, later: Callable[[int, Callable[[], None]], None]
+    ) -> None:
+        """`later`: after so many milliseconds, unless faults are over by then."""
+        self.cluster = cluster
+        self._later = later
+        self._elector: SimClient | None = None
+
+    def strike(self, kind: str, random: Random, id: int, back_ms: int) -> None:
+        match kind:
+            case "lost kind" | "late kind":
+                self._message_kind(random, id, back_ms, is_lost=kind == LOST)
+            case "preferred election":
+                self._elect()
+            case _:
+                self._go(self._sequence(kind, random, id))
+
+    def _go(self, wait: Wait) -> None:
+        delay_ms = next(wait, None)
+        if delay_ms is not None:
+            self._later(delay_ms, lambda: self._go(wait))
+
+    def _sequence(self, kind: str, random: Random, id: int) -> Wait:
+        tp = self._some_partition(random)
+        if tp is None:
+            return
+        match kind:
+            case "lost acks":
+                yield from self._lose_acks(random, tp)
+            case "come back twice":
+                yield from self._come_back_twice(random, tp)
+            case _:
+                yield from self._rounds(random, tp, is_heard=kind == DEPOSE)
+
+    # --- who is who -----------------------------------------------------------------------
+
+    def _leaders(self) -> dict[TopicPartition, tuple[int, int]]:
+        """By partition (leader epoch, broker): of the newest leader that lives."""
+        leaders: dict[TopicPartition, tuple[int, int]] = {}
+        for process in self.cluster.alive():
+            if process.id != COORDINATOR:
+                for tp, replica in (process.see("replicas") or {}).items():
+                    if replica.leader is not None:
+                        claim = replica.leader.leader_epoch, process.id
+                        leaders[tp] = max(claim, leaders.get(tp, claim))
+        return leaders
+
+    def _some_partition(self, random: Random) -> TopicPartition | None:
+        led = sorted(self._leaders())
+        shown = [tp for tp in led if not tp.topic.startswith("__")]
+        return random.choice(shown or led) if led else None
+
+    def _leader(self, tp: TopicPartition) -> tuple[int, int]:
+        return self._leaders().get(tp, (-1, 0))
+
+    def _followers(self, tp: TopicPartition, leader: int) -> list[int]:
+        replica = (self.cluster.processes[leader].see("replicas") or {}).get(tp)
+        if replica is None or replica.leader is None:
+            return []
+        return sorted(replica.leader.followers)
+
+    def _is_full(self, tp: TopicPartition) -> bool:
+        _, leader = self._leader(tp)
+        replica = (self.cluster.processes[leader].see("replicas") or {}).get(tp)
+        state = replica.leader if replica is not None else None
+        return state is not None and len(state.isr) == len(state.replicas)
+
+    # --- messages -------------------------------------------------------------------------
+
+    def _lose(
+        self, kinds: tuple[str, ...], source: int | None, target: int | None,
+        late_us: tuple[int, int] | None = None,
+    ) -> Loss:  # fmt: skip
+        loss = Loss(kinds, source, target, late_us)
+        self.cluster.note(f"{loss}")
+        self.cluster.network.losses.append(loss)
+        return loss
+
+    def _find(self, losses: list[Loss]) -> None:
+        """They are over."""
+        network = self.cluster.network
+        for loss in losses:
+            if loss in network.losses:
+                network.losses.remove(loss)
+        losses.clear()
+
+    def _message_kind(self, random: Random, id: int, back_ms: int, *, is_lost: bool) -> None:
+        kind = random.choice(KINDS_OF_MESSAGES)
+        other = random.choice([each for each in self.cluster.processes if each != id])
+        source, target = random.choice([(id, other), (other, id), (id, None), (None, id)])
+        late_us = None if is_lost else (1000, random.choice([50_000, 500_000, 2_000_000]))
+        loss = self._lose((kind,), source, target, late_us)
+        self._later(back_ms, lambda: self._find([loss]))
+
+    def _lose_acks(self, random: Random, tp: TopicPartition) -> Wait:
+        _, leader = self._leader(tp)
+        losses = [self._lose(("Ack",), None, leader)]
+        if random.random() < 0.5:
+            # Nobody leaves the ISR meanwhile.
+            losses.append(self._lose(("AlterPartition",), leader, COORDINATOR))
+        for _ in range(random.randint(0, 3)):
+            yield random.randint(20, 300)
+            self.cluster.connections.break_some(leader, random)
+        yield random.choice([random.randint(10, 500), random.randint(500, 2500)])
+        self._find(losses)
+
+    # --- elections ------------------------------------------------------------------------
+
+    def _elect(self) -> None:
+        if self._elector is None:
+            self._elector = SimClient(self.cluster, "elector", History())
+        elector = self._elector
+        self.cluster.note("preferred election")
+
+        def life() -> Generator[Any, Any, None]:
+            request = ElectLeadersRequest(election_type=0, topic_partitions=None, timeout_ms=1000)
+            yield Call(elector.some_broker(), request, 2, 2000)
+
+        elector.live(life())
+
+    def _rounds(self, random: Random, tp: TopicPartition, *, is_heard: bool) -> Wait:
+        """Leaders are deposed one after the other; unless `is_heard` each has followers that hear
+        nothing of what it writes."""
+        losses: list[Loss] = []
+        if random.random() < 0.3:
+            # One hears of nothing that is decided meanwhile.
+            uninformed = random.choice(self.cluster.broker_ids)
+            losses.append(self._lose(("MetadataDelta",), COORDINATOR, uninformed))
+        deaf: list[Loss] = []
+        ways = random.choice([["kill"], ["kill", "pause", "cut", "elect"], ["pause", "cut"]])
+        for number in range(random.choice([1, 2, 2, 3])):
+            epoch, leader = self._leader(tp)
+            followers = self._followers(tp, leader)
+            if not followers:
+                break
+            if not is_heard:
+                if number == 0 or random.random() < 0.5:
+                    self._find(deaf)
+                    who = random.sample(followers, random.randint(1, len(followers)))
+                    deaf += [self._lose(DATA, leader, each) for each in who]
+                yield random.randint(10, 200)
+            others = [each for each in followers if each not in {loss.target for loss in deaf}]
+            undo = self._depose(random.choice(ways), leader)
+            if not is_heard and random.random() < 0.5:
+                # Who has heard this one hears nothing of the next.
+                self._find(deaf)
+                deaf += [self._lose(DATA, None, each) for each in others]
+            for _ in range(DEPOSED_WITHIN_MS // LOOK_MS):
+                if self._leader(tp)[0] > epoch:
+                    break
+                yield LOOK_MS
+            self._later(random.choice([0, random.randint(0, 1500)]), undo)
+            if random.random() < 0.5:
+                self._find(deaf)
+                for _ in range(FULL_WITHIN_MS // LOOK_MS):
+                    if self._is_full(tp):
+                        break
+                    yield LOOK_MS
+            else:
+                yield random.randint(10, 200)
+        self._find(deaf)
+        yield random.choice([0, random.randint(0, 3000)])
+        self._find(losses)
+
+    def _depose(self, way: str, leader: int) -> Callable[[], None]:
+        """What undoes it."""
+        cluster = self.cluster
+        match way:
+            case "kill":
+                cluster.kill(leader)
+                return lambda: cluster.start(leader)
+            case "pause":
+                cluster.pause(leader)
+                return lambda: cluster.resume(leader)
+            case "cut":
+                links = {(leader, COORDINATOR), (COORDINATOR, leader)}
+                for link in sorted(links):
+                    cluster.cut(*link)
+                return lambda: cluster.network.cuts.difference_update(links)
+            case _:
+                self._elect()
+                return lambda: None
+
+    # --- restarts -------------------------------------------------------------------------
+
+    def _come_back_twice(self, random: Random, tp: TopicPartition) -> Wait:
+        """What a leader asks for is heard when the one that it was about is somebody else."""
+        cluster = self.cluster
+        _, leader = self._leader(tp)
+        followers = self._followers(tp, leader)
+        if not followers:
+            return
+        id = random.choice(followers)
+        cluster.kill(id)
+        yield random.randint(100, 600)
+        late_us = random.choice([None, None, (100_000, 1_500_000)])
+        losses = [self._lose(("AlterPartition",), leader, COORDINATOR, late_us)]
+        cluster.start(id)
+        yield random.randint(50, 700)
+        cluster.kill(id)
+        if random.random() < 0.5:
+            # Nor does the leader hear of the new one.
+            losses.append(self._lose(("Open",), id, leader))
+        yield random.randint(1, 100)
+        cluster.start(id)
+        yield random.randint(20, 300)
+        self._find(losses[:1])
+        yield random.randint(200, 2000)
+        self._find(losses)
