@@ -5,12 +5,13 @@ leader whose records reach only some followers, and whose successors follow one 
 those have heard of it. Each fault here is one such sequence, with what matters drawn. They stop
 nobody from being asked: messages are lost, brokers are killed, stopped or cut off (contract C1).
 
-    rounds, of a partition    leader deaf followers ---> deposed ---> its successor, the same
+    succession    A writes, B is deaf --> B leads, C is deaf --> C leads: all have other records
+    return        A leads --> B leads, A and C are deaf --> A leads: B has what nobody heard
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from random import Random
 from typing import Any, Final
 
@@ -47,9 +48,13 @@ KINDS_OF_MESSAGES: Final = (
 DATA: Final = ("Push", "Diverge")
 """What a follower hears of its leader and writes down."""
 
+KILLED: Final = ("kill",)
+LIVING: Final = ("pause", "cut", "election")
+"""How a leader is deposed."""
+
 LOOK_MS: Final = 10
-DEPOSED_WITHIN_MS: Final = 4000
-"""Longer than a session; afterwards a sequence ends with what it has done so far."""
+DEPOSED_WITHIN_MS: Final = 2500
+"""Longer than a session; afterwards a sequence goes on as it is."""
 FULL_WITHIN_MS: Final = 3000
 
 Wait = Generator[int, None, None]
@@ -64,6 +69,8 @@ class RoleFaults:
         self.cluster = cluster
         self._later = later
         self._elector: SimClient | None = None
+        self._is_under_way = False
+        """Leaders are being deposed: one such sequence at a time, or they spoil one another."""
 
     def strike(self, kind: str, random: Random, id: int, back_ms: int) -> None:
         match kind:
@@ -88,8 +95,12 @@ class RoleFaults:
                 yield from self._lose_acks(random, tp)
             case "come back twice":
                 yield from self._come_back_twice(random, tp)
-            case _:
+            case _ if not self._is_under_way:
+                self._is_under_way = True
                 yield from self._rounds(random, tp, is_heard=kind == DEPOSE)
+                self._is_under_way = False
+            case _:
+                self.cluster.note("one is under way")
 
     # --- who is who -----------------------------------------------------------------------
 
@@ -185,41 +196,64 @@ class RoleFaults:
             # One hears of nothing that is decided meanwhile.
             uninformed = random.choice(self.cluster.broker_ids)
             losses.append(self._lose(("MetadataDelta",), COORDINATOR, uninformed))
+        plot = random.choice([self._succession, self._return])
+        ways = random.choice([KILLED, LIVING] if plot == self._succession else [LIVING])
+        yield from plot(random, tp, ways, is_heard=is_heard)
+        yield random.choice([0, random.randint(0, 3000)])
+        self._find(losses)
+
+    def _succession(
+        self, random: Random, tp: TopicPartition, ways: Sequence[str], *, is_heard: bool
+    ) -> Wait:
+        """In quick succession; who has heard a leader does not hear its successor (KIP-279)."""
         deaf: list[Loss] = []
-        ways = random.choice([["kill"], ["kill", "pause", "cut", "elect"], ["pause", "cut"]])
-        for number in range(random.choice([1, 2, 2, 3])):
+        for number in range(random.choice([2, 2, 3])):
             epoch, leader = self._leader(tp)
             followers = self._followers(tp, leader)
             if not followers:
                 break
-            if not is_heard:
-                if number == 0 or random.random() < 0.5:
-                    self._find(deaf)
-                    who = random.sample(followers, random.randint(1, len(followers)))
-                    deaf += [self._lose(DATA, leader, each) for each in who]
-                yield random.randint(10, 200)
-            others = [each for each in followers if each not in {loss.target for loss in deaf}]
+            if not is_heard and number == 0:
+                who = random.sample(followers, random.randint(1, max(1, len(followers) - 1)))
+                deaf += [self._lose(DATA, leader, each) for each in who]
+            yield random.randint(20, 400)
+            heard = set(followers) - {loss.target for loss in deaf}
             undo = self._depose(random.choice(ways), leader)
-            if not is_heard and random.random() < 0.5:
-                # Who has heard this one hears nothing of the next.
+            if not is_heard:
                 self._find(deaf)
-                deaf += [self._lose(DATA, None, each) for each in others]
-            for _ in range(DEPOSED_WITHIN_MS // LOOK_MS):
-                if self._leader(tp)[0] > epoch:
+                deaf += [self._lose(DATA, None, each) for each in sorted(heard)]
+            yield from self._deposed(tp, epoch)
+            self._later(random.choice([0, random.randint(0, 1500)]), undo)
+        self._find(deaf)
+
+    def _return(
+        self, random: Random, tp: TopicPartition, ways: Sequence[str], *, is_heard: bool
+    ) -> Wait:
+        """The first leads again, after another that wrote what nobody has heard (KAFKA-7164)."""
+        for number in range(random.choice([2, 2, 3])):
+            epoch, leader = self._leader(tp)
+            followers = self._followers(tp, leader)
+            if not followers:
+                break
+            deaf: list[Loss] = []
+            if not is_heard and number == 1:
+                deaf += [self._lose(DATA, leader, each) for each in followers]
+            yield random.randint(20, 400)
+            undo = self._depose(random.choice(ways), leader)
+            yield from self._deposed(tp, epoch)
+            self._find(deaf)
+            yield random.choice([0, random.randint(0, 1000)])
+            undo()
+            for _ in range(FULL_WITHIN_MS // LOOK_MS):
+                if self._is_full(tp):
                     break
                 yield LOOK_MS
-            self._later(random.choice([0, random.randint(0, 1500)]), undo)
-            if random.random() < 0.5:
-                self._find(deaf)
-                for _ in range(FULL_WITHIN_MS // LOOK_MS):
-                    if self._is_full(tp):
-                        break
-                    yield LOOK_MS
-            else:
-                yield random.randint(10, 200)
-        self._find(deaf)
-        yield random.choice([0, random.randint(0, 3000)])
-        self._find(losses)
+
+    def _deposed(self, tp: TopicPartition, epoch: int) -> Wait:
+        """Until a leader in a newer epoch knows that it is one."""
+        for _ in range(DEPOSED_WITHIN_MS // LOOK_MS):
+            if self._leader(tp)[0] > epoch:
+                return
+            yield LOOK_MS
 
     def _depose(self, way: str, leader: int) -> Callable[[], None]:
         """What undoes it."""
