@@ -56,6 +56,7 @@ LOOK_MS: Final = 10
 DEPOSED_WITHIN_MS: Final = 2500
 """Longer than a session; afterwards a sequence goes on as it is."""
 FULL_WITHIN_MS: Final = 3000
+WRITES_WITHIN_MS: Final = 800
 
 Wait = Generator[int, None, None]
 """Milliseconds until it goes on."""
@@ -124,10 +125,23 @@ class RoleFaults:
         return self._leaders().get(tp, (-1, 0))
 
     def _followers(self, tp: TopicPartition, leader: int) -> list[int]:
+        """In the order in which they are elected."""
         replica = (self.cluster.processes[leader].see("replicas") or {}).get(tp)
         if replica is None or replica.leader is None:
             return []
-        return sorted(replica.leader.followers)
+        return [each for each in replica.leader.replicas if each != leader]
+
+    def _end(self, tp: TopicPartition, broker: int) -> int:
+        """Of its log; 0 when it does not run."""
+        replica = (self.cluster.processes[broker].see("replicas") or {}).get(tp)
+        return replica.log.written_end if replica is not None and replica.log is not None else 0
+
+    def _grown(self, tp: TopicPartition, broker: int, end: int) -> Wait:
+        """Until its log goes beyond `end`, or nobody has written for long."""
+        for _ in range(WRITES_WITHIN_MS // LOOK_MS):
+            if self._end(tp, broker) > end:
+                return
+            yield LOOK_MS
 
     def _is_full(self, tp: TopicPartition) -> bool:
         _, leader = self._leader(tp)
@@ -213,9 +227,13 @@ class RoleFaults:
             if not followers:
                 break
             if not is_heard and number == 0:
-                who = random.sample(followers, random.randint(1, max(1, len(followers) - 1)))
+                who = followers[:1]
+                if random.random() < 0.3:
+                    who = random.sample(followers, random.randint(1, len(followers)))
                 deaf += [self._lose(DATA, leader, each) for each in who]
-            yield random.randint(20, 400)
+            if not is_heard:
+                yield from self._grown(tp, leader, self._end(tp, leader))
+            yield random.choice([0, random.randint(0, 300)])
             heard = set(followers) - {loss.target for loss in deaf}
             undo = self._depose(random.choice(ways), leader)
             if not is_heard:
@@ -235,13 +253,17 @@ class RoleFaults:
             if not followers:
                 break
             deaf: list[Loss] = []
-            if not is_heard and number == 1:
+            if not is_heard and number > 0:
                 deaf += [self._lose(DATA, leader, each) for each in followers]
-            yield random.randint(20, 400)
+                yield from self._grown(tp, leader, self._end(tp, leader))
+            yield random.choice([0, random.randint(0, 300)])
             undo = self._depose(random.choice(ways), leader)
             yield from self._deposed(tp, epoch)
             self._find(deaf)
-            yield random.choice([0, random.randint(0, 1000)])
+            successor = self._leader(tp)[1]
+            if successor:
+                yield from self._grown(tp, successor, self._end(tp, leader))
+            yield random.choice([0, random.randint(0, 500)])
             undo()
             for _ in range(FULL_WITHIN_MS // LOOK_MS):
                 if self._is_full(tp):
@@ -271,8 +293,10 @@ class RoleFaults:
                     cluster.cut(*link)
                 return lambda: cluster.network.cuts.difference_update(links)
             case _:
+                # Of which it does not hear.
+                loss = self._lose(("MetadataDelta",), COORDINATOR, leader)
                 self._elect()
-                return lambda: None
+                return lambda: self._find([loss])
 
     # --- restarts -------------------------------------------------------------------------
 
