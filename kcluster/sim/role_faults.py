@@ -211,7 +211,8 @@ class RoleFaults:
             uninformed = random.choice(self.cluster.broker_ids)
             losses.append(self._lose(("MetadataDelta",), COORDINATOR, uninformed))
         plot = random.choice([self._succession, self._return])
-        ways = random.choice([KILLED, LIVING] if plot == self._succession else [LIVING])
+        may_kill = plot == self._succession and not is_heard
+        ways = random.choice([KILLED, LIVING]) if may_kill else LIVING
         yield from plot(random, tp, ways, is_heard=is_heard)
         yield random.choice([0, random.randint(0, 3000)])
         self._find(losses)
