@@ -77,7 +77,7 @@ def test_a_cluster_survives_nothing_but_one_kind_of_fault(kind: str) -> None:
 
 
 def test_leaders_that_are_deposed_live_on() -> None:
-    simulation = Simulation(5, kinds=("depose",), fault_ms=6000)
+    simulation = Simulation(8, kinds=("depose",), fault_ms=6000)
     assert simulation.run().is_good
     states = [simulation.watch.state(tp) for tp in simulation.partitions()]
     assert max(state.leader_epoch for state in states if state is not None) > 0
