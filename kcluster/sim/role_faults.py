@@ -160,8 +160,8 @@ class RoleFaults:
         self.cluster.network.losses.append(loss)
         return loss
 
-    def _find(self, losses: list[Loss]) -> None:
-        """They are over."""
+    def _mend(self, losses: list[Loss]) -> None:
+        """Their messages come through again."""
         network = self.cluster.network
         for loss in losses:
             if loss in network.losses:
@@ -174,7 +174,7 @@ class RoleFaults:
         source, target = random.choice([(id, other), (other, id), (id, None), (None, id)])
         late_us = None if is_lost else (1000, random.choice([50_000, 500_000, 2_000_000]))
         loss = self._lose((kind,), source, target, late_us)
-        self._later(back_ms, lambda: self._find([loss]))
+        self._later(back_ms, lambda: self._mend([loss]))
 
     def _lose_acks(self, random: Random, tp: TopicPartition) -> Wait:
         _, leader = self._leader(tp)
@@ -186,7 +186,7 @@ class RoleFaults:
             yield random.randint(20, 300)
             self.cluster.connections.break_some(leader, random)
         yield random.choice([random.randint(10, 500), random.randint(500, 2500)])
-        self._find(losses)
+        self._mend(losses)
 
     # --- elections ------------------------------------------------------------------------
 
@@ -215,7 +215,7 @@ class RoleFaults:
         ways = random.choice([KILLED, LIVING]) if may_kill else LIVING
         yield from plot(random, tp, ways, is_heard=is_heard)
         yield random.choice([0, random.randint(0, 3000)])
-        self._find(losses)
+        self._mend(losses)
 
     def _succession(
         self, random: Random, tp: TopicPartition, ways: Sequence[str], *, is_heard: bool
@@ -238,11 +238,11 @@ class RoleFaults:
             heard = set(followers) - {loss.target for loss in deaf}
             undo = self._depose(random.choice(ways), leader)
             if not is_heard:
-                self._find(deaf)
+                self._mend(deaf)
                 deaf += [self._lose(DATA, None, each) for each in sorted(heard)]
             yield from self._deposed(tp, epoch)
             self._later(random.choice([0, random.randint(0, 1500)]), undo)
-        self._find(deaf)
+        self._mend(deaf)
 
     def _return(
         self, random: Random, tp: TopicPartition, ways: Sequence[str], *, is_heard: bool
@@ -260,7 +260,7 @@ class RoleFaults:
             yield random.choice([0, random.randint(0, 300)])
             undo = self._depose(random.choice(ways), leader)
             yield from self._deposed(tp, epoch)
-            self._find(deaf)
+            self._mend(deaf)
             successor = self._leader(tp)[1]
             if successor:
                 yield from self._grown(tp, successor, self._end(tp, leader))
@@ -297,7 +297,7 @@ class RoleFaults:
                 # Of which it does not hear.
                 loss = self._lose(("MetadataDelta",), COORDINATOR, leader)
                 self._elect()
-                return lambda: self._find([loss])
+                return lambda: self._mend([loss])
 
     # --- restarts -------------------------------------------------------------------------
 
@@ -322,6 +322,6 @@ class RoleFaults:
         yield random.randint(1, 100)
         cluster.start(id)
         yield random.randint(20, 300)
-        self._find(losses[:1])
+        self._mend(losses[:1])
         yield random.randint(200, 2000)
-        self._find(losses)
+        self._mend(losses)
