@@ -306,6 +306,9 @@ class DivergeEntry(msgspec.Struct, frozen=True, array_like=True):
     stream: int
     epoch: int
     end_offset: int
+    producers: bytes = b""
+    """With epoch -1: what the leader remembers of producers' batches below `end_offset`, as a
+    producer snapshot."""
 
 
 class Diverge(msgspec.Struct, frozen=True, tag=True):

@@ -65,7 +65,9 @@ def truncate_to(log: PartitionLog, turn: Turn, offset: int) -> None:
     _follow_cut(log, turn)
 
 
-def truncate_fully(log: PartitionLog, turn: Turn, start_offset: int) -> None:
+def truncate_fully(
+    log: PartitionLog, turn: Turn, start_offset: int, producers: Producers | None = None
+) -> None:
     log.cancel_compaction(turn)
     _lower_recovery_point(log, turn, start_offset)
     segment = Segment(log.files, log.directory, start_offset, log.config, turn.wall_ms)
@@ -83,7 +85,9 @@ def truncate_fully(log: PartitionLog, turn: Turn, start_offset: int) -> None:
     if log.log_start_moved is not None:
         log.log_start_moved(log)
     drop_snapshots(log, turn, -1)
-    log.producers.clear()
+    log.producers = producers or Producers()
+    if len(log.producers):
+        log.take_snapshot(turn)
 
 
 def undo_staged(log: PartitionLog, turn: Turn) -> None:

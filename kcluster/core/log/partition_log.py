@@ -480,9 +480,9 @@ class PartitionLog:
         caller, who alone knows whether it may fall."""
         cutting.truncate_to(self, turn, offset)
 
-    def truncate_fully(self, turn: Turn, start_offset: int) -> None:
-        """Forget all; the log starts and ends at `start_offset`."""
-        cutting.truncate_fully(self, turn, start_offset)
+    def truncate_fully(self, turn: Turn, start: int, producers: Producers | None = None) -> None:
+        """Forget all; the log starts and ends at `start`, with `producers` of what was before."""
+        cutting.truncate_fully(self, turn, start, producers)
 
     def advance_log_start(self, turn: Turn, offset: int) -> None:
         """Records below `offset` are gone for readers; whole segments of them go to. Raises

@@ -4,7 +4,9 @@ For each producer id the epoch and the last five batches, as Kafka keeps them: a
 most five requests in flight, so that any of them may come again and is answered with the
 offsets that it got. The state is a function of the log's prefix (invariant 14): leader and
 followers update it from the batches that they append, truncation and recovery rebuild it from
-the newest snapshot and the batches behind that.
+the newest snapshot and the batches behind that. A follower whose log begins where the leader's
+does gets from it what is known of the batches before (in Kafka it does not, and takes a batch
+that is sent again for a new one).
 
     <offset>.snapshot   version 1 (2), CRC-32C of the rest (4), count (4), then for each entry:
                         producer id (8), epoch (2), last sequence (4), last offset (8),
@@ -148,10 +150,22 @@ class Producers:
             del self._producers[producer_id]
         return len(due)
 
-    def clear(self) -> None:
-        self._producers.clear()
-
     # --- snapshots ------------------------------------------------------------------------
+
+    def below(self, offset: int) -> Producers:
+        """What a log that begins at `offset` has to know of the batches that end before it: with
+        those that it appends, it comes to the state that this is."""
+        kept: list[tuple[int, Producer]] = []
+        for producer_id, known in self._producers.items():
+            batches = [batch for batch in known.batches if batch[3] < offset]
+            if batches:
+                producer = Producer(known.epoch)
+                producer.batches = batches
+                kept.append((producer_id, producer))
+        kept.sort(key=lambda entry: entry[1].batches[-1][3])
+        below = Producers(self._limit)
+        below._producers.update(kept)
+        return below
 
     def encode(self) -> bytes:
         entries = b"".join(

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from kcluster.core.log.producers import Producers
 from kcluster.core.turn import Buffer, Timer, Turn
 from kcluster.errors import CorruptLogError
 from kcluster.wire.bus import (
@@ -237,7 +238,12 @@ class Incoming:
             if replica.offline or replica.log.failure:
                 continue
             try:
-                was_cut = replica.truncate_towards(turn, entry.epoch, entry.end_offset)
+                producers = Producers.decode(entry.producers) if entry.producers else None
+            except CorruptLogError:
+                self._reopen(replica, turn, self._backoff_ms)
+                continue
+            try:
+                was_cut = replica.truncate_towards(turn, entry.epoch, entry.end_offset, producers)
             except CorruptLogError as error:
                 replica.log.fail(str(error), is_damage=True)
                 self._taken(replica)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from kcluster.core import traces
 from kcluster.core.log.partition_log import PartitionLog
+from kcluster.core.log.producers import Producers
 from kcluster.core.replication.follower import FollowerState, Incoming
 from kcluster.core.replication.leader import LeaderState
 from kcluster.core.replication.streams import Outgoing
@@ -207,14 +208,17 @@ class Replica:
 
     # --- as a follower --------------------------------------------------------------------
 
-    def truncate_towards(self, turn: Turn, epoch: int, end_offset: int) -> bool:
+    def truncate_towards(
+        self, turn: Turn, epoch: int, end_offset: int, producers: Producers | None = None
+    ) -> bool:
         """One step of the dialogue: the leader's largest epoch not above ours ends at
-        `end_offset` there; -1: nothing in common, start at `end_offset` (rules 2 and 4).
+        `end_offset` there; -1: nothing in common, start at `end_offset` (rules 2 and 4) with
+        `producers`, or a batch that is sent again would be taken for a new one (invariant 14).
         Whether anything was cut; if not, the leader and this log contradict each other."""
         log = self.log
         before = log.log_end_offset
         if epoch < 0:
-            log.truncate_fully(turn, end_offset)
+            log.truncate_fully(turn, end_offset, producers)
         else:
             own_epoch, own_end = log.end_offset_for_epoch(epoch)
             if own_epoch < 0:
@@ -241,7 +245,7 @@ class Replica:
         if log.log_end_offset == log.log_start_offset:
             base_offset = int.from_bytes(pushed[:BASE_OFFSET_BYTES], "big")
             if base_offset < log.log_end_offset:
-                log.truncate_fully(turn, base_offset)
+                log.truncate_fully(turn, base_offset, log.producers.below(base_offset))
                 log.set_high_watermark(base_offset)
 
     def follow_marks(self, turn: Turn) -> int:

@@ -45,6 +45,7 @@ from kcluster.wire.bus import (
 from kcluster.wire.record_walk import start_empty_at, starts_empty_before
 
 if TYPE_CHECKING:
+    from kcluster.core.log.partition_log import PartitionLog
     from kcluster.core.replication.replica import Replica
 
 MARKS_DELAY_MS: Final = 10
@@ -177,7 +178,7 @@ class Outgoing:
         diverges = self._divergence(replica, entry)
         if replica.lacks_beginning(entry.log_start_offset) and not replica.counts_on(source):
             # It starts afresh, before its position counts for anything.
-            diverges = DivergeEntry(entry.stream, -1, replica.log.log_start_offset)
+            diverges = _afresh(entry.stream, replica.log)
         if diverges is not None:
             turn.send(source, Diverge([diverges]))
             return
@@ -193,16 +194,16 @@ class Outgoing:
         log_end = entry.log_end_offset
         if log_end < log.log_start_offset:
             # Rule 4: what it lacks is gone, so it starts where we do.
-            return DivergeEntry(entry.stream, -1, log.log_start_offset)
+            return _afresh(entry.stream, log)
         if entry.last_epoch < 0:
             # An empty log can only disagree by lying beyond our end.
             if log_end > log.log_end_offset:
-                return DivergeEntry(entry.stream, -1, log.log_start_offset)
+                return _afresh(entry.stream, log)
             return None
         # Rule 2 (KIP-279): the largest epoch not above the follower's last, and its end here.
         epoch, end_offset = log.end_offset_for_epoch(entry.last_epoch)
         if epoch < 0:
-            return DivergeEntry(entry.stream, -1, log.log_start_offset)
+            return _afresh(entry.stream, log)
         if epoch < entry.last_epoch or end_offset < log_end:
             return DivergeEntry(entry.stream, epoch, end_offset)
         return None
@@ -348,8 +349,7 @@ class Outgoing:
             except ApiError:
                 # Its position fell below the log start: rule 4, it starts there afresh.
                 self.close(stream)
-                log_start = stream.replica.log.log_start_offset
-                turn.send(peer.broker_id, Diverge([DivergeEntry(stream.id, -1, log_start)]))
+                turn.send(peer.broker_id, Diverge([_afresh(stream.id, stream.replica.log)]))
                 continue
             if len(frames) == before and stream.owes_answer:
                 entries.append(self._entry(stream, stream.pushed_end, 0))
@@ -411,3 +411,10 @@ class Outgoing:
         stream.pushed_end = end
         stream.in_flight.append((end, size))
         stream.peer.unacknowledged_bytes += size
+
+
+def _afresh(stream: int, log: PartitionLog) -> DivergeEntry:
+    """To a follower that is to begin where this log does: with what is known of the producers
+    whose batches it will not get."""
+    start_offset = log.log_start_offset
+    return DivergeEntry(stream, -1, start_offset, log.producers.below(start_offset).encode())

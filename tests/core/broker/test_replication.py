@@ -15,6 +15,7 @@ from kcluster.wire.messages.list_offsets import (
     ListOffsetsRequest,
     ListOffsetsTopic,
 )
+from kcluster.wire.records import Record, build_batch
 from tests.core.broker.stage import TOPIC_ID, Member, Stage, fetch, fetched, produce, produced
 
 
@@ -339,6 +340,56 @@ def test_a_log_that_begins_afresh_has_its_high_watermark_there() -> None:
     follower.replica.truncate_towards(follower.turn, -1, 7)
     log = follower.log
     assert (log.log_start_offset, log.high_watermark, log.log_end_offset) == (7, 7, 7)
+
+
+def send(stage: Stage, sequence: int, *values: bytes) -> None:
+    """As the idempotent producer 7 does, to broker 1."""
+    records = [Record(value) for value in values]
+    data = build_batch(records, producer_id=7, producer_epoch=0, base_sequence=sequence)
+    stage[1].asks(produce(data=data), 9)
+
+
+def sequences(member: Member) -> list[tuple[int, int]]:
+    """(first sequence, base offset) of the batches of producer 7 that it remembers."""
+    known = member.log.producers.view().get(7)
+    return [(batch[0], batch[2]) for batch in known[1]] if known else []
+
+
+def test_a_follower_that_begins_at_the_log_start_knows_the_batches_before_it() -> None:
+    stage = Stage(2)
+    stage.create([1, 2], isr=[1])
+    stage.wires.clear()
+    for n in range(4):
+        send(stage, n, b"%d" % n)
+    send(stage, 4, b"4", b"5")
+    member = stage[1]
+    # Also in the middle of a batch, which is pushed whole.
+    member.log.advance_log_start(member.turn, 5)
+    member.run()
+    stage.wait(1000)
+    assert stage[2].log.log_start_offset == 5
+    assert sequences(stage[2]) == [(n, n) for n in range(5)]
+    stage.restart(2)
+    stage.deliver()
+    assert sequences(stage[2]) == [(n, n) for n in range(5)]
+
+
+def test_retention_of_all_records_makes_no_follower_forget_their_producers() -> None:
+    stage = trio()
+    send(stage, 0, b"a")
+    stage.deliver()
+    stage.change(leader=2, leader_epoch=1)
+    stage.deliver()
+    leader = stage[2]
+    assert leader.log.high_watermark == 1
+    leader.log.roll(leader.turn)
+    leader.log.advance_log_start(leader.turn, 1)
+    leader.run()
+    # Its last record is of an epoch that the leader no longer knows of.
+    stage.restart(3, "clean")
+    stage.wait(1000)
+    assert stage[3].log.log_start_offset == stage[3].log.log_end_offset == 1
+    assert sequences(stage[3]) == sequences(leader) == [(0, 0)]
 
 
 def test_a_follower_begins_with_the_batch_that_the_log_start_lies_in() -> None:

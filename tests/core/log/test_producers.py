@@ -136,3 +136,18 @@ def test_a_damaged_snapshot_is_refused() -> None:
     for bad in (b"", good[:-1], good + b"x", good[:20] + b"\xff" + good[21:], b"\0\2" + good[2:]):
         with pytest.raises(CorruptLogError):
             Producers.decode(bad)
+
+
+def test_what_is_known_below_an_offset_and_the_batches_from_there_on_make_the_whole_state() -> None:
+    appended = [(1, 0), (2, 0), (1, 1), (3, 0), (1, 2), (2, 1), (1, 3), (1, 4), (1, 5), (2, 2)]
+    whole = Producers()
+    for offset, (producer, sequence) in enumerate(appended):
+        put(whole, sequence, producer=producer, offset=offset)
+    for start in range(len(appended) + 1):
+        state = Producers.decode(whole.below(start).encode())
+        assert not state.reaches(start)
+        assert state.reaches(start - 1) == (start > 1)
+        for offset, (producer, sequence) in enumerate(appended[start:], start):
+            put(state, sequence, producer=producer, offset=offset)
+        assert state.view() == whole.view()
+        assert state.ids() == whole.ids()
