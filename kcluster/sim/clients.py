@@ -21,6 +21,7 @@ from kcluster.core.client.exchange import broker_of_lane
 from kcluster.errors import ErrorCode
 from kcluster.model import ZERO_TOPIC_ID, TopicId, TopicPartition
 from kcluster.sim.cluster import SimCluster
+from kcluster.sim.process import Asked
 from kcluster.sim.scheduler import MS
 from kcluster.sim.world import WALL_START_MS
 from kcluster.wire import frame as framing
@@ -77,8 +78,8 @@ class SimClient:
         self.is_stopped = False
         self.running = 0
         """Lives that have not ended."""
-        self.leaving: Callable[[Message, Message], None] | None = None
-        """Told (request, response) of each reply as it leaves the broker."""
+        self.leaving: Callable[[Message, Message, Asked], None] | None = None
+        """Told (request, response, which) of each reply as it leaves the broker."""
         self.surprises: list[str] = []
         """Errors that must not happen within the fault contract."""
         self.buried: frozenset[TopicId] = frozenset()
@@ -165,7 +166,8 @@ class SimClient:
         if self.leaving is not None:
             waiting, response = self._decode(connection, frame)
             if waiting is not None:
-                self.leaving(waiting.call.request, response)
+                which = connection, int.from_bytes(frame[:4], "big")
+                self.leaving(waiting.call.request, response, which)
 
     def _decode(self, connection: int, frame: bytes) -> tuple[_Waiting | None, Any]:
         waiting = self._waiting.get((connection, int.from_bytes(frame[:4], "big")))

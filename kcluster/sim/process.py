@@ -41,6 +41,14 @@ class FromClient:
 
 Arrival = Event | Frames | FromClient
 
+Asked = tuple[int, int]
+"""A request: (connection, correlation id)."""
+
+
+def asked(connection: int, request: bytes) -> Asked:
+    """Of a frame without its length prefix."""
+    return connection, int.from_bytes(request[4:8], "big")
+
 
 class _First:
     """A core with `begin` in place of `handle`, where it has one."""
@@ -83,6 +91,8 @@ class Process:
     """Some of its files were, while it was down."""
     inbox: list[Arrival] = field(default_factory=list)
     turns: int = 0
+    asked_since_gap: set[Asked] = field(default_factory=set)
+    """What it has taken since it last went on after a gap longer than a session."""
     _turn: Turn = field(default_factory=Turn)
     _is_armed: bool = False
     _is_first: bool = True
@@ -103,6 +113,7 @@ class Process:
         self.world = world
         self.core = core
         self.state = STARTING
+        self.asked_since_gap.clear()
         self.inbox.clear()
         self._turn = Turn()
         self._is_armed = False
@@ -154,6 +165,7 @@ class Process:
         if isinstance(arrival, Frames):
             return self.world.receive(arrival)
         if isinstance(arrival, FromClient):
+            self.asked_since_gap.add(asked(arrival.connection, arrival.frame))
             return self.world.request(arrival.connection, arrival.frame)
         return arrival
 
@@ -191,6 +203,7 @@ class Process:
         gap_ms = (self.scheduler.now_us - self._paused_us) // MS
         if gap_ms > self.session_timeout_ms:
             self.inbox.insert(0, StoodStill(gap_ms))
+            self.asked_since_gap.clear()
         self._arm()
 
     def end(self, state: str, restart: str) -> None:

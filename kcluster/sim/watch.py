@@ -22,7 +22,7 @@ from kcluster.model import COORDINATOR, ZERO_TOPIC_ID, TopicId, TopicPartition
 from kcluster.sim.claims import Claims
 from kcluster.sim.clients import SimClient
 from kcluster.sim.cluster import SimCluster
-from kcluster.sim.process import Process
+from kcluster.sim.process import Asked, Process
 from kcluster.wire import bus
 from kcluster.wire.message import Message
 from kcluster.wire.messages.fetch import FetchRequest
@@ -195,7 +195,7 @@ class Watch:
         replica = core.replicas.get(tp) if core is not None else None
         return bytes(replica.topic_id) if replica is not None else UNKNOWN_TOPIC
 
-    def _leaving(self, request: Message, response: Any) -> None:
+    def _leaving(self, request: Message, response: Any, which: Asked) -> None:
         """Of the process whose turn has just ended."""
         self._claims.answered(self._at, request, response)
         if not isinstance(request, ProduceRequest | FetchRequest):
@@ -209,7 +209,7 @@ class Watch:
             records = topic.partition_data[0].records
             if told.error_code != ErrorCode.NONE or records is None:
                 return
-            self._sure()
+            self._sure(which)
             if request.acks == -1 and told.base_offset >= 0:
                 count = sum(header.record_count for _, header in batches(memoryview(records)))
                 topic_id = self._topic_id(tp, topic.topic_id)
@@ -219,16 +219,19 @@ class Watch:
             tp = TopicPartition(wanted.topic, wanted.partitions[0].partition)
             told = response.responses[0].partitions[0]
             if told.error_code == ErrorCode.NONE and told.records:
-                self._sure()
+                self._sure(which)
                 topic_id = self._topic_id(tp, wanted.topic_id)
                 truth = self.ledger.named(tp, topic_id)
                 has_keys = truth is not None and truth.compacted is not None
                 seen = list(_seen(memoryview(bytes(told.records)), has_keys))
                 self.ledger.consumed(tp, seen, topic_id)
 
-    def _sure(self) -> None:
+    def _sure(self, which: Asked) -> None:
+        """What was asked before it stood still may be answered at once: the answer is right as of
+        a moment when the request was under way."""
+        is_new = which in self.cluster.processes[self._at].asked_since_gap
         require(
-            self._at not in self._unsure, 19, "who stood still asks before it serves",
+            self._at not in self._unsure or not is_new, 19, "who stood still asks before it serves",
             f"process {self._at} has not heard whether its broker epoch holds",
         )  # fmt: skip
 

@@ -1,0 +1,68 @@
+"""What the watch claims: no more than is true, and no less."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kcluster.check.history import OK, History
+from kcluster.check.seen import InvariantViolated
+from kcluster.model import TopicPartition
+from kcluster.sim.admin import create_topic
+from kcluster.sim.clients import Producer, SimClient
+from kcluster.sim.cluster import SimCluster
+from kcluster.sim.cores import make_broker, make_controller
+from kcluster.sim.mutants import ALL_MUTANTS
+from kcluster.sim.watch import Watch
+
+ORDERS = TopicPartition("orders", 0)
+SESSION_MS = 1500
+SYNC_US = 100_000
+
+
+def led(**configs: str) -> tuple[SimCluster, SimClient, Any]:
+    """A topic and its leader, with a slow disk."""
+    cluster = SimCluster(
+        "watch",
+        make_broker=make_broker,
+        make_controller=make_controller,
+        settings={"broker.session.timeout.ms": str(SESSION_MS)},
+    )
+    watch = Watch(cluster)
+    cluster.start_all()
+    client = SimClient(cluster, "client", History())
+    watch.client(client)
+    client.live(create_topic(client, "orders", 1, 3, configs=configs))
+    cluster.run_until(lambda: not client.running, 10_000, "the topic is created")
+    leader = cluster.processes[watch._states[ORDERS].leader]
+    cluster.slow_disk(leader.id, (SYNC_US, SYNC_US))
+    return cluster, client, leader
+
+
+def sends(client: SimClient) -> None:
+    client.live(Producer(client, ORDERS, acks=1, is_idempotent=False, limit=1).life())
+
+
+def test_what_was_asked_before_a_broker_stood_still_may_be_answered_at_once() -> None:
+    cluster, client, leader = led(**{"flush.messages": "1"})
+    sends(client)
+    log = leader.core.replicas[ORDERS].log
+    cluster.run_until(lambda: log.written_end == 1, 1000, "the record is written")
+    cluster.pause(leader.id)
+    cluster.run(SESSION_MS + 1000)
+    cluster.resume(leader.id)
+    cluster.run_until(lambda: not client.running, 1000, "the record is answered")
+    assert client.history.sends[0].outcome == OK
+
+
+def test_what_is_asked_while_a_broker_stands_still_waits_for_the_word() -> None:
+    with ALL_MUTANTS["serves-after-standing-still"].applied():
+        cluster, client, leader = led()
+        cluster.pause(leader.id)
+        client.leaders[ORDERS] = leader.id
+        sends(client)
+        cluster.run(SESSION_MS + 1000)
+        cluster.resume(leader.id)
+        with pytest.raises(InvariantViolated, match="who stood still asks before it serves"):
+            cluster.run(1000)
