@@ -14,7 +14,7 @@ Reads, never writes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kcluster.check.elections import Elections, Wish
@@ -41,6 +41,10 @@ class Claims:
         self._elections = elections
         self._known: dict[int, dict[int, int]] = {}
         """Newest incarnations that each process had heard of, at the end of its last turn."""
+        self._dead: dict[int, dict[int, int]] = {}
+        """Incarnations that each broker knew to have ended, at the end of its last turn."""
+        self._dead_before: dict[int, int] = {}
+        """Those that the broker of this turn knew of when it began to answer."""
         self._proposals: dict[tuple[int, TopicPartition], Any] = {}
         """The last one of each leader that was looked at."""
         self._placed: dict[int, set[TopicPartition]] = {}
@@ -50,6 +54,7 @@ class Claims:
 
     def ended(self, process: Process) -> None:
         self._known.pop(process.id, None)
+        self._dead.pop(process.id, None)
         self._placed.pop(process.id, None)
 
     def heard(self, process: Process, events: list[Event]) -> None:
@@ -68,6 +73,10 @@ class Claims:
     # --- brokers --------------------------------------------------------------------------
 
     def broker(self, process: Process, core: Any, events: list[Event]) -> None:
+        self._dead_before = told_dead(self._dead.get(process.id, {}), events)
+        members = process.see("members")
+        if members is not None:
+            self._dead[process.id] = dict(members._dead)
         messages = [event.message for event in events if isinstance(event, Received)]
         for event in events:
             if isinstance(event, Received) and isinstance(event.message, bus.Open):
@@ -239,17 +248,32 @@ class Claims:
                     self._elections.create_answered(topic.name, appliers, now_ms)
 
     def _dead_leaders(self, broker: int, response: Any) -> None:
-        members = self._cluster.processes[broker].see("members")
-        if members is None:
+        image = self._cluster.processes[broker].see("image")
+        if image is None:
             return
         for topic in response.topics:
             for partition in topic.partitions:
+                leader = image.brokers.get(partition.leader_id)
+                if leader is None or leader.id == broker:
+                    continue
                 require(
-                    not members.is_dead(partition.leader_id), "rule 9",
+                    leader.incarnation > self._dead_before.get(leader.id, -1), "rule 9",
                     "nobody is sent to a leader that is known to be dead",
                     f"{topic.name}-{partition.partition_index}: broker {broker} names "
                     f"{partition.leader_id}",
                 )  # fmt: skip
+
+
+def told_dead(known: Mapping[int, int], events: Sequence[Event]) -> dict[int, int]:
+    """The newest incarnations by broker that have ended, as a broker that knew of `known` knew
+    when it first answered in a turn of `events`: not what it heard behind that."""
+    dead = dict(known)
+    for event in events:
+        if not isinstance(event, Received) or not isinstance(event.message, bus.Died):
+            break
+        id, incarnation = event.message.id, event.message.incarnation
+        dead[id] = max(incarnation, dead.get(id, -1))
+    return dead
 
 
 def _sound(message: bus.Register) -> set[tuple[bytes, int]]:

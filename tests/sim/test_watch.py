@@ -8,13 +8,16 @@ import pytest
 
 from kcluster.check.history import OK, History
 from kcluster.check.seen import InvariantViolated
-from kcluster.model import TopicPartition
+from kcluster.core.turn import Event, Received, Timer
+from kcluster.model import SUPERVISOR, TopicPartition
 from kcluster.sim.admin import create_topic
+from kcluster.sim.claims import told_dead
 from kcluster.sim.clients import Producer, SimClient
 from kcluster.sim.cluster import SimCluster
 from kcluster.sim.cores import make_broker, make_controller
 from kcluster.sim.mutants import ALL_MUTANTS
 from kcluster.sim.watch import Watch
+from kcluster.wire import bus
 
 ORDERS = TopicPartition("orders", 0)
 SESSION_MS = 1500
@@ -66,3 +69,14 @@ def test_what_is_asked_while_a_broker_stands_still_waits_for_the_word() -> None:
         cluster.resume(leader.id)
         with pytest.raises(InvariantViolated, match="who stood still asks before it serves"):
             cluster.run(1000)
+
+
+def died(id: int, incarnation: int) -> Event:
+    return Received(SUPERVISOR, 1, bus.Died(id, incarnation))
+
+
+def test_a_death_is_known_to_answers_of_later_turns_and_to_those_behind_its_news() -> None:
+    known = {1: 4, 2: 5}
+    assert told_dead(known, []) == known
+    assert told_dead(known, [died(1, 7), died(2, 3), died(3, 6), Timer()]) == {1: 7, 2: 5, 3: 6}
+    assert told_dead(known, [Timer(), died(1, 7)]) == known
