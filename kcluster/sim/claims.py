@@ -31,6 +31,7 @@ from kcluster.wire.message import Message
 from kcluster.wire.messages.create_topics import CreateTopicsRequest
 from kcluster.wire.messages.fetch import FetchRequest
 from kcluster.wire.messages.metadata import MetadataRequest
+from kcluster.wire.records import read_header
 
 States = Mapping[TopicPartition, PartitionChanged]
 
@@ -228,10 +229,14 @@ class Claims:
             wanted = request.topics[0].partitions[0]
             told = response.responses[0].partitions[0]
             is_answer = told.error_code == ErrorCode.NONE
+            tp = TopicPartition(request.topics[0].topic, wanted.partition)
             require(
-                not is_answer or bool(told.records) or told.high_watermark <= wanted.fetch_offset,
+                not is_answer
+                or bool(told.records)
+                or told.high_watermark <= wanted.fetch_offset
+                or self._lies_in_a_batch(broker, tp, wanted.fetch_offset, told.high_watermark),
                 "rule 11", "a fetch returns at least one whole batch",
-                f"{request.topics[0].topic}-{wanted.partition}: nothing from "
+                f"{tp}: nothing from "
                 f"{wanted.fetch_offset}, committed is {told.high_watermark}",
             )  # fmt: skip
         elif isinstance(request, MetadataRequest):
@@ -246,6 +251,16 @@ class Claims:
                     }
                     now_ms = self._cluster.now_ms
                     self._elections.create_answered(topic.name, appliers, now_ms)
+
+    def _lies_in_a_batch(self, broker: int, tp: TopicPartition, start: int, end: int) -> bool:
+        """Whether no batch ends between the two offsets: `end`, a high watermark of long ago, lies
+        inside what compaction has since made one batch."""
+        replicas = self._cluster.processes[broker].see("replicas") or {}
+        if tp not in replicas or replicas[tp].log is None:
+            return False
+        log = replicas[tp].log
+        data, _ = log.read_bytes(start, 1, log.written_end)
+        return bool(data) and read_header(data).last_offset >= end
 
     def _dead_leaders(self, broker: int, response: Any) -> None:
         image = self._cluster.processes[broker].see("image")

@@ -6,18 +6,21 @@ from typing import Any
 
 import pytest
 
+from kcluster.check.elections import Elections
 from kcluster.check.history import OK, History
 from kcluster.check.seen import InvariantViolated
 from kcluster.core.turn import Event, Received, Timer
 from kcluster.model import SUPERVISOR, TopicPartition
 from kcluster.sim.admin import create_topic
-from kcluster.sim.claims import told_dead
+from kcluster.sim.claims import Claims, told_dead
 from kcluster.sim.clients import Producer, SimClient
 from kcluster.sim.cluster import SimCluster
 from kcluster.sim.cores import make_broker, make_controller
 from kcluster.sim.mutants import ALL_MUTANTS
 from kcluster.sim.watch import Watch
 from kcluster.wire import bus
+from kcluster.wire.messages import fetch as f
+from kcluster.wire.record_walk import empty_batch
 
 ORDERS = TopicPartition("orders", 0)
 SESSION_MS = 1500
@@ -80,3 +83,29 @@ def test_a_death_is_known_to_answers_of_later_turns_and_to_those_behind_its_news
     assert told_dead(known, []) == known
     assert told_dead(known, [died(1, 7), died(2, 3), died(3, 6), Timer()]) == {1: 7, 2: 5, 3: 6}
     assert told_dead(known, [Timer(), died(1, 7)]) == known
+
+
+def test_nothing_is_to_be_had_below_a_high_watermark_that_lies_inside_a_compacted_batch() -> None:
+    cluster, client, leader = led()
+    client.live(
+        Producer(client, ORDERS, values=[b"%d" % n for n in range(6)], records_max=1).life()
+    )
+    cluster.run_until(lambda: not client.running, 1000, "six records are written")
+    log = leader.core.replicas[ORDERS].log
+    claims = Claims(cluster, Elections())
+    request = f.FetchRequest(
+        topics=[
+            f.FetchTopic(topic="orders", partitions=[f.FetchPartition(partition=0, fetch_offset=0)])
+        ]
+    )
+    part = f.PartitionData(partition_index=0, high_watermark=3, records=b"")
+    topics = [f.FetchableTopicResponse(topic="orders", partitions=[part])]
+    nothing = f.FetchResponse(responses=topics)
+    with pytest.raises(InvariantViolated, match="at least one whole batch"):
+        claims.answered(leader.id, request, nothing)
+    joined = empty_batch(0, 4, 0, 0)
+    log.read_bytes = lambda offset, size, upto: (joined, 5)
+    claims.answered(leader.id, request, nothing)
+    part.high_watermark = 5
+    with pytest.raises(InvariantViolated, match="at least one whole batch"):
+        claims.answered(leader.id, request, nothing)
