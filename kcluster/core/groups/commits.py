@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kcluster.core.groups import rebalance
-from kcluster.core.groups.group import Group, GroupState
+from kcluster.core.groups.group import Group
 from kcluster.core.groups.offsets import Committed, Place
 from kcluster.errors import ApiError, ErrorCode
 
@@ -65,8 +65,9 @@ def _check(
     member = group.find(member_id, instance_id)
     if generation != group.generation:
         raise ApiError(ErrorCode.ILLEGAL_GENERATION)
-    if group.state is GroupState.COMPLETING_REBALANCE:
-        # It has heard of the new generation, and what it commits is of the one before.
+    if group.settled != generation:
+        # It has heard of the new generation, whose assignment is not committed, or never was:
+        # what it commits is of the one before.
         raise ApiError(ErrorCode.REBALANCE_IN_PROGRESS)
     rebalance.beat(shard, member, turn)
 

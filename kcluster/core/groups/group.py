@@ -14,7 +14,7 @@
 
     state                  join            sync            heartbeat       commit
     EMPTY                  a member        no member       no member       without a member only
-    PREPARING_REBALANCE    waits           rejoin          rejoin          taken
+    PREPARING_REBALANCE    waits           rejoin          rejoin          taken, or rejoin
     COMPLETING_REBALANCE   as before, or   waits for the   taken           rejoin
                            a rebalance     leader's
     STABLE                 as before, or   the assignment  taken           taken
@@ -22,7 +22,9 @@
     DEAD                   another coordinator has it, or it is gone
 
 Each generation is one pass through PREPARING_REBALANCE; whatever names an older one is refused
-(ILLEGAL_GENERATION), so that within a generation a partition has one owner.
+(ILLEGAL_GENERATION), so that within a generation a partition has one owner. A commit is taken of
+a generation whose assignment is committed: the next coordinator would count others from what the
+log names, and take an older generation's commit after it (Kafka's does).
 
 Sources: KIP-62, KIP-345 (static members), KIP-394 (member ids); Kafka's ClassicGroup.
 """
@@ -217,6 +219,9 @@ class Group:
         """Members that were answered their join, and have not asked for their assignment."""
         self.assigned = NO_GENERATION
         """The generation whose assignment was handed in: there is one, whoever asks again."""
+        self.settled = 0
+        """The last generation that the log is certain to name: its assignment is committed, or it
+        was loaded. 0 of a group without any."""
         self.deadline: Waiter | None = None
         """Of the join phase, or of the sync phase."""
         self.is_initial = False

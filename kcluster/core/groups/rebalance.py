@@ -314,6 +314,7 @@ def _assign(shard: Shard, group: Group, request: SyncGroupRequest, turn: Turn) -
             return
         for member in group.members.values():
             member.assignment = assignments.get(member.id, b"")
+        group.settled = generation
         group.enter(GroupState.STABLE, later.wall_ms)
         later.trace(traces.GroupStable(group.id, generation, len(group.members)))
         for member in group.members.values():

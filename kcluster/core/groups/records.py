@@ -116,7 +116,7 @@ def _known(shard: Shard, group_id: str) -> Group:
 
 def _restore(shard: Shard, group: Group, value: GroupMetadataValue) -> None:
     group.protocol_type = value.protocol_type
-    group.generation = value.generation
+    group.generation = group.settled = value.generation
     group.protocol = value.protocol
     group.leader = value.leader
     group.state_since_ms = value.current_state_timestamp

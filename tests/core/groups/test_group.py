@@ -231,7 +231,7 @@ def test_generations_wrap_and_stay_positive() -> None:
 
 def test_generation_0_of_an_empty_group_is_a_group_as_long_as_it_has_offsets() -> None:
     group = stable("a")
-    group.group.generation = 0x7FFFFFFF
+    group.group.generation = group.group.settled = 0x7FFFFFFF
     group >> Commit("a", 5, generation=0x7FFFFFFF) << Ok("a")
     group >> Leave("a") << Ok("a")
     assert (group.state, group.group.generation) == ("Empty", 0)

@@ -268,6 +268,22 @@ def test_an_assignment_that_cannot_be_written_is_nobodys(error: ErrorCode, told:
     group >> Replicate() << Synced("a", b"1")
 
 
+def test_nobody_commits_in_a_generation_that_the_next_coordinator_would_not_know_of() -> None:
+    group = assigning()
+    group >> Fail(ErrorCode.NOT_ENOUGH_REPLICAS)
+    group >> Sync("a", {"a": b"1", "b": b"2"})
+    group.forget()
+    assert group.state == "PreparingRebalance"
+    group >> Commit("b", 5) << Refused("b", REBALANCE)
+    assert group.offset() is None
+    group >> Join("a")
+    group >> Join("b")
+    group.any(Joined("a", 4, "a,b"), Joined("b", 4)).end()
+    group.replicates = True
+    group >> Sync("a", {"a": b"1", "b": b"2"}) << Synced("a", b"1")
+    group >> Commit("a", 5) << Ok("a")
+
+
 def test_an_assignment_that_is_not_committed_in_time_is_nobodys() -> None:
     group = assigning(commit_timeout_ms=2_000)
     group >> Sync("a", {"a": b"1", "b": b"2"})
