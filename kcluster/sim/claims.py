@@ -247,7 +247,10 @@ class Claims:
                     appliers = {
                         process.id
                         for process in self._cluster.processes.values()
-                        if process.core is None or topic.name in process.see("image").topics
+                        if process.core is None
+                        or topic.name in process.see("image").topics
+                        # Started since: it serves nobody before it has an image.
+                        or process.see("has_image") is False
                     }
                     now_ms = self._cluster.now_ms
                     self._elections.create_answered(topic.name, appliers, now_ms)

@@ -19,6 +19,7 @@ from kcluster.sim.cores import make_broker, make_controller
 from kcluster.sim.mutants import ALL_MUTANTS
 from kcluster.sim.watch import Watch
 from kcluster.wire import bus
+from kcluster.wire.messages import create_topics as ct
 from kcluster.wire.messages import fetch as f
 from kcluster.wire.record_walk import empty_batch
 
@@ -83,6 +84,19 @@ def test_a_death_is_known_to_answers_of_later_turns_and_to_those_behind_its_news
     assert told_dead(known, []) == known
     assert told_dead(known, [died(1, 7), died(2, 3), died(3, 6), Timer()]) == {1: 7, 2: 5, 3: 6}
     assert told_dead(known, [Timer(), died(1, 7)]) == known
+
+
+def test_a_broker_that_has_no_image_yet_need_not_know_of_a_topic_that_was_created() -> None:
+    cluster, _, leader = led()
+    claims = Claims(cluster, Elections())
+    claims._elections.alive({"new": None}, frozenset(cluster.broker_ids), cluster.now_ms)
+    answer = ct.CreateTopicsResponse(topics=[ct.CreatableTopicResult(name="new")])
+    for id in cluster.broker_ids:
+        with pytest.raises(InvariantViolated, match="answers when all have applied it"):
+            claims.answered(leader.id, ct.CreateTopicsRequest(), answer)
+        core: Any = cluster.processes[id].core
+        core.has_image = False
+    claims.answered(leader.id, ct.CreateTopicsRequest(), answer)
 
 
 def test_nothing_is_to_be_had_below_a_high_watermark_that_lies_inside_a_compacted_batch() -> None:
