@@ -229,6 +229,7 @@ class Replicas:
     def settled(self) -> None:
         """The disk has carried out all that was asked for."""
         self._moved.clear()
+        self._checkpoints.settled()
 
     def _add(self, replica: Replica, directory: str) -> None:
         self.by_partition[replica.tp] = replica

@@ -1,0 +1,42 @@
+"""What the broker-wide checkpoints make of a log, and what becomes of it when they fail."""
+
+from __future__ import annotations
+
+import errno
+
+from kcluster.core.log import checkpoints as files
+from kcluster.core.metadata import records as r
+from tests.core.broker.stage import TOPIC_ID, TP, Stage, produce
+
+NAMESAKE = bytes(reversed(TOPIC_ID))
+WRITTEN_MS = 6000
+"""By then high watermarks are in their file."""
+
+
+def test_a_namesake_takes_no_records_while_the_high_watermark_of_the_deleted_stands() -> None:
+    stage = Stage(1)
+    stage.create([1])
+    stage[1].asks(produce(b"a", b"b", b"c"), 9)
+    stage.wait(WRITTEN_MS)
+    stage.dictate(r.TopicDeleted(TOPIC_ID))
+    stage[1].disk.fail_next[files.HIGH_WATERMARKS] = errno.EIO
+    stage.dictate(
+        r.TopicCreated("orders", NAMESAKE), r.PartitionChanged(NAMESAKE, 0, [1], [1], 1, 0, 0)
+    )
+    assert stage[1].replica.offline
+    stage.restart(1)
+    assert not stage[1].replica.offline
+    told = files.parse_offsets(stage[1].disk.read(files.HIGH_WATERMARKS, 0, 1000))
+    assert (stage[1].log.high_watermark, told[TP]) == (0, 0)
+
+
+def test_what_could_not_be_written_is_written_the_next_time() -> None:
+    stage = Stage(1)
+    stage.create([1])
+    stage[1].asks(produce(b"a"), 9)
+    stage[1].disk.fail_next[files.HIGH_WATERMARKS] = errno.EIO
+    stage.wait(WRITTEN_MS)
+    assert stage[1].disk.size(files.HIGH_WATERMARKS) == -1
+    assert not stage[1].replica.offline
+    stage.wait(WRITTEN_MS)
+    assert files.parse_offsets(stage[1].disk.read(files.HIGH_WATERMARKS, 0, 1000)) == {TP: 1}
