@@ -88,7 +88,7 @@ class Checkpoints:
             self.lower_recovery_point(turn, log, log.log_end_offset)
         # Records that are yet to come behind the end may be others.
         self._lower(turn, files.HIGH_WATERMARKS, tp, log.log_end_offset)
-        high_watermark = min(high_watermark, log.log_end_offset)
+        high_watermark = 0 if repair else min(high_watermark, log.log_end_offset)
         log.set_high_watermark(max(high_watermark, log.log_start_offset))
         first_dirty = self._told(files.FIRST_DIRTY, tp)
         # One beyond the log's end is of a log that is no more.

@@ -40,3 +40,23 @@ def test_what_could_not_be_written_is_written_the_next_time() -> None:
     assert not stage[1].replica.offline
     stage.wait(WRITTEN_MS)
     assert files.parse_offsets(stage[1].disk.read(files.HIGH_WATERMARKS, 0, 1000)) == {TP: 1}
+
+
+def test_nothing_of_a_damaged_log_passes_for_committed() -> None:
+    stage = Stage(2)
+    stage.create([2, 1])
+    for value in (b"a", b"b", b"c"):
+        stage[2].asks(produce(value), 9)
+        stage.deliver()
+    stage.wait(WRITTEN_MS)
+    assert stage[1].log.high_watermark == 3
+    # The epoch of the second batch: no CRC covers it, and that it is wrong shows at the third.
+    path = f"orders-0/{0:020}.log"
+    file = stage[1].disk.files[path].data
+    file[len(file) // 3 + 12] ^= 1
+    stage.restart(1)
+    assert stage[1].core.replica_set.notices
+    assert stage[1].log.high_watermark == 0
+    stage.deliver()
+    stage.wait(1000)
+    assert (stage[1].records(), stage[1].log.high_watermark) == ([b"a", b"b", b"c"], 3)
