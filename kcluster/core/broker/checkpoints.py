@@ -8,8 +8,9 @@
 Most of them only save work: a recovery point that is too low costs a longer scan, a high watermark
 that is too low is learnt again from the leader. The log start is more: DeleteRecords is answered
 after it is written, so that deleted records do not come back with a broker that was killed. It
-is not synced for that: after a power cut it may be that of a minute ago, as in Kafka, and is
-learnt from the leader. None is believed beyond its log's end.
+is synced whenever it is written: a power cut that tore it would take all starts with it, and then
+a log that has lost its first segment looks like one whose records were deleted. None is believed
+beyond its log's end.
 
 Some writes are more than a saving: those that say less than the file said before, of a log that
 begins anew or is cut. When one fails, the file still tells of what is no more, and the log takes
@@ -107,7 +108,8 @@ class Checkpoints:
         self._write(
             turn, files.RECOVERY_POINTS, self._kept(files.RECOVERY_POINTS, replicas) | points
         )
-        self._write(turn, files.LOG_STARTS, self._kept(files.LOG_STARTS, replicas) | starts)
+        starts = self._kept(files.LOG_STARTS, replicas) | starts
+        self._write(turn, files.LOG_STARTS, starts, durable=True)
 
     def _kept(self, path: str, replicas: Iterable[Replica]) -> dict[TopicPartition, int]:
         """What a file says of logs that are offline: the next start goes by it."""

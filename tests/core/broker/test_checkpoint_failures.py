@@ -6,11 +6,14 @@ import errno
 
 from kcluster.core.log import checkpoints as files
 from kcluster.core.metadata import records as r
+from kcluster.model import TopicPartition
 from tests.core.broker.stage import TOPIC_ID, TP, Stage, produce
 
 NAMESAKE = bytes(reversed(TOPIC_ID))
 WRITTEN_MS = 6000
 """By then high watermarks are in their file."""
+POINTS_MS = 61_000
+"""By then recovery points and log starts are."""
 
 
 def test_a_namesake_takes_no_records_while_the_high_watermark_of_the_deleted_stands() -> None:
@@ -60,3 +63,22 @@ def test_nothing_of_a_damaged_log_passes_for_committed() -> None:
     stage.deliver()
     stage.wait(1000)
     assert (stage[1].records(), stage[1].log.high_watermark) == ([b"a", b"b", b"c"], 3)
+
+
+def test_a_power_cut_leaves_the_log_starts_whole_whoever_wrote_them_last() -> None:
+    stage = Stage(1)
+    stage.create([1])
+    stage[1].asks(produce(b"a", b"b", b"c"), 9)
+    log = stage[1].log
+    log.advance_log_start(stage[1].turn, 2)
+    stage[1].run()
+    disk = stage[1].disk
+    assert files.parse_offsets(disk.read(files.LOG_STARTS, 0, 1000)) == {TP: 2}
+    stage.dictate(
+        r.TopicCreated("more", NAMESAKE), r.PartitionChanged(NAMESAKE, 0, [1], [1], 1, 0, 0)
+    )
+    stage.wait(POINTS_MS)
+    more = TopicPartition("more", 0)
+    assert files.parse_offsets(disk.read(files.LOG_STARTS, 0, 1000)) == {TP: 2, more: 0}
+    disk.lose_power()
+    assert files.parse_offsets(disk.read(files.LOG_STARTS, 0, 1000)) == {TP: 2, more: 0}
