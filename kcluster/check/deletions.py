@@ -1,7 +1,8 @@
 """What may leave a log at its start: what was asked for, what is old enough, what is too much.
 
     ask, may_age, may_outgrow     what somebody is about to ask for
-    start_moved                   a replica's log start is higher than any was: is that on purpose?
+    start_moved                   the log start of a replica that is counted on is higher than any
+                                  was: is that on purpose?
 
 Kafka's rules: nothing at or above the high watermark; a segment once its largest timestamp is
 older than `retention.ms`; the oldest while what is left is at least `retention.bytes`. Configs
@@ -27,6 +28,8 @@ DELETED_RECORDS = 20
 class Deletions:
     starts: dict[tuple[bytes, int], int] = field(default_factory=dict)
     """Highest log start that is on purpose, by topic id and partition."""
+    _late: set[tuple[int, bytes, int]] = field(default_factory=set)
+    """By broker, topic id and partition: replicas that may lack their beginning."""
     _asked: dict[TopicPartition, int] = field(default_factory=dict)
     _retention_ms: dict[str, int] = field(default_factory=dict)
     _retention_bytes: dict[str, int] = field(default_factory=dict)
@@ -49,10 +52,23 @@ class Deletions:
     def start(self, topic_id: bytes, partition: int) -> int:
         return self.starts.get((topic_id, partition), 0)
 
-    def start_moved(self, seen: ReplicaSeen, committed: Sequence[BatchSeen], wall_ms: int) -> None:
+    def start_moved(
+        self, seen: ReplicaSeen, committed: Sequence[BatchSeen], wall_ms: int, *,
+        is_counted_on: bool = True, has_lost: bool = False,
+    ) -> None:  # fmt: skip
         """`committed`: all batches of the partition that ever were; `wall_ms`: the replica's
-        clock."""
+        clock.
+
+        A power cut or damage (`has_lost`) may take a first segment, which is no deletion: such a
+        log begins afresh with its leader, before it is in an ISR or ELR (`is_counted_on`)."""
         key = seen.topic_id, seen.tp.partition
+        replica = seen.broker, *key
+        if is_counted_on or seen.is_leader:
+            self._late.discard(replica)
+        elif has_lost:
+            self._late.add(replica)
+        if replica in self._late:
+            return
         start, before = seen.log_start_offset, self.starts.get(key, 0)
         if start <= before:
             return

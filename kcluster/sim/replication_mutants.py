@@ -39,8 +39,8 @@ def _restarts_at_the_high_watermark(was: Any) -> Any:
 
 def _believes_a_checkpoint_beyond_the_end(was: Any) -> Any:
     def restore(self: Any, turn: Any, log: Any, restart: Any, **options: Any) -> Any:
-        was(self, turn, log, restart, **options)
         told = self._told("replication-offset-checkpoint", log.tp)
+        was(self, turn, log, restart, **options)
         log.high_watermark = max(told, log.high_watermark)
 
     return restore

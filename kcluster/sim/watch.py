@@ -111,20 +111,28 @@ class Watch:
                 self._replicas.pop(key, None)
                 self.ledger.partition(bytes(replica.topic_id), tp).replicas.pop(id, None)
                 continue
-            if self._replicas.get(key) == seen:
-                continue
-            self._replicas[key] = seen
-            self._claims.replica(process, replica)
-            log = replica.log
-            self.ledger.replica(
-                seen,
-                lambda start, end, log=log, keys=seen.is_compacted: batches_of(  # type: ignore[misc]
-                    log, start, end, has_keys=keys
-                ),
-            )
-            truth = self.ledger.partition(seen.topic_id, tp)
-            self.deletions.start_moved(seen, truth.committed, process.wall_ms)
+            if self._replicas.get(key) != seen:
+                self._replicas[key] = seen
+                self._claims.replica(process, replica)
+                log = replica.log
+                self.ledger.replica(
+                    seen,
+                    lambda start, end, log=log, keys=seen.is_compacted: batches_of(  # type: ignore[misc]
+                        log, start, end, has_keys=keys
+                    ),
+                )
+            # Also when nothing but its place in the ISR has changed.
+            self._look_at_start(process, seen)
         self._look_at_image(process, core.image)
+
+    def _look_at_start(self, process: Process, seen: ReplicaSeen) -> None:
+        truth = self.ledger.partition(seen.topic_id, seen.tp)
+        state = truth.state
+        self.deletions.start_moved(
+            seen, truth.committed, process.wall_ms,
+            is_counted_on=state is not None and process.id in (*state.isr, *state.elr),
+            has_lost=process.restart == "lossy" or process.was_damaged,
+        )  # fmt: skip
 
     def _look_at_image(self, process: Process, image: ClusterImage) -> None:
         if self._images.get(process.id) == image.next_offset:

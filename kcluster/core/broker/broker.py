@@ -361,6 +361,9 @@ class BrokerCore:
             self.roles.take_offline(replica, turn, f"errno {errno} on {path}")
         else:
             turn.trace(traces.Warned(f"errno {errno} on {path}"))
+        for tp in self.checkpoints.failed(path):
+            if tp in self.replicas:
+                self.roles.take_offline(self.replicas[tp], turn, f"errno {errno} on {path}")
 
     def _refused_bytes(self, replica: Replica, turn: Turn, cause: str) -> None:
         turn.trace(traces.Warned(f"{replica.tp}: refused what its leader pushed: {cause}"))

@@ -8,8 +8,13 @@
 Most of them only save work: a recovery point that is too low costs a longer scan, a high watermark
 that is too low is learnt again from the leader. The log start is more: DeleteRecords is answered
 after it is written, so that deleted records do not come back with a broker that was killed. It
-is not synced for that: after a power cut it may be that of a minute ago, as in Kafka, and is
-learnt from the leader. None is believed beyond its log's end.
+is synced whenever it is written: a power cut that tore it would take all starts with it, and then
+a log that has lost its first segment looks like one whose records were deleted. None is believed
+beyond its log's end.
+
+Some writes are more than a saving: those that say less than the file said before, of a log that
+begins anew or is cut. When one fails, the file still tells of what is no more, and the log takes
+no appends until the next start: a high watermark of a deleted namesake would pass for its own.
 """
 
 from __future__ import annotations
@@ -41,6 +46,10 @@ class Checkpoints:
         """Files that were found damaged."""
         self._moved_starts: dict[TopicPartition, int] = {}
         """Log starts that only the checkpoint can tell, not written yet."""
+        self._unsure: set[str] = set()
+        """Files that may not hold what was last written to them."""
+        self._depending: dict[str, set[TopicPartition]] = {}
+        """By file, logs that what this turn writes to it must be true for."""
 
     def load(self) -> None:
         self.problems = []
@@ -78,7 +87,9 @@ class Checkpoints:
         )
         if repair:
             self.lower_recovery_point(turn, log, log.log_end_offset)
-        high_watermark = min(high_watermark, log.log_end_offset)
+        # Records that are yet to come behind the end may be others.
+        self._lower(turn, files.HIGH_WATERMARKS, tp, log.log_end_offset)
+        high_watermark = 0 if repair else min(high_watermark, log.log_end_offset)
         log.set_high_watermark(max(high_watermark, log.log_start_offset))
         first_dirty = self._told(files.FIRST_DIRTY, tp)
         # One beyond the log's end is of a log that is no more.
@@ -97,7 +108,8 @@ class Checkpoints:
         self._write(
             turn, files.RECOVERY_POINTS, self._kept(files.RECOVERY_POINTS, replicas) | points
         )
-        self._write(turn, files.LOG_STARTS, self._kept(files.LOG_STARTS, replicas) | starts)
+        starts = self._kept(files.LOG_STARTS, replicas) | starts
+        self._write(turn, files.LOG_STARTS, starts, durable=True)
 
     def _kept(self, path: str, replicas: Iterable[Replica]) -> dict[TopicPartition, int]:
         """What a file says of logs that are offline: the next start goes by it."""
@@ -135,19 +147,31 @@ class Checkpoints:
         for path in ALL:
             self._lower(turn, path, tp, 0)
 
+    def failed(self, path: str) -> list[TopicPartition]:
+        """One of the files could not be written; the logs that count on it, in order."""
+        if path in ALL:
+            self._unsure.add(path)
+        return sorted(self._depending.get(path, ()))
+
+    def settled(self) -> None:
+        """The disk has carried out all that was asked for."""
+        self._depending.clear()
+
     def _lower(self, turn: Turn, path: str, tp: TopicPartition, offset: int) -> None:
-        if self._told(path, tp) > offset:
-            offsets = {**self._written[path], tp: offset}
-            self._written[path] = offsets
-            turn.disk.append(Replace(path, files.format_offsets(offsets), durable=True))
+        told = self._told(path, tp)
+        if told > offset or path in self._unsure:
+            self._depending.setdefault(path, set()).add(tp)
+            offsets = {**self._written.get(path, {}), tp: min(told, offset)}
+            self._write(turn, path, offsets, durable=True)
 
     def _write(
         self, turn: Turn, path: str, offsets: dict[TopicPartition, int], *, durable: bool = False
     ) -> None:
         told = self._written.get(path, {})
-        if told != offsets:
-            self._written[path] = offsets
+        if told != offsets or path in self._unsure:
             # What goes is gone for good: a power cut that brought it back would give it to a new
             # log of that name.
-            durable = durable or not told.keys() <= offsets.keys()
+            durable = durable or path in self._unsure or not told.keys() <= offsets.keys()
+            self._written[path] = offsets
+            self._unsure.discard(path)
             turn.disk.append(Replace(path, files.format_offsets(offsets), durable))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import count
 from random import Random
 from typing import Final
 
@@ -63,6 +64,8 @@ class Replicas:
         """Logs of this start that lack what they had promised (invariant 11)."""
         self.notices: list[str] = []
         """What was found broken since the start, and what became of it."""
+        self._sync_tokens = count(1)
+        """Of all logs: a deleted one's sync ends when a namesake has the same path."""
         self._moved: set[str] = set()
         """Directories renamed away in this turn: on disk they still have their old content."""
 
@@ -153,6 +156,7 @@ class Replicas:
             self._config_of(tp.topic),
             lower_recovery_point=self._checkpoints.lower_recovery_point,
             log_start_moved=self._checkpoints.log_start_moved,
+            sync_tokens=self._sync_tokens,
         )
 
     def _read_topic_id(self, directory: str) -> bytes | None:
@@ -225,6 +229,7 @@ class Replicas:
     def settled(self) -> None:
         """The disk has carried out all that was asked for."""
         self._moved.clear()
+        self._checkpoints.settled()
 
     def _add(self, replica: Replica, directory: str) -> None:
         self.by_partition[replica.tp] = replica

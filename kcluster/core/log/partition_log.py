@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import errno as errnos
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import NamedTuple
 
 import msgspec
@@ -91,10 +92,12 @@ class PartitionLog:
         *,
         lower_recovery_point: LowerRecoveryPoint | None = None,
         log_start_moved: Callable[[PartitionLog], None] | None = None,
+        sync_tokens: Iterator[int] | None = None,
     ) -> None:
         """`lower_recovery_point(turn, log, offset)` comes before a truncation below the recovery
         point or the log start: the checkpoints say `offset` first, or a crash between the two
-        would look like a loss. `log_start_moved(log)`: what begins later was not lost."""
+        would look like a loss. `log_start_moved(log)`: what begins later was not lost.
+        `sync_tokens`: of all logs that may ever have the same paths."""
         self.tp = tp
         self.directory = directory
         self.files = files
@@ -133,7 +136,7 @@ class PartitionLog:
         """Appends of this turn that have not ended, in their order."""
         self._syncs: dict[int, SyncTarget] = {}
         """By token: what it will have made durable."""
-        self._sync_token = 0
+        self._sync_tokens = sync_tokens or count(1)
         self._last_flush_ms = 0
 
     def __repr__(self) -> str:
@@ -183,10 +186,6 @@ class PartitionLog:
     @property
     def size_bytes(self) -> int:
         return self.chain.size_bytes
-
-    @property
-    def recovery_point(self) -> int:
-        return self.flushed_end
 
     @property
     def acknowledgeable_end(self) -> int:
@@ -402,9 +401,9 @@ class PartitionLog:
 
     def start_sync(self, turn: Turn, path: str) -> int:
         """The token that its end will bring."""
-        self._sync_token += 1
-        turn.disk.append(Sync(path, self._sync_token))
-        return self._sync_token
+        token = next(self._sync_tokens)
+        turn.disk.append(Sync(path, token))
+        return token
 
     def synced(self, event: Synced) -> bool:
         """A `Sync` of one of its segments came back; whether `flushed_end` moved. A failed one

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kcluster.core import traces
+from kcluster.core.metadata import records as r
 from kcluster.core.replication import follower
 from kcluster.core.turn import Received, Sync, Synced
 from kcluster.errors import ErrorCode
@@ -484,6 +485,29 @@ def test_with_flush_messages_1_nothing_counts_before_fsync() -> None:
     stage[2].end_syncs()
     stage.deliver()
     assert produced(stage[1].answer()).error_code == 0
+
+
+def test_a_sync_of_a_deleted_topic_makes_nothing_of_its_namesake_durable() -> None:
+    stage = Stage(1)
+    stage.create([1], flush_messages="1")
+    member = stage[1]
+    member.holds_syncs = True
+    member.asks(produce(b"old"), 9)
+    [old] = member.syncs
+    namesake = bytes(reversed(TOPIC_ID))
+    stage.dictate(r.TopicDeleted(TOPIC_ID))
+    member.answers()
+    stage.dictate(
+        r.ConfigChanged(2, "orders", "flush.messages", "1"),
+        r.TopicCreated("orders", namesake),
+        r.PartitionChanged(namesake, 0, [1], [1], 1, 0, 0),
+    )
+    member.asks(produce(b"new"), 9)
+    assert member.log.log_end_offset == 1
+    member.run(Synced(old.path, old.token, 0))
+    assert (member.log.flushed_end, member.answers()) == (0, [])
+    member.end_syncs()
+    assert produced(member.answer()).error_code == 0
 
 
 def test_a_freeze_stops_isr_changes() -> None:

@@ -270,7 +270,7 @@ def test_a_truncation_lowers_the_checkpointed_recovery_point_first() -> None:
     bench.log.truncate_to(bench.turn, 11)
     assert seen == [(11, 0)]
     bench.commit()
-    assert bench.log.recovery_point == 11
+    assert bench.log.flushed_end == 11
     bench.recovery_point = 11
     assert bench.reopen().log_end_offset == 11
 
