@@ -81,6 +81,9 @@ class ReplicaSeen:
     producers_end: int = field(default=0, compare=False)
     """Exclusive end of the newest batch that the producer state knows."""
 
+    def __str__(self) -> str:
+        return f"{self.tp} on broker {self.broker}"
+
 
 @dataclass(frozen=True, slots=True)
 class Position:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from kcluster.core.turn import Buffer
-from kcluster.sim.scheduler import Scheduler
+from kcluster.sim.scheduler import Scheduler, draw
 from kcluster.wire import bus
 
 HELD_MESSAGES_MAX = 1000
@@ -97,7 +97,7 @@ class Network:
 
     def _fly(self, link: tuple[int, int], frames: Frames, *, is_copy: bool) -> None:
         weather, random = self.weather, self.random
-        arrival = self.scheduler.now_us + random.randint(*weather.delay_us)
+        arrival = self.scheduler.now_us + draw(random, weather.delay_us)
         if is_copy or random.random() < weather.reorder:
             arrival += random.randint(0, weather.late_us)
             self.count("late")

@@ -6,6 +6,7 @@ A replica whose few numbers are as they were is passed over, so that a turn cost
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -30,6 +31,9 @@ from kcluster.wire.records import Record, batches, read_header, read_records
 
 COMPACTIONS_A_LOOK = 4
 """A compacted log is gone through anew after so many: what one has lost is missing later, too."""
+
+BATCHES_KEPT = 1024
+"""Of those looked at last: the same bytes come from every replica, and to every reader."""
 
 UNKNOWN_TOPIC = TopicId(b"\xff" * 16)
 
@@ -228,7 +232,7 @@ class Watch:
     def _sure(self) -> None:
         require(
             self._at not in self._unsure, 19, "who stood still asks before it serves",
-            f"process {self._at} has not heard whether its broker epoch holds",
+            lambda: f"process {self._at} has not heard whether its broker epoch holds",
         )  # fmt: skip
 
 
@@ -320,18 +324,23 @@ def batches_of(
 def _seen(data: memoryview, has_keys: bool) -> Iterator[BatchSeen]:
     """With their records where these are what is compared."""
     for position, header in batches(data):
-        whole = data[position : position + header.size]
-        yield BatchSeen(
-            header.base_offset,
-            header.last_offset,
-            header.leader_epoch,
-            zlib.crc32(whole),
-            header.producer_id,
-            header.producer_epoch,
-            header.base_sequence,
-            header.max_timestamp,
-            tuple(record_seen(record) for record in read_records(whole)) if has_keys else (),
-        )
+        yield _batch_seen(bytes(data[position : position + header.size]), has_keys)
+
+
+@functools.lru_cache(maxsize=BATCHES_KEPT)
+def _batch_seen(whole: bytes, has_keys: bool) -> BatchSeen:
+    header = read_header(whole)
+    return BatchSeen(
+        header.base_offset,
+        header.last_offset,
+        header.leader_epoch,
+        zlib.crc32(whole),
+        header.producer_id,
+        header.producer_epoch,
+        header.base_sequence,
+        header.max_timestamp,
+        tuple(record_seen(record) for record in read_records(whole)) if has_keys else (),
+    )
 
 
 def record_seen(record: Record) -> RecordSeen:
