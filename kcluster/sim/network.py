@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+import msgspec
+
 from kcluster.core.turn import Buffer
 from kcluster.sim.scheduler import Scheduler, draw
 from kcluster.wire import bus
@@ -22,8 +24,7 @@ HELD_MESSAGES_MAX = 1000
 """Waiting for an address with nobody behind it; the oldest go, as at a full ZeroMQ socket."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frames:
+class Frames(msgspec.Struct, frozen=True):
     """One message on the wire."""
 
     envelope: bytes

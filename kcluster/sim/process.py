@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from kcluster.core.turn import Core, DiskOperation, Event, StoodStill, Timer, Turn, run_turn
 from kcluster.errors import DiskError
 from kcluster.sim.disk import SimDisk
@@ -31,8 +33,7 @@ KILLED = "killed"
 FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class FromClient:
+class FromClient(msgspec.Struct, frozen=True, gc=False):
     """A request frame in the inbox: made a `Request` when its turn comes."""
 
     connection: int

@@ -43,7 +43,8 @@ class Scheduler:
         heapq.heappush(self._heap, (time_us, self._sequence, action))
 
     def after(self, delay_us: int, action: Callable[[], None]) -> None:
-        self.at(self.now_us + delay_us, action)
+        self._sequence += 1
+        heapq.heappush(self._heap, (self.now_us + delay_us, self._sequence, action))
 
     def run(self, until_us: int, steps_max: int) -> bool:
         """Do all that is due by `until_us` (inclusive), then move the clock there. False, and at

@@ -49,7 +49,8 @@ class Watch:
         self.answer_hooks: list[Callable[[int, Message, Any], None]] = []
         """Told (broker, request, response) of replies to Produce and Fetch that leave."""
         self._replicas: dict[tuple[int, TopicPartition], ReplicaSeen] = {}
-        self._stamps: dict[tuple[int, TopicPartition], object] = {}
+        self._stamps: dict[int, dict[Any, object]] = {}
+        """By process, of each of its replicas."""
         self._states: dict[TopicPartition, r.PartitionChanged] = {}
         self._images: dict[int, int] = {}
         self._controller = 0
@@ -91,22 +92,22 @@ class Watch:
         self._claims.ended(process)
         self._unsure.pop(process.id, None)
         self._images.pop(process.id, None)
-        for key in [key for key in self._stamps if key[0] == process.id]:
-            del self._stamps[key]
-            self._replicas.pop(key, None)
+        for replica in self._stamps.pop(process.id, ()):
+            self._replicas.pop((process.id, replica.tp), None)
 
     def _look_at_broker(self, process: Process) -> None:
         core: Any = process.core
         self.ledger.running[process.id] = process.incarnation
         if process.was_damaged:
             self.ledger.damaged.add(process.id)
-        id, stamps = process.id, self._stamps
+        id = process.id
+        stamps = self._stamps.setdefault(id, {})
         for tp, replica in core.replicas.items():
             stamp = stamp_of(replica)
-            key = id, tp
-            if stamps.get(key) == stamp:
+            if stamps.get(replica) == stamp:
                 continue
-            stamps[key] = stamp
+            stamps[replica] = stamp
+            key = id, tp
             is_keyed = tp.topic in self.keyed_topics
             seen = replica_seen(process, tp, replica, is_keyed=is_keyed)
             if seen is None:
