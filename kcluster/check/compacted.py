@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from kcluster.check.seen import BatchSeen, RecordSeen, require
+from kcluster.check.seen import BatchSeen, InvariantViolated, RecordSeen, require
 
 
 @dataclass(slots=True)
@@ -16,14 +16,17 @@ class CompactedTruth:
     """Leader epoch by offset."""
     last: dict[bytes | None, int] = field(default_factory=dict)
     """Last committed offset of each key."""
+    batches: dict[int, BatchSeen] = field(default_factory=dict)
+    """As they were committed, by base offset: what is still like that needs no second look."""
 
     def commit(self, batch: BatchSeen) -> None:
         """A leader's batch, as it was appended."""
         count = batch.last_offset - batch.base_offset + 1
         require(
             len(batch.records) == count, 15, "what is committed is not compacted yet",
-            f"{batch} has {len(batch.records)} records",
+            lambda: f"{batch} has {len(batch.records)} records",
         )  # fmt: skip
+        self.batches[batch.base_offset] = batch
         for record in batch.records:
             self.records[record.offset] = record
             self.epochs[record.offset] = batch.leader_epoch
@@ -31,27 +34,30 @@ class CompactedTruth:
 
     def match(self, batch: BatchSeen, start: int, number: int, name: str, where: str) -> None:
         """A batch of a replica, or of a reply, against what was committed from `start` on."""
-        require(batch.base_offset <= start, number, name, f"{where} has a hole at {start}")
+        require(batch.base_offset <= start, number, name, lambda: f"{where} has a hole at {start}")
+        if self.batches.get(batch.base_offset) == batch:
+            return
         found = {record.offset: record for record in batch.records}
         for offset in range(start, batch.last_offset + 1):
             committed = self.records.get(offset)
             if committed is None:
                 # From before anybody looked.
                 continue
-            require(
-                self.epochs[offset] == batch.leader_epoch, number, name,
-                f"{where}: {offset} is of epoch {batch.leader_epoch}, not {self.epochs[offset]}",
-            )  # fmt: skip
-            if offset in found:
-                require(
-                    found[offset] == committed, number, name,
-                    f"{where}: {found[offset]}, committed is {committed}",
-                )  # fmt: skip
-            else:
-                require(
-                    committed.is_tombstone or self.last[committed.key] > offset, number, name,
-                    f"{where}: {committed} is gone, and nothing later has its key",
-                )  # fmt: skip
+            epoch, record = self.epochs[offset], found.get(offset)
+            if epoch != batch.leader_epoch:
+                raise InvariantViolated(
+                    number, name, f"{where}: {offset} is of epoch {batch.leader_epoch}, not {epoch}"
+                )
+            if record is None:
+                if not committed.is_tombstone and self.last[committed.key] <= offset:
+                    raise InvariantViolated(
+                        number, name,
+                        f"{where}: {committed} is gone, and nothing later has its key",
+                    )  # fmt: skip
+            elif record != committed:
+                raise InvariantViolated(
+                    number, name, f"{where}: {record}, committed is {committed}"
+                )
 
     def check_last(
         self, left: Iterable[RecordSeen], where: str, *, is_strict: bool, start: int = 0

@@ -125,7 +125,7 @@ class Elections:
         require(
             partition_epoch <= self.durable.get(key, partition_epoch), "rule 7",
             "only what is durable is told",
-            f"{tp}: a leader knows partition epoch {partition_epoch}, durable is "
+            lambda: f"{tp}: a leader knows partition epoch {partition_epoch}, durable is "
             f"{self.durable.get(key)}",
         )  # fmt: skip
 

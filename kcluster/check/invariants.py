@@ -132,33 +132,32 @@ class Ledger:
         before = known.seen if known is not None else None
         if known is None:
             known = truth.replicas[now.broker] = _Replica(now)
-        where = f"{now.tp} on broker {now.broker}"
         require(
             0 <= now.log_start_offset <= now.high_watermark <= now.log_end_offset,
-            5, "offsets in order", lambda: f"{where}: {now}",
+            5, "offsets in order", lambda: f"{now}: {now!r}",
         )  # fmt: skip
         require(
             now.producers_end <= now.log_end_offset, 14, "producers are those of the log",
-            f"{where}: known up to {now.producers_end}, the log ends at {now.log_end_offset}",
+            lambda: f"{now}: known up to {now.producers_end}, the log ends at {now.log_end_offset}",
         )  # fmt: skip
         if before is not None:
-            self._truncation(truth, known, before, now, where)
+            self._truncation(truth, known, before, now)
         known.seen = now
         if now.is_leader:
             self._leader(truth, known, before, read)
-            self._positions(truth, now, where)
+            self._positions(truth, now)
         else:
-            self._pushed(truth, now, where)
+            self._pushed(truth, now)
         require(
             now.high_watermark <= max(truth.committed_end, now.log_start_offset), 5,
             "a high watermark never runs ahead of the true one",
-            f"{where} says {now.high_watermark}, committed is {truth.committed_end}",
+            lambda: f"{now} says {now.high_watermark}, committed is {truth.committed_end}",
         )  # fmt: skip
-        self._match(truth, known, min(now.high_watermark, now.log_end_offset), where, read)
+        self._match(truth, known, min(now.high_watermark, now.log_end_offset), read)
         self._candidates(truth)
 
     def _truncation(
-        self, truth: _Partition, known: _Replica, before: ReplicaSeen, now: ReplicaSeen, where: str
+        self, truth: _Partition, known: _Replica, before: ReplicaSeen, now: ReplicaSeen
     ) -> None:
         if now.incarnation != before.incarnation:
             # What a crash took away is the disk's business; it is compared from the start again.
@@ -166,7 +165,7 @@ class Ledger:
             require(
                 now.log_end_offset >= before.flushed_end or now.broker in self.damaged,
                 18, "what is synced is not lost",
-                f"{where} was synced up to {before.flushed_end}, ends at {now.log_end_offset}",
+                f"{now} was synced up to {before.flushed_end}, ends at {now.log_end_offset}",
             )  # fmt: skip
             return
         if now.log_end_offset < before.log_end_offset:
@@ -174,7 +173,7 @@ class Ledger:
                 now.log_end_offset >= min(known.matched_end, truth.committed_end)
                 or now.log_start_offset == now.log_end_offset,
                 8, "truncation takes away nothing committed",
-                f"{where} from {before.log_end_offset} to {now.log_end_offset}, "
+                f"{now} from {before.log_end_offset} to {now.log_end_offset}, "
                 f"committed is {truth.committed_end}",
             )  # fmt: skip
             known.matched_end = min(known.matched_end, now.log_end_offset)
@@ -189,11 +188,11 @@ class Ledger:
         read: Read,
     ) -> None:
         now = known.seen
-        where = f"{now.tp} on broker {now.broker}"
         writer = truth.writers.setdefault(now.leader_epoch, (now.broker, now.incarnation))
         require(
             writer == (now.broker, now.incarnation), 13, "one writer for each leader epoch",
-            f"{where}, incarnation {now.incarnation}, and {writer} in epoch {now.leader_epoch}",
+            lambda: f"{now}, incarnation {now.incarnation}, and {writer} in epoch "
+            f"{now.leader_epoch}",
         )  # fmt: skip
         was_leader = (
             before is not None
@@ -204,7 +203,7 @@ class Ledger:
             require(
                 now.high_watermark >= before.high_watermark, 5,
                 "a leader's high watermark never falls within its epoch",
-                f"{where} from {before.high_watermark} to {now.high_watermark}",
+                lambda: f"{now} from {before.high_watermark} to {now.high_watermark}",
             )  # fmt: skip
             if now.isr != before.isr and len(now.isr) >= now.min_isr:
                 held = [p.log_end_offset for p in now.positions
@@ -212,7 +211,7 @@ class Ledger:
                 require(
                     now.high_watermark >= min(held, default=0), 4,
                     "the high watermark is looked at with every change of the ISR",
-                    f"{where} stands at {now.high_watermark}, all hold {min(held, default=0)}",
+                    f"{now} stands at {now.high_watermark}, all hold {min(held, default=0)}",
                 )  # fmt: skip
         if before is not None and before.incarnation == now.incarnation:
             had = len(before.isr) if was_leader else 0
@@ -220,22 +219,23 @@ class Ledger:
                 now.high_watermark <= before.high_watermark
                 or max(had, len(now.isr)) >= now.min_isr,
                 6, "no advance with an ISR smaller than min",
-                f"{where} to {now.high_watermark} with ISR {sorted(now.isr)}, min {now.min_isr}",
+                lambda: f"{now} to {now.high_watermark} with ISR {sorted(now.isr)}, "
+                f"min {now.min_isr}",
             )  # fmt: skip
         self.elections.believed(now.tp, (now.topic_id, now.tp.partition), now.partition_epoch)
         if now.leader_epoch >= truth.epoch:
             truth.epoch = now.leader_epoch
             require(
                 now.log_end_offset >= truth.committed_end, 1, "LeaderCompleteness",
-                f"{where}, epoch {now.leader_epoch}, ends at {now.log_end_offset}, "
+                lambda: f"{now}, epoch {now.leader_epoch}, ends at {now.log_end_offset}, "
                 f"committed is {truth.committed_end}",
             )  # fmt: skip
-            self._match(truth, known, truth.committed_end, where, read)
-            self._quorum(truth, now, where)
+            self._match(truth, known, truth.committed_end, read)
+            self._quorum(truth, now)
         if now.high_watermark > truth.committed_end:
-            self._commit(truth, known, now, where, read)
+            self._commit(truth, known, now, read)
 
-    def _positions(self, truth: _Partition, leader: ReplicaSeen, where: str) -> None:
+    def _positions(self, truth: _Partition, leader: ReplicaSeen) -> None:
         """A leader believes of its followers only what is so (4)."""
         for position in leader.positions:
             follower = truth.replicas.get(position.broker)
@@ -245,15 +245,15 @@ class Ledger:
                 and self.running.get(position.broker) == position.incarnation
                 and follower.seen.incarnation == position.incarnation
                 and follower.seen.leader_epoch == leader.leader_epoch
+                and position.log_end_offset > follower.seen.log_end_offset
             ):
-                require(
-                    position.log_end_offset <= follower.seen.log_end_offset, 4,
-                    "a position is what its follower holds",
-                    f"{where} takes broker {position.broker} to hold {position.log_end_offset}, "
+                raise InvariantViolated(
+                    4, "a position is what its follower holds",
+                    f"{leader} takes broker {position.broker} to hold {position.log_end_offset}, "
                     f"it ends at {follower.seen.log_end_offset}",
                 )  # fmt: skip
 
-    def _pushed(self, truth: _Partition, now: ReplicaSeen, where: str) -> None:
+    def _pushed(self, truth: _Partition, now: ReplicaSeen) -> None:
         """Rule 1: what is pushed is written where it comes from."""
         if self.running.get(now.broker) != now.incarnation:
             return
@@ -263,18 +263,17 @@ class Ledger:
                 leader.is_leader
                 and leader.leader_epoch == now.leader_epoch
                 and self.running.get(broker) == leader.incarnation
+                and now.log_end_offset > leader.log_end_offset
                 and any(p.broker == now.broker and p.has_stream for p in leader.positions)
             ):
-                require(
-                    now.log_end_offset <= leader.log_end_offset, "rule 1",
-                    "only what is written is pushed",
-                    f"{where} ends at {now.log_end_offset}, its leader {broker} at "
+                raise InvariantViolated(
+                    "rule 1", "only what is written is pushed",
+                    f"{now} ends at {now.log_end_offset}, its leader {broker} at "
                     f"{leader.log_end_offset}",
                 )  # fmt: skip
 
-    def _commit(
-        self, truth: _Partition, known: _Replica, now: ReplicaSeen, where: str, read: Read
-    ) -> None:
+    def _commit(self, truth: _Partition, known: _Replica, now: ReplicaSeen, read: Read) -> None:
+        where = str(now)
         for batch in read(truth.committed_end, now.high_watermark):
             expected = truth.committed_end
             require(
@@ -337,22 +336,23 @@ class Ledger:
             )  # fmt: skip
         truth.producers[batch.producer_id] = batch.producer_epoch, last
 
-    def _match(self, truth: _Partition, known: _Replica, upto: int, where: str, read: Read) -> None:
+    def _match(self, truth: _Partition, known: _Replica, upto: int, read: Read) -> None:
         """Compare a replica with what is committed, from where that was left."""
         upto = min(upto, truth.committed_end)
         start = max(known.matched_end, known.seen.log_start_offset)
         if start >= upto:
             return
         try:
-            self._match_between(truth, known, start, upto, where, read)
+            self._match_between(truth, known, start, upto, read)
         except CorruptLogError:
             # Nobody has read there yet: to be found by who does, and compared once it is repaired.
             if known.seen.broker not in self.damaged:
                 raise
 
     def _match_between(
-        self, truth: _Partition, known: _Replica, start: int, upto: int, where: str, read: Read
+        self, truth: _Partition, known: _Replica, start: int, upto: int, read: Read
     ) -> None:
+        where = str(known.seen)
         if truth.compacted is not None:
             for batch in read(start, upto):
                 truth.compacted.match(batch, start, 3, "LogMatching", where)
@@ -415,9 +415,9 @@ class Ledger:
         self._candidates(truth)
         leader = truth.replicas.get(state.leader)
         if leader is not None and leader.seen.is_leader:
-            self._quorum(truth, leader.seen, f"{tp} on broker {state.leader}")
+            self._quorum(truth, leader.seen)
 
-    def _quorum(self, truth: _Partition, leader: ReplicaSeen, where: str) -> None:
+    def _quorum(self, truth: _Partition, leader: ReplicaSeen) -> None:
         state = truth.state
         if state is None or leader.leader_epoch != state.leader_epoch:
             return
@@ -426,7 +426,8 @@ class Ledger:
         if len(state.isr) >= leader.min_isr:
             require(
                 leader.maximal_isr >= set(state.isr), 4, "ReplicationQuorumSuperset",
-                f"{where}: maximal ISR {sorted(leader.maximal_isr)}, the controller's {state.isr}",
+                lambda: f"{leader}: maximal ISR {sorted(leader.maximal_isr)}, the controller's "
+                f"{state.isr}",
             )  # fmt: skip
 
     def _candidates(self, truth: _Partition) -> None:
@@ -440,13 +441,12 @@ class Ledger:
             if self.registered.get(broker) != replica.seen.incarnation:
                 # The controller has not heard yet how its logs came back.
                 continue
-            require(
-                replica.seen.log_end_offset >= truth.committed_end, 2,
-                "LeaderCandidateCompleteness",
-                lambda broker=broker, replica=replica:  # type: ignore[misc]
-                f"{truth.tp}: broker {broker} of ISR {state.isr}, ELR {state.elr} ends at "
-                f"{replica.seen.log_end_offset}, committed is {truth.committed_end}",
-            )  # fmt: skip
+            if replica.seen.log_end_offset < truth.committed_end:
+                raise InvariantViolated(
+                    2, "LeaderCandidateCompleteness",
+                    f"{truth.tp}: broker {broker} of ISR {state.isr}, ELR {state.elr} ends at "
+                    f"{replica.seen.log_end_offset}, committed is {truth.committed_end}",
+                )  # fmt: skip
 
     def image(self, who: str, end_offset: int, digest: int) -> None:
         """A committed metadata image, wherever it is."""
@@ -485,14 +485,15 @@ class Ledger:
         for batch in batches:
             require(
                 batch.last_offset < truth.committed_end, 16, "consumers read committed records",
-                f"{tp}: {batch}, committed is {truth.committed_end}",
+                lambda batch=batch: f"{tp}: {batch}, committed is {truth.committed_end}",  # type: ignore[misc]
             )  # fmt: skip
             if truth.compacted is not None:
                 what = "consumers read the same records each time"
                 truth.compacted.match(batch, batch.base_offset, 16, what, f"{tp}")
                 continue
             committed = truth.at(batch.base_offset)
-            require(
-                committed == batch, 16, "consumers read the same bytes each time",
-                f"{tp}: {batch}, committed is {committed}",
-            )  # fmt: skip
+            if committed != batch:
+                raise InvariantViolated(
+                    16, "consumers read the same bytes each time",
+                    f"{tp}: {batch}, committed is {committed}",
+                )  # fmt: skip

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from kcluster.model import TopicPartition
 
 
@@ -22,8 +24,7 @@ def require(claim: bool, number: int | str, name: str, detail: str | Callable[[]
         raise InvariantViolated(number, name, detail if isinstance(detail, str) else detail())
 
 
-@dataclass(frozen=True, slots=True)
-class RecordSeen:
+class RecordSeen(msgspec.Struct, frozen=True, gc=False):
     """A record of a compacted log; `digest` is of its timestamp, value and headers."""
 
     offset: int
@@ -32,8 +33,7 @@ class RecordSeen:
     is_tombstone: bool
 
 
-@dataclass(frozen=True, slots=True)
-class BatchSeen:
+class BatchSeen(msgspec.Struct, frozen=True):
     """A record batch as it stands in a log; `digest` is of all its bytes."""
 
     base_offset: int
@@ -81,9 +81,11 @@ class ReplicaSeen:
     producers_end: int = field(default=0, compare=False)
     """Exclusive end of the newest batch that the producer state knows."""
 
+    def __str__(self) -> str:
+        return f"{self.tp} on broker {self.broker}"
 
-@dataclass(frozen=True, slots=True)
-class Position:
+
+class Position(msgspec.Struct, frozen=True, gc=False):
     """Of a replica, as its leader knows it."""
 
     broker: int

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kcluster.check.elections import Elections, Wish
-from kcluster.check.seen import require
+from kcluster.check.seen import InvariantViolated, require
 from kcluster.core.metadata.image import ClusterImage
 from kcluster.core.metadata.records import PartitionChanged
 from kcluster.core.turn import Event, Received, Synced
@@ -65,8 +65,8 @@ class Claims:
                 require(
                     event.source_epoch >= known.get(event.source, 0), 10,
                     "nobody listens to the dead",
-                    f"process {process.id} takes {event.message} from incarnation "
-                    f"{event.source_epoch} of {event.source}",
+                    lambda event=event: f"process {process.id} takes {event.message} from "  # type: ignore[misc]
+                    f"incarnation {event.source_epoch} of {event.source}",
                 )  # fmt: skip
         if process.world is not None:
             self._known[process.id] = dict(process.world.known)
@@ -78,16 +78,18 @@ class Claims:
         members = process.see("members")
         if members is not None:
             self._dead[process.id] = dict(members._dead)
-        messages = [event.message for event in events if isinstance(event, Received)]
+        has_image = has_delta = False
         for event in events:
-            if isinstance(event, Received) and isinstance(event.message, bus.Open):
-                self._opens(core, event, event.message)
+            if isinstance(event, Received):
+                message = event.message
+                if isinstance(message, bus.Open):
+                    self._opens(core, event, message)
+                has_image |= isinstance(message, bus.Registered)
+                has_delta |= isinstance(message, bus.MetadataDelta)
             elif isinstance(event, Synced) and not event.errno:
                 self._synced(process, core, event.path)
         # A delta may delete what a whole image has placed before it.
-        if any(isinstance(message, bus.Registered) for message in messages) and not any(
-            isinstance(message, bus.MetadataDelta) for message in messages
-        ):
+        if has_image and not has_delta:
             self._strays(process, core)
         self._placed[process.id] = set(core.replicas)
 
@@ -103,7 +105,8 @@ class Claims:
             or log.flushed_end < active.end_offset
             or file.stable >= active.written_size,
             18, "a sync covers what was written before it began",
-            f"{replica.tp} on broker {process.id}: {file.stable} of {active.written_size} bytes "
+            lambda: f"{replica.tp} on broker {process.id}: {file.stable} of "
+            f"{active.written_size} bytes "
             f"are durable, and it counts {log.flushed_end}",
         )  # fmt: skip
 
@@ -142,19 +145,20 @@ class Claims:
             return
         require(
             not any(owner is replica.log for owner in process.failed_appends),
-            15, "no append after an I/O error", f"{replica.tp} on broker {process.id} goes on",
+            15, "no append after an I/O error",
+            lambda: f"{replica.tp} on broker {process.id} goes on",
         )  # fmt: skip
         leader = replica.leader
         require(
             leader is None or replica.log.epochs.latest == leader.leader_epoch, 8,
             "an epoch is in the cache before it has a record",
-            f"{replica.tp} on broker {process.id}: {replica.log.epochs.entries()}",
+            lambda: f"{replica.tp} on broker {process.id}: {replica.log.epochs.entries()}",
         )  # fmt: skip
         log = replica.log
         require(
             leader is None or leader.position < log.flushed_end + log.config.flush_messages,
             18, "what counts is as durable as its topic asks for",
-            f"{replica.tp} on broker {process.id}: {log.flushed_end} is durable",
+            lambda: f"{replica.tp} on broker {process.id}: {log.flushed_end} is durable",
         )  # fmt: skip
         proposal = leader.proposal if leader is not None else None
         key = process.id, replica.tp
@@ -236,7 +240,7 @@ class Claims:
                 or told.high_watermark <= wanted.fetch_offset
                 or self._lies_in_a_batch(broker, tp, wanted.fetch_offset, told.high_watermark),
                 "rule 11", "a fetch returns at least one whole batch",
-                f"{tp}: nothing from "
+                lambda: f"{tp}: nothing from "
                 f"{wanted.fetch_offset}, committed is {told.high_watermark}",
             )  # fmt: skip
         elif isinstance(request, MetadataRequest):
@@ -274,12 +278,12 @@ class Claims:
                 leader = image.brokers.get(partition.leader_id)
                 if leader is None or leader.id == broker:
                     continue
-                require(
-                    leader.incarnation > self._dead_before.get(leader.id, -1), "rule 9",
-                    "nobody is sent to a leader that is known to be dead",
-                    f"{topic.name}-{partition.partition_index}: broker {broker} names "
-                    f"{partition.leader_id}",
-                )  # fmt: skip
+                if leader.incarnation <= self._dead_before.get(leader.id, -1):
+                    raise InvariantViolated(
+                        "rule 9", "nobody is sent to a leader that is known to be dead",
+                        f"{topic.name}-{partition.partition_index}: broker {broker} names "
+                        f"{partition.leader_id}",
+                    )  # fmt: skip
 
 
 def told_dead(known: Mapping[int, int], events: Sequence[Event]) -> dict[int, int]:

@@ -61,6 +61,8 @@ Life = Generator[Step, Any, Any]
 class _Waiting:
     call: Call
     done: Callable[[Any], None]
+    decoded: tuple[bytes, Any] = b"", None
+    """A frame that was seen leaving, and what it says."""
 
 
 class SimClient:
@@ -136,7 +138,7 @@ class SimClient:
         else:
             self.cluster.scheduler.after(MS, lambda: done(None))
         parts = framing.request_frame(call.request, call.version, correlation, self.name)
-        data = b"".join(bytes(part) for part in parts)
+        data = b"".join(parts)
         self.cluster.connections.request(connection, data[4:])
         self.cluster.scheduler.after(
             call.timeout_ms * MS, lambda: self._timed_out(connection, correlation)
@@ -173,9 +175,11 @@ class SimClient:
         waiting = self._waiting.get((connection, int.from_bytes(frame[:4], "big")))
         if waiting is None:
             return None, None
-        key, version = waiting.call.request.KEY, waiting.call.version
-        _, position = framing.parse_response_header(frame, key, version)
-        return waiting, decode(APIS[key].response, frame, version, position)
+        if waiting.decoded[0] is not frame:
+            key, version = waiting.call.request.KEY, waiting.call.version
+            _, position = framing.parse_response_header(frame, key, version)
+            waiting.decoded = frame, decode(APIS[key].response, frame, version, position)
+        return waiting, waiting.decoded[1]
 
     def closed(self, connection: int) -> None:
         for broker, open in list(self._connections.items()):

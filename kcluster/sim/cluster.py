@@ -37,7 +37,7 @@ from kcluster.sim.process import (
     FromClient,
     Process,
 )
-from kcluster.sim.scheduler import MS, Scheduler
+from kcluster.sim.scheduler import MS, Scheduler, draw
 from kcluster.sim.world import SimWorld
 from kcluster.wire import bus
 
@@ -148,8 +148,8 @@ class SimCluster:
 
     def run(self, duration_ms: int) -> None:
         until_us = self.scheduler.now_us + duration_ms * MS
-        while self.scheduler.step(until_us):
-            self._bounded()
+        if not self.scheduler.run(until_us, self.steps_max):
+            raise StepLimit(f"seed {self.seed}: more than {self.steps_max} steps")
 
     def run_until(
         self,
@@ -166,10 +166,6 @@ class SimCluster:
                 missing = what if isinstance(what, str) else what()
                 raise NotReached(f"seed {self.seed}: not within {bound_ms} ms: {missing}")
             self.run(every_ms)
-
-    def _bounded(self) -> None:
-        if self.scheduler.steps > self.steps_max:
-            raise StepLimit(f"seed {self.seed}: more than {self.steps_max} steps")
 
     # --- operations -----------------------------------------------------------------------
 
@@ -324,7 +320,7 @@ class SimCluster:
             SUPERVISOR, SUPERVISOR_INCARNATION, target, process.incarnation, message
         )
         frames = Frames(bus.encode(envelope), ())
-        arrival = self.scheduler.now_us + self._random_supervisor.randint(*self.supervisor_us)
+        arrival = self.scheduler.now_us + draw(self._random_supervisor, self.supervisor_us)
         arrival = max(arrival, self._supervisor_last_us.get(target, 0))
         self._supervisor_last_us[target] = arrival
         self.scheduler.at(arrival, lambda: process.post(frames))
@@ -424,7 +420,7 @@ class Connections:
         link = self._open.get(connection)
         if link is None or not link.is_open:
             return
-        arrival = self._cluster.scheduler.now_us + self._random.randint(*CLIENT_DELAY_US)
+        arrival = self._cluster.scheduler.now_us + draw(self._random, CLIENT_DELAY_US)
         link.to_broker_us = arrival = max(arrival, link.to_broker_us)
 
         def arrive() -> None:
@@ -479,7 +475,7 @@ class Connections:
                 self.close(link.id)
 
     def _later(self, link: _Connection, action: Callable[[], None]) -> None:
-        arrival = self._cluster.scheduler.now_us + self._random.randint(*CLIENT_DELAY_US)
+        arrival = self._cluster.scheduler.now_us + draw(self._random, CLIENT_DELAY_US)
         link.to_client_us = arrival = max(arrival, link.to_client_us)
         self._cluster.scheduler.at(arrival, action)
 

@@ -14,7 +14,7 @@ from kcluster.core.log.compaction.cleaning import carry_out
 from kcluster.core.turn import DiskOperation
 from kcluster.errors import CorruptLogError
 from kcluster.sim.process import Process
-from kcluster.sim.scheduler import Scheduler
+from kcluster.sim.scheduler import Scheduler, draw
 from kcluster.wire import bus
 
 KILLED_STATUS = -9
@@ -74,7 +74,7 @@ class Compactors:
             self._end(compactor, KILLED_STATUS)
 
     def _go_on(self, compactor: Compactor) -> None:
-        delay_us = compactor.random.randint(*self.operation_us)
+        delay_us = draw(compactor.random, self.operation_us)
         self._scheduler.after(delay_us, lambda: self._work(compactor))
 
     def _work(self, compactor: Compactor) -> None:

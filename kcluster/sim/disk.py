@@ -204,7 +204,17 @@ class SimDisk:
         path = syncing.path
         if self.files.get(path) is not syncing.file:
             return
-        # A rename that gave the name, or that made room for it, is durable with it.
+        if self.moves:
+            self._end_moves(path)
+        if self.durable.get(path) is syncing.file:
+            # No file has two durable names.
+            return
+        for name in [name for name, file in self.durable.items() if file is syncing.file]:
+            del self.durable[name]
+        self.durable[path] = syncing.file
+
+    def _end_moves(self, path: str) -> None:
+        """A rename that gave `path` its name, or that made room for it, is durable with it."""
         last = max(
             (
                 index
@@ -216,9 +226,6 @@ class SimDisk:
         for source, target in self.moves[: last + 1]:
             self._move_durable(source, target)
         del self.moves[: last + 1]
-        for name in [name for name, file in self.durable.items() if file is syncing.file]:
-            del self.durable[name]
-        self.durable[path] = syncing.file
 
     def _move_durable(self, source: str, target: str) -> None:
         for name in _below(self.durable, source):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from contextlib import suppress
 from random import Random
 from typing import Final
 
@@ -124,10 +125,9 @@ def _looks_torn(disk: SimDisk, path: str, *, is_missing: bool) -> bool:
     except CorruptLogError:
         if not damage.is_torn(disk, path, position, size, end_offset):
             return False
-    told = [
-        offset
-        for checkpoint in (checkpoints.HIGH_WATERMARKS, checkpoints.RECOVERY_POINTS)
-        for tp, offset in checkpoints.parse_offsets(disk.read(checkpoint, 0, 1 << 20)).items()
-        if str(tp) == directory
-    ]
-    return end_offset >= max(told, default=0)
+    told = 0
+    for checkpoint in (checkpoints.HIGH_WATERMARKS, checkpoints.RECOVERY_POINTS):
+        with suppress(CorruptLogError):
+            offsets = checkpoints.parse_offsets(disk.read(checkpoint, 0, 1 << 20))
+            told = max([told, *(offset for tp, offset in offsets.items() if str(tp) == directory)])
+    return end_offset >= told

@@ -14,16 +14,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+import msgspec
+
 from kcluster.core.turn import Buffer
-from kcluster.sim.scheduler import Scheduler
+from kcluster.sim.scheduler import Scheduler, draw
 from kcluster.wire import bus
 
 HELD_MESSAGES_MAX = 1000
 """Waiting for an address with nobody behind it; the oldest go, as at a full ZeroMQ socket."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frames:
+class Frames(msgspec.Struct, frozen=True):
     """One message on the wire."""
 
     envelope: bytes
@@ -134,7 +135,7 @@ class Network:
     ) -> None:
         """`extra_us`: by how much it is late already; then others overtake."""
         weather, random = self.weather, self.random
-        arrival = self.scheduler.now_us + extra_us + random.randint(*weather.delay_us)
+        arrival = self.scheduler.now_us + extra_us + draw(random, weather.delay_us)
         if extra_us:
             self.count("late")
         elif is_copy or random.random() < weather.reorder:

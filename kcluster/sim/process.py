@@ -13,11 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from kcluster.core.turn import Core, DiskOperation, Event, StoodStill, Timer, Turn, run_turn
 from kcluster.errors import DiskError
 from kcluster.sim.disk import SimDisk
 from kcluster.sim.network import Frames
-from kcluster.sim.scheduler import MS, Scheduler
+from kcluster.sim.scheduler import MS, Scheduler, draw
 from kcluster.sim.world import WALL_START_MS, Killed, SimWorld
 
 WAKE_UP_US = (10, 200)
@@ -31,8 +33,7 @@ KILLED = "killed"
 FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class FromClient:
+class FromClient(msgspec.Struct, frozen=True, gc=False):
     """A request frame in the inbox: made a `Request` when its turn comes."""
 
     connection: int
@@ -138,7 +139,7 @@ class Process:
         assert self.world is not None
         self._is_armed = True
         incarnation = self.incarnation
-        delay_us = self.world.random.randint(*WAKE_UP_US)
+        delay_us = draw(self.world.random, WAKE_UP_US)
         self.scheduler.after(delay_us, lambda: self._wake_up(incarnation))
 
     def _wake_up(self, incarnation: int) -> None:

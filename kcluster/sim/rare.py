@@ -206,7 +206,7 @@ class RareStates:
                 self._told(answer.partitions[0].error_code)
 
     def _told(self, error: int) -> None:
-        name = _ERRORS.get(ErrorCode(error))
+        name = _ERRORS.get(ErrorCode(error)) if error else None
         if name is not None:
             self.reached[name] += 1
 

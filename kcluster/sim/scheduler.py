@@ -8,9 +8,21 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from random import Random
 
 MS = 1000
 """Microseconds in a millisecond."""
+
+
+def draw(random: Random, between: tuple[int, int]) -> int:
+    """What `random.randint(*between)` draws, in half of its time: delays are most of all draws."""
+    low, high = between
+    width = high - low + 1
+    bits = width.bit_length()
+    drawn = random.getrandbits(bits)
+    while drawn >= width:
+        drawn = random.getrandbits(bits)
+    return low + drawn
 
 
 class Scheduler:
@@ -27,19 +39,24 @@ class Scheduler:
     def at(self, time_us: int, action: Callable[[], None]) -> None:
         """Do `action` at `time_us`, or now when that is over, after what was asked for before."""
         self._sequence += 1
-        heapq.heappush(self._heap, (max(time_us, self.now_us), self._sequence, action))
+        time_us = max(time_us, self.now_us)
+        heapq.heappush(self._heap, (time_us, self._sequence, action))
 
     def after(self, delay_us: int, action: Callable[[], None]) -> None:
-        self.at(self.now_us + delay_us, action)
+        self._sequence += 1
+        heapq.heappush(self._heap, (self.now_us + delay_us, self._sequence, action))
 
-    def step(self, until_us: int) -> bool:
-        """Do the next thing if it is due by `until_us` (inclusive); else only move the clock."""
-        if not self._heap or self._heap[0][0] > until_us:
-            self.now_us = max(self.now_us, until_us)
-            return False
-        time_us, _, action = heapq.heappop(self._heap)
-        assert time_us >= self.now_us, "time went backwards"
-        self.now_us = time_us
-        self.steps += 1
-        action()
+    def run(self, until_us: int, steps_max: int) -> bool:
+        """Do all that is due by `until_us` (inclusive), then move the clock there. False, and at
+        once, when that were more than `steps_max` steps since the beginning."""
+        heap, pop = self._heap, heapq.heappop
+        while heap and heap[0][0] <= until_us:
+            time_us, _, action = pop(heap)
+            assert time_us >= self.now_us, "time went backwards"
+            self.now_us = time_us
+            self.steps += 1
+            action()
+            if self.steps > steps_max:
+                return False
+        self.now_us = max(self.now_us, until_us)
         return True

@@ -6,6 +6,7 @@ A replica whose few numbers are as they were is passed over, so that a turn cost
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,6 +33,9 @@ from kcluster.wire.records import Record, batches, read_header, read_records
 COMPACTIONS_A_LOOK = 4
 """A compacted log is gone through anew after so many: what one has lost is missing later, too."""
 
+BATCHES_KEPT = 1024
+"""Of those looked at last: the same bytes come from every replica, and to every reader."""
+
 UNKNOWN_TOPIC = TopicId(b"\xff" * 16)
 
 
@@ -46,7 +50,8 @@ class Watch:
         self.answer_hooks: list[Callable[[int, Message, Any], None]] = []
         """Told (broker, request, response) of replies to Produce and Fetch that leave."""
         self._replicas: dict[tuple[int, TopicPartition], ReplicaSeen] = {}
-        self._stamps: dict[tuple[int, TopicPartition], object] = {}
+        self._stamps: dict[int, dict[Any, object]] = {}
+        """By process, of each of its replicas."""
         self._states: dict[TopicPartition, r.PartitionChanged] = {}
         self._images: dict[int, int] = {}
         self._controller = 0
@@ -88,22 +93,22 @@ class Watch:
         self._claims.ended(process)
         self._unsure.pop(process.id, None)
         self._images.pop(process.id, None)
-        for key in [key for key in self._stamps if key[0] == process.id]:
-            del self._stamps[key]
-            self._replicas.pop(key, None)
+        for replica in self._stamps.pop(process.id, ()):
+            self._replicas.pop((process.id, replica.tp), None)
 
     def _look_at_broker(self, process: Process) -> None:
         core: Any = process.core
         self.ledger.running[process.id] = process.incarnation
         if process.was_damaged:
             self.ledger.damaged.add(process.id)
-        id, stamps = process.id, self._stamps
+        id = process.id
+        stamps = self._stamps.setdefault(id, {})
         for tp, replica in core.replicas.items():
             stamp = stamp_of(replica)
-            key = id, tp
-            if stamps.get(key) == stamp:
+            if stamps.get(replica) == stamp:
                 continue
-            stamps[key] = stamp
+            stamps[replica] = stamp
+            key = id, tp
             is_keyed = tp.topic in self.keyed_topics
             seen = replica_seen(process, tp, replica, is_keyed=is_keyed)
             if seen is None:
@@ -240,7 +245,7 @@ class Watch:
         is_new = which in self.cluster.processes[self._at].asked_since_gap
         require(
             self._at not in self._unsure or not is_new, 19, "who stood still asks before it serves",
-            f"process {self._at} has not heard whether its broker epoch holds",
+            lambda: f"process {self._at} has not heard whether its broker epoch holds",
         )  # fmt: skip
 
 
@@ -346,18 +351,23 @@ def _bytes(log: Any, start: int, max_bytes: int, end: int) -> bytes:
 def _seen(data: memoryview, has_keys: bool) -> Iterator[BatchSeen]:
     """With their records where these are what is compared."""
     for position, header in batches(data):
-        whole = data[position : position + header.size]
-        yield BatchSeen(
-            header.base_offset,
-            header.last_offset,
-            header.leader_epoch,
-            zlib.crc32(whole),
-            header.producer_id,
-            header.producer_epoch,
-            header.base_sequence,
-            header.max_timestamp,
-            tuple(record_seen(record) for record in read_records(whole)) if has_keys else (),
-        )
+        yield _batch_seen(bytes(data[position : position + header.size]), has_keys)
+
+
+@functools.lru_cache(maxsize=BATCHES_KEPT)
+def _batch_seen(whole: bytes, has_keys: bool) -> BatchSeen:
+    header = read_header(whole)
+    return BatchSeen(
+        header.base_offset,
+        header.last_offset,
+        header.leader_epoch,
+        zlib.crc32(whole),
+        header.producer_id,
+        header.producer_epoch,
+        header.base_sequence,
+        header.max_timestamp,
+        tuple(record_seen(record) for record in read_records(whole)) if has_keys else (),
+    )
 
 
 def record_seen(record: Record) -> RecordSeen:

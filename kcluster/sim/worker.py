@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -27,6 +28,8 @@ READY = b"ready\n"
 NICE = 10
 """Below whoever works on the machine."""
 LOOK_S = 1.0
+COLLECT_OBJECTS = 20_000
+"""New ones, before garbage is looked for."""
 
 
 def main() -> int:
@@ -46,6 +49,7 @@ def main() -> int:
     # Whoever prints does not spoil the line.
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    tune_collector()
     out.write(READY)
     out.flush()
     for line in sys.stdin.buffer:
@@ -55,6 +59,13 @@ def main() -> int:
         out.write(msgspec.json.encode(outcome) + b"\n")
         out.flush()
     return 0
+
+
+def tune_collector() -> None:
+    """A simulation makes many objects and few cycles: measured, a tenth of its time was spent
+    looking for them among all modules."""
+    gc.freeze()
+    gc.set_threshold(COLLECT_OBJECTS, 10, 10)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from kcluster.core.turn import (
 from kcluster.model import SUPERVISOR
 from kcluster.sim.disk import SimDisk, Syncing
 from kcluster.sim.network import Frames, Network
-from kcluster.sim.scheduler import MS, Scheduler
+from kcluster.sim.scheduler import MS, Scheduler, draw
 from kcluster.wire import bus
 
 WALL_START_MS = 1_750_000_000_000
@@ -134,9 +134,8 @@ class SimWorld:
 
     def _start_sync(self, sync: Sync) -> None:
         begun = self.disk.begin_sync(sync.path)
-        self.scheduler.after(
-            self.random.randint(*self.sync_us), lambda: self._end_sync(sync, begun)
-        )
+        delay_us = draw(self.random, self.sync_us)
+        self.scheduler.after(delay_us, lambda: self._end_sync(sync, begun))
 
     def _end_sync(self, sync: Sync, begun: Syncing | int) -> None:
         if not self.is_alive:

@@ -272,10 +272,8 @@ class BrokerCore:
     def handle(self, event: Event, turn: Turn) -> None:
         if not self.has_started:
             self.start(turn)
-        if self.shutdown.is_complete:
-            return
         kind = type(event)
-        if kind in self.upkeep.events and self.shutdown.is_closing:
+        if self.shutdown.is_closing and (self.shutdown.is_complete or kind in self.upkeep.events):
             # The logs are closed: nothing more is done to them.
             return
         route = self._events.get(kind)
