@@ -29,8 +29,7 @@ class Wire:
         self.network.send((source, 1), (target, 1), message)
 
     def arrive(self) -> list[tuple[int, bus.Message]]:
-        while self.scheduler.step(10_000_000):
-            pass
+        self.scheduler.run(10_000_000, steps_max=1000)
         return self.got
 
 
