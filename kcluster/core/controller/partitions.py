@@ -340,9 +340,9 @@ class Partitions:
 
     def _last_resort(self, state: PartitionChanged, distrusted: Collection[int]) -> int:
         """Of replicas that all lost data, the one with the most: highest (epoch, log end), ties
-        in the order of the assignment; one that was found damaged only after all others, since
-        what is left of it may even claim an epoch that never was. Nobody leads before all who
-        lost their trust, and all others who live or are on their way, have said what they hold."""
+        in the order of the assignment; after all others one that claims an epoch that never was,
+        which a flipped bit may do. Nobody leads before all who lost their trust, and all others
+        who live or are on their way, have said what they hold."""
         key = (state.topic_id, state.partition)
         for id in state.replicas:
             has_reported = id in self._reports
@@ -353,9 +353,8 @@ class Partitions:
         able = [id for id in state.replicas if self.can_lead(id, key) and id in self._reports]
         if not able:
             return NO_LEADER
-        sound = [id for id in able if key not in self._damaged[id]]
-        ends = {id: self._reports[id].get(key, (-1, 0)) for id in sound or able}
-        return max(ends, key=ends.__getitem__)
+        ends = {id: self._reports[id].get(key, (-1, 0)) for id in able}
+        return max(able, key=lambda each: (ends[each][0] <= state.leader_epoch, ends[each]))
 
 
 def _key(state: PartitionChanged) -> PartitionKey:

@@ -162,8 +162,8 @@ def test_when_all_came_back_lossy_the_one_with_the_longest_log_leads(p: Playbook
     assert p.traced(Warned)
 
 
-def test_a_damaged_log_leads_only_when_all_are_damaged(p: Playbook) -> None:
-    """A flipped bit may have it claim an epoch that never was."""
+def test_a_log_with_an_epoch_that_never_was_is_the_last_to_lead(p: Playbook) -> None:
+    """A flipped bit may have it claim one."""
     for id in (3, 2, 1):
         p.die(id)
     t = p.partition().topic_id
