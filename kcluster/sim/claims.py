@@ -187,12 +187,10 @@ class Claims:
                     elections.committed((topic.id, index), state.partition_epoch)
         for id, broker in image.brokers.items():
             elections.incarnations[id, broker.broker_epoch] = broker.incarnation
-        for event in events:
-            if isinstance(event, Received) and isinstance(event.message, bus.Register):
-                known = image.brokers.get(event.message.broker_id)
-                id, incarnation = event.message.broker_id, event.message.incarnation
-                if known is not None and known.incarnation == incarnation != registered.get(id):
-                    elections.registered(id, _sound(event.message), after)
+        for id, message in first_registrations(events).items():
+            known = image.brokers.get(id)
+            if known is not None and known.incarnation == message.incarnation != registered.get(id):
+                elections.registered(id, _sound(message), after)
         if len(events) == 1 and isinstance(events[0], Received):
             # Alone in its turn: what has changed is what it asked for.
             self._asked(core, events[0], before, after)
@@ -284,6 +282,19 @@ class Claims:
                         f"{topic.name}-{partition.partition_index}: broker {broker} names "
                         f"{partition.leader_id}",
                     )  # fmt: skip
+
+
+def first_registrations(events: Sequence[Event]) -> dict[int, bus.Register]:
+    """Of the newest incarnation of each broker: what counts when it registers. It may ask again
+    before it hears that it is registered, and has then perhaps lost another log."""
+    first: dict[int, bus.Register] = {}
+    for event in events:
+        if isinstance(event, Received) and isinstance(event.message, bus.Register):
+            message = event.message
+            known = first.get(message.broker_id)
+            if known is None or known.incarnation < message.incarnation:
+                first[message.broker_id] = message
+    return first
 
 
 def told_dead(known: Mapping[int, int], events: Sequence[Event]) -> dict[int, int]:

@@ -12,7 +12,7 @@ from kcluster.check.seen import InvariantViolated
 from kcluster.core.turn import Event, Received, Timer
 from kcluster.model import SUPERVISOR, TopicPartition
 from kcluster.sim.admin import create_topic
-from kcluster.sim.claims import Claims, told_dead
+from kcluster.sim.claims import Claims, first_registrations, told_dead
 from kcluster.sim.clients import Producer, SimClient
 from kcluster.sim.cluster import SimCluster
 from kcluster.sim.cores import make_broker, make_controller
@@ -123,3 +123,13 @@ def test_nothing_is_to_be_had_below_a_high_watermark_that_lies_inside_a_compacte
     part.high_watermark = 5
     with pytest.raises(InvariantViolated, match="at least one whole batch"):
         claims.answered(leader.id, request, nothing)
+
+
+def test_a_broker_is_judged_by_the_registration_that_counted() -> None:
+    def register(incarnation: int, *logs: bus.LogEnd) -> Received:
+        message = bus.Register(2, incarnation, "h", 1, "ipc://x", "crash", list(logs))
+        return Received(2, incarnation, message)
+
+    log = bus.LogEnd(b"t" * 16, 0, 1, 5)
+    older, first, again = register(7), register(8, log), register(8)
+    assert first_registrations([older, first, again]) == {2: first.message}
