@@ -118,8 +118,13 @@ class Elections:
             f"{tp}: {after} after {before}, {sorted(trusted)} have lost nothing",
         )  # fmt: skip
 
-    def committed(self, key: Key, partition_epoch: int) -> None:
-        self.durable[key] = max(partition_epoch, self.durable.get(key, -1))
+    def committed(self, partition_epochs: Mapping[Key, int]) -> None:
+        """Of all partitions that there are. What is gone is not judged any more: its last change
+        may have become durable together with its deletion."""
+        known = self.durable
+        self.durable = {
+            key: max(epoch, known.get(key, -1)) for key, epoch in partition_epochs.items()
+        }
 
     def believed(self, tp: TopicPartition, key: Key, partition_epoch: int) -> None:
         require(

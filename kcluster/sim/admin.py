@@ -7,7 +7,7 @@ from typing import Any
 
 from kcluster.core.metadata.image import TOPIC_RESOURCE
 from kcluster.errors import ErrorCode
-from kcluster.model import TopicPartition
+from kcluster.model import TopicId, TopicPartition
 from kcluster.sim.clients import RETRY_BACKOFF_MS, Call, Life, SimClient, Sleep, Step
 from kcluster.wire.message import Message
 from kcluster.wire.messages import create_partitions as cp
@@ -44,9 +44,14 @@ def create_topic(
     yield from _until(client, request, 7, "topics", ErrorCode.TOPIC_ALREADY_EXISTS)
 
 
-def delete_topic(client: SimClient, topic: str) -> Life:
-    request = dt.DeleteTopicsRequest(topics=[dt.DeleteTopicState(name=topic)], timeout_ms=3000)
-    yield from _until(client, request, 6, "responses", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+def delete_topic(client: SimClient, topic: str, topic_id: TopicId | None = None) -> Life:
+    """By its id, when that is given: what is asked twice then takes no namesake."""
+    if topic_id is None:
+        state, gone = dt.DeleteTopicState(name=topic), ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    else:
+        state, gone = dt.DeleteTopicState(topic_id=topic_id), ErrorCode.UNKNOWN_TOPIC_ID
+    request = dt.DeleteTopicsRequest(topics=[state], timeout_ms=3000)
+    yield from _until(client, request, 6, "responses", gone)
 
 
 def grow_topic(client: SimClient, topic: str, count: int) -> Life:

@@ -91,7 +91,7 @@ class Changes:
                 return
             self.brief = None
             self.readers.clear()
-            yield from delete_topic(client, BRIEF)
+            yield from delete_topic(client, BRIEF, self.labels[label])
             client.buried |= {client.topic_ids.pop(BRIEF)}
             yield Sleep(self._random.randint(0, 500))
 

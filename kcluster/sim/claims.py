@@ -182,9 +182,13 @@ class Claims:
         durable = core.incarnation, core.log.committed_offset
         if self._durable != durable:
             self._durable = durable
-            for topic in core.log.image.topics.values():
-                for index, state in topic.partitions.items():
-                    elections.committed((topic.id, index), state.partition_epoch)
+            elections.committed(
+                {
+                    (topic.id, index): state.partition_epoch
+                    for topic in core.log.image.topics.values()
+                    for index, state in topic.partitions.items()
+                }
+            )
         for id, broker in image.brokers.items():
             elections.incarnations[id, broker.broker_epoch] = broker.incarnation
         for id, message in first_registrations(events).items():

@@ -71,3 +71,13 @@ def test_a_topic_that_is_answered_before_all_know_it():
     elections.alive({"orders": None}, frozenset({1, 2}), 200)
     elections.alive({"orders": None}, frozenset({1, 2, 3}), 300)
     elections.create_answered("orders", {1, 2}, 400)
+
+
+def test_a_deleted_partition_is_not_judged_by_what_it_was_before() -> None:
+    elections, tp, key = Elections(), TopicPartition("t", 0), (b"t" * 16, 0)
+    elections.committed({key: 3})
+    elections.believed(tp, key, 3)
+    with pytest.raises(InvariantViolated, match="only what is durable is told"):
+        elections.believed(tp, key, 4)
+    elections.committed({})
+    elections.believed(tp, key, 4)

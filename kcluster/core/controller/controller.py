@@ -102,6 +102,8 @@ class ControllerCore:
         self.image = ClusterImage()
         """With all that is decided; `log.image` is what is committed."""
         self.expected_brokers = tuple(expected_brokers)
+        self._forwarded: dict[int, tuple[int, int]] = {}
+        """By broker, (incarnation, correlation) of the newest request that it has forwarded."""
         self.is_frozen = False
         self.is_stopping = False
         self._is_loaded = False
@@ -319,6 +321,11 @@ class ControllerCore:
         self._answer(event.source, bus.ProducerIdBlock(message.request, first, PRODUCER_ID_BLOCK))
 
     def _forward(self, event: Received, message: bus.Forward, turn: Turn) -> None:
+        newest = event.source_epoch, message.correlation
+        if newest <= self._forwarded.get(event.source, (-1, -1)):
+            # A copy must not be carried out again: a topic deleted by it may be another one.
+            return
+        self._forwarded[event.source] = newest
         if self.is_frozen and message.api_key == ELECT_LEADERS:
             # Rule 8: no elections while the cluster goes down.
             refused = bus.Forwarded(message.correlation, ErrorCode.OPERATION_NOT_ATTEMPTED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import pytest
@@ -17,16 +18,19 @@ from kcluster.wire.messages import delete_topics as dt
 
 from .playbook import Playbook, only
 
+NUMBERS = count(1)
+"""Of requests that brokers forward: no two have the same."""
+
 
 def forward(p: Playbook, request: Any, version: int, applies: bool = True) -> Any:
     """The decoded answer, once all brokers have said that they applied it."""
     start = len(p.sent)
-    message = bus.Forward(3, request.KEY, version, "test", 1000)
+    message = bus.Forward(next(NUMBERS), request.KEY, version, "test", 1000)
     p.receive(1, message, payload=[encode(request, version)])
     if applies:
         p.heartbeats()
     forwarded = only(p.sent[start:], bus.Forwarded)
-    assert forwarded.correlation == 3
+    assert forwarded.correlation == message.correlation
     if forwarded.error:
         return forwarded
     (send,) = [s for s in p.sent[start:] if s.message is forwarded]
@@ -189,7 +193,7 @@ def test_leaders_spread_over_many_small_topics(p: Playbook) -> None:
 
 def test_answer_waits_until_every_live_broker_has_applied_it(p: Playbook) -> None:
     request = ct.CreateTopicsRequest(topics=[topic("t")])
-    message = bus.Forward(3, 19, 7, None, 1000)
+    message = bus.Forward(next(NUMBERS), 19, 7, None, 1000)
     assert not any(
         isinstance(send.message, bus.Forwarded)
         for send in p.receive(1, message, payload=[encode(request, 7)])
@@ -204,7 +208,7 @@ def test_answer_waits_until_every_live_broker_has_applied_it(p: Playbook) -> Non
 def test_answer_waits_one_second_at_most(p: Playbook) -> None:
     request = ct.CreateTopicsRequest(topics=[topic("t")])
     start = len(p.sent)
-    p.receive(1, bus.Forward(3, 19, 7, None, 1000), payload=[encode(request, 7)])
+    p.receive(1, bus.Forward(next(NUMBERS), 19, 7, None, 1000), payload=[encode(request, 7)])
     p.pass_time(999)
     assert not any(isinstance(send.message, bus.Forwarded) for send in p.sent[start:])
     p.pass_time(1)
@@ -214,7 +218,7 @@ def test_answer_waits_one_second_at_most(p: Playbook) -> None:
 def test_broker_that_dies_is_waited_for_no_longer(p: Playbook) -> None:
     request = ct.CreateTopicsRequest(topics=[topic("t")])
     start = len(p.sent)
-    p.receive(1, bus.Forward(3, 19, 7, None, 1000), payload=[encode(request, 7)])
+    p.receive(1, bus.Forward(next(NUMBERS), 19, 7, None, 1000), payload=[encode(request, 7)])
     p.heartbeat(1)
     p.heartbeat(2)
     p.die(3)
@@ -223,19 +227,31 @@ def test_broker_that_dies_is_waited_for_no_longer(p: Playbook) -> None:
 
 def test_body_that_is_no_request_is_refused(p: Playbook) -> None:
     start = len(p.sent)
-    p.receive(1, bus.Forward(3, 19, 7, None, 1000), payload=[b"\xff\xff"])
+    p.receive(1, bus.Forward(next(NUMBERS), 19, 7, None, 1000), payload=[b"\xff\xff"])
     p.heartbeats()
     assert only(p.sent[start:], bus.Forwarded).error == ErrorCode.INVALID_REQUEST
 
 
 def test_api_that_is_not_decided_here_is_refused(p: Playbook) -> None:
     start = len(p.sent)
-    p.receive(1, bus.Forward(3, 0, 9, None, 1000), payload=[b""])
+    p.receive(1, bus.Forward(next(NUMBERS), 0, 9, None, 1000), payload=[b""])
     p.heartbeats()
     assert only(p.sent[start:], bus.Forwarded).error == ErrorCode.UNSUPPORTED_VERSION
 
 
 # --- DeleteTopics -------------------------------------------------------------------------
+
+
+def test_a_request_that_comes_twice_is_carried_out_once(p: Playbook) -> None:
+    create(p, topic("t"))
+    request = dt.DeleteTopicsRequest(topics=[dt.DeleteTopicState(name="t")])
+    message = bus.Forward(next(NUMBERS), 20, 6, None, 1000)
+    p.receive(1, message, payload=[encode(request, 6)])
+    p.heartbeats()
+    assert "t" not in p.image.topics
+    create(p, topic("t"))
+    p.receive(1, message, payload=[encode(request, 6)])
+    assert "t" in p.image.topics
 
 
 def test_topic_is_deleted_by_name_and_comes_back_with_another_id(p: Playbook) -> None:
