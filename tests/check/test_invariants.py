@@ -234,6 +234,6 @@ def test_an_election_when_all_who_were_eligible_have_lost_data():
 
 def test_an_isr_that_a_leader_knows_before_it_is_durable():
     story = Story()
-    story.ledger.elections.committed((ID, 0), 4)
+    story.ledger.elections.committed({(ID, 0): 4})
     story.look(1, partition_epoch=4)
     broken("rule 7", story, lambda: story.look(1, partition_epoch=5))
