@@ -16,10 +16,13 @@ from kcluster.wire.records import batches, read_records
 EARLIEST_TIMESTAMP = -2
 """Of ListOffsets: where the log begins."""
 
+LATEST_TIMESTAMP = -1
+"""Of ListOffsets: the high watermark."""
+
 
 @dataclass(slots=True)
 class Consumer:
-    """Reads one partition from its start, in order."""
+    """Reads one partition in order: from its start, or from where it ends at first."""
 
     client: SimClient
     tp: TopicPartition
@@ -31,9 +34,12 @@ class Consumer:
     """What the history calls the partition, when that is not its name."""
     deleted: Callable[[TopicPartition], int] = lambda tp: 0
     """The offset below which records were deleted on purpose."""
+    is_from_latest: bool = False
 
     def life(self) -> Life:
         client = self.client
+        if self.is_from_latest:
+            yield from self._seek_latest()
         while not client.is_stopped:
             leader = yield from client.find_leader(self.tp)
             if leader < 0:
@@ -72,17 +78,32 @@ class Consumer:
                 f"{self.tp}: a consumer at {self.position} was told OFFSET_OUT_OF_RANGE, deleted "
                 f"is what is below {self.deleted(self.tp)}"
             )
-        wanted = lo.ListOffsetsPartition(
-            partition_index=self.tp.partition, timestamp=EARLIEST_TIMESTAMP
-        )
-        topic = lo.ListOffsetsTopic(name=self.tp.topic, partitions=[wanted])
-        response = yield Call(leader, lo.ListOffsetsRequest(replica_id=-1, topics=[topic]), 7)
-        if response is not None:
-            told = response.topics[0].partitions[0]
-            if not told.error_code:
-                self.position = max(self.position, told.offset)
+        start = yield from self._list_offset(leader, EARLIEST_TIMESTAMP)
+        self.position = max(self.position, start)
         self.client.forget_leader(self.tp)
         yield Sleep(RETRY_BACKOFF_MS)
+
+    def _seek_latest(self) -> Generator[Step, Any, None]:
+        while not self.client.is_stopped:
+            leader = yield from self.client.find_leader(self.tp)
+            if leader < 0:
+                return
+            end = yield from self._list_offset(leader, LATEST_TIMESTAMP)
+            if end >= 0:
+                self.position = end
+                return
+            self.client.forget_leader(self.tp)
+            yield Sleep(RETRY_BACKOFF_MS)
+
+    def _list_offset(self, leader: int, timestamp: int) -> Generator[Step, Any, int]:
+        """-1 when it is not told."""
+        wanted = lo.ListOffsetsPartition(partition_index=self.tp.partition, timestamp=timestamp)
+        topic = lo.ListOffsetsTopic(name=self.tp.topic, partitions=[wanted])
+        response = yield Call(leader, lo.ListOffsetsRequest(replica_id=-1, topics=[topic]), 7)
+        if response is None:
+            return -1
+        told = response.topics[0].partitions[0]
+        return -1 if told.error_code else int(told.offset)
 
     def _take(self, response: Any) -> bool:
         if response.error_code or not response.responses:

@@ -14,6 +14,8 @@ from kcluster.sim.process import FAILED, STOPPED, Process
 from kcluster.sim.watch import Watch
 from kcluster.wire import bus
 from kcluster.wire.message import Message
+from kcluster.wire.messages.fetch import FetchRequest
+from kcluster.wire.messages.list_offsets import ListOffsetsRequest
 from kcluster.wire.messages.produce import ProduceRequest
 from kcluster.wire.records import read_header
 
@@ -193,7 +195,7 @@ class RareStates:
     # --- clients --------------------------------------------------------------------------
 
     def answered(self, broker: int, request: Message, response: Any) -> None:
-        """A reply to Produce or Fetch leaves a broker."""
+        """A reply leaves a broker."""
         if isinstance(request, ProduceRequest):
             topic = request.topic_data[0]
             partition = topic.partition_data[0]
@@ -201,9 +203,11 @@ class RareStates:
             self._produced(
                 broker, TopicPartition(topic.name, partition.index), partition.records, told
             )
-        else:
-            for answer in getattr(response, "responses", ()):
+        elif isinstance(request, FetchRequest):
+            for answer in response.responses:
                 self._told(answer.partitions[0].error_code)
+        elif isinstance(request, ListOffsetsRequest):
+            self._told(response.topics[0].partitions[0].error_code)
 
     def _told(self, error: int) -> None:
         name = _ERRORS.get(ErrorCode(error)) if error else None

@@ -255,10 +255,11 @@ class Simulation:
             client.live(producer.life())
         client = self._client(f"c/{tp}")
         self._consume(Consumer(client, tp, version=choice.choice([12, 12, 13, 17])))
-        # Others come later, and read what is old by then.
-        for number in range(3):
-            max_bytes = (500, 500, 1)[number]
+        # Others come later, and read what is old by then; the last one what is new.
+        for number in range(4):
+            max_bytes = (500, 500, 1, 500)[number]
             late = Consumer(self._client(f"late{number}/{tp}"), tp, max_bytes=max_bytes)
+            late.is_from_latest = number == 3
             self.cluster.scheduler.after(
                 choice.randint(0, self.fault_ms) * MS,
                 lambda late=late: self._consume(late, is_waited_for=False),  # type: ignore[misc]

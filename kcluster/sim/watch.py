@@ -48,7 +48,7 @@ class Watch:
         self.keyed_topics: set[str] = set()
         """Topics that may become compacted: what their records say is kept from the start."""
         self.answer_hooks: list[Callable[[int, Message, Any], None]] = []
-        """Told (broker, request, response) of replies to Produce and Fetch that leave."""
+        """Told (broker, request, response) of replies that leave."""
         self._replicas: dict[tuple[int, TopicPartition], ReplicaSeen] = {}
         self._stamps: dict[int, dict[Any, object]] = {}
         """By process, of each of its replicas."""
@@ -211,8 +211,6 @@ class Watch:
     def _leaving(self, request: Message, response: Any, which: Asked) -> None:
         """Of the process whose turn has just ended."""
         self._claims.answered(self._at, request, response)
-        if not isinstance(request, ProduceRequest | FetchRequest):
-            return
         for hook in self.answer_hooks:
             hook(self._at, request, response)
         if isinstance(request, ProduceRequest):
@@ -227,7 +225,7 @@ class Watch:
                 count = sum(header.record_count for _, header in batches(memoryview(records)))
                 topic_id = self._topic_id(tp, topic.topic_id)
                 self.ledger.acknowledged(tp, told.base_offset, count, topic_id)
-        elif response.responses:
+        elif isinstance(request, FetchRequest) and response.responses:
             wanted = request.topics[0]
             tp = TopicPartition(wanted.topic, wanted.partitions[0].partition)
             told = response.responses[0].partitions[0]
