@@ -125,7 +125,7 @@ class Checkpoints:
         """Records from `offset` on are about to be cut: a crash in between must not make it look
         as if durable records had been lost."""
         self._moved_starts.pop(log.tp, None)
-        for path in (files.RECOVERY_POINTS, files.LOG_STARTS, files.FIRST_DIRTY):
+        for path in ALL:
             self._lower(turn, path, log.tp, offset)
 
     def log_start_moved(self, log: PartitionLog) -> None:

@@ -136,8 +136,8 @@ def _follow_cut(log: PartitionLog, turn: Turn) -> None:
 
 
 def _lower_recovery_point(log: PartitionLog, turn: Turn, offset: int) -> None:
-    is_below = offset < max(log.flushed_end, log.log_start_offset)
-    if is_below and log.lower_recovery_point is not None:
+    is_told = offset < max(log.flushed_end, log.log_start_offset, log.high_watermark)
+    if is_told and log.lower_recovery_point is not None:
         log.lower_recovery_point(turn, log, offset)
 
 

@@ -82,3 +82,15 @@ def test_a_power_cut_leaves_the_log_starts_whole_whoever_wrote_them_last() -> No
     assert files.parse_offsets(disk.read(files.LOG_STARTS, 0, 1000)) == {TP: 2, more: 0}
     disk.lose_power()
     assert files.parse_offsets(disk.read(files.LOG_STARTS, 0, 1000)) == {TP: 2, more: 0}
+
+
+def test_a_cut_below_the_high_watermark_is_told_to_the_checkpoint() -> None:
+    """Only an unclean election asks for it: what is written there later may be something else."""
+    stage = Stage(1)
+    stage.create([1])
+    for value in (b"a", b"b", b"c"):
+        stage[1].asks(produce(value), 9)
+    stage.wait(WRITTEN_MS)
+    stage[1].log.truncate_to(stage[1].turn, 1)
+    stage[1].run()
+    assert files.parse_offsets(stage[1].disk.read(files.HIGH_WATERMARKS, 0, 1000)) == {TP: 1}
