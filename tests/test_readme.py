@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from kcluster.sim.mutants import ALL_MUTANTS, INEXPRESSIBLE, reason, row
 from kcluster.wire.api_gaps import GAPS, PARTLY
 from kcluster.wire.apis import APIS
 from kcluster.wire.types import VersionRange
@@ -54,3 +55,11 @@ def test_tables_and_help_in_the_readme_are_what_the_code_says() -> None:
     if os.environ.get("KCLUSTER_REWRITE"):
         README.write_text(after)
     assert after == before
+
+
+def test_every_mutant_is_in_the_readme_and_no_other() -> None:
+    text = README.read_text()
+    table = re.findall(r"^(\| `[a-z-]+` (?:\| [^|]+ ){3}\|) [0-9.]+ \| ", text, re.MULTILINE)
+    assert table == [row(mutant) for mutant in ALL_MUTANTS.values()]
+    reasons = re.findall(r"^- (?:KAFKA-\d+|KIP-\d+): .*", text, re.MULTILINE)
+    assert reasons == [reason(bug) for bug in INEXPRESSIBLE]

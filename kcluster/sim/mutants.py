@@ -161,13 +161,20 @@ def _by(found: Sequence[Hunt]) -> str:
     return "; ".join(dict.fromkeys(each.catch.by for each in found if each.catch is not None))
 
 
-def lines(mutant: Mutant, found: Sequence[Hunt], *, is_markdown: bool) -> str:
+def row(mutant: Mutant) -> str:
+    """The beginning of its row in a table: what does not depend on seeds."""
     bugs = ", ".join(mutant.bugs) or "-"
+    return f"| `{mutant.name}` | {mutant.what} | {mutant.breaks} | {bugs} |"
+
+
+def reason(bug: str) -> str:
+    return f"- {bug}: {INEXPRESSIBLE[bug]}."
+
+
+def lines(mutant: Mutant, found: Sequence[Hunt], *, is_markdown: bool) -> str:
     if is_markdown:
-        return (
-            f"| `{mutant.name}` | {mutant.what} | {mutant.breaks} | {bugs} | {_seeds(found)} "
-            f"| {_by(found)} |"
-        )
+        return f"{row(mutant)} {_seeds(found)} | {_by(found)} |"
+    bugs = ", ".join(mutant.bugs) or "-"
     return f"{mutant.name:32} {_seeds(found):>12}  {mutant.breaks:26} {bugs:24} {_by(found)}"
 
 
@@ -224,8 +231,8 @@ def main() -> int:
         everything += found
     if options.markdown and not options.names:
         _say("\nWhat our design cannot express:\n")
-        for bug, reason in INEXPRESSIBLE.items():
-            _say(f"- {bug}: {reason}.")
+        for bug in INEXPRESSIBLE:
+            _say(reason(bug))
     if options.pin is not None:
         known = json.loads(options.pin.read_text()) if options.pin.exists() else {}
         known = {name: pin for name, pin in known.items() if name in ALL_MUTANTS}

@@ -190,9 +190,9 @@ def _takes_an_old_number(was: Any) -> Any:
 
 
 def _keeps_the_high_watermark_below(was: Any) -> Any:
-    def truncate_towards(self: Any, turn: Any, epoch: int, end_offset: int) -> Any:
+    def truncate_towards(self: Any, turn: Any, *arguments: Any) -> Any:
         before = self.log.high_watermark
-        changed = was(self, turn, epoch, end_offset)
+        changed = was(self, turn, *arguments)
         self.log.high_watermark = min(before, self.log.log_end_offset)
         return changed
 
