@@ -88,8 +88,8 @@ def _snapshots_the_batch_that_rolls(was: Any) -> Any:
 
 
 def _goes_on_after_an_error(was: Any) -> Any:
-    def fail(self: Any, failure: str, errno: int = 0) -> Any:
-        return None if failure.startswith("write to") else was(self, failure, errno)
+    def fail(self: Any, failure: str, *rest: Any, **options: Any) -> Any:
+        return None if failure.startswith("write to") else was(self, failure, *rest, **options)
 
     return fail
 
