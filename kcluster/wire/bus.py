@@ -207,6 +207,9 @@ class IsrChange(msgspec.Struct, frozen=True):
     partition_epoch: int
     isr: list[int]
     isr_broker_epochs: list[int]
+    min_isr: int = 1 << 31
+    """What the leader goes by; it may not have heard of a higher one yet, and then moves its high
+    watermark without those that leave."""
 
 
 class AlterPartition(msgspec.Struct, frozen=True, tag=True):

@@ -121,7 +121,10 @@ class BrokerCore:
         self.replicas = self.replica_set.by_partition
         self.outgoing = Outgoing(settings.int("replica.fetch.max.bytes"), self.damaged)
         self.incoming = Incoming(
-            settings.int("replica.fetch.backoff.ms"), self.mark, self._refused_bytes
+            settings.int("replica.fetch.backoff.ms"),
+            self.mark,
+            self._refused_bytes,
+            first_number(incarnation),
         )
         session_ms = settings.int("broker.session.timeout.ms")
         heartbeat_ms = min(settings.int("broker.heartbeat.interval.ms"), max(session_ms // 3, 1))

@@ -237,7 +237,7 @@ class Partitions:
         if error != ErrorCode.NONE:
             decision.trace(IsrRefused(topic.name, change.partition, error.name))
         elif change.isr != state.isr:
-            self._step(decision, topic, state, change.isr, "lag")
+            self._step(decision, topic, state, change.isr, "lag", leader_min_isr=change.min_isr)
             state = topic.partitions[change.partition]
             if state.leader != broker_id:
                 error = ErrorCode.NEW_LEADER_ELECTED
@@ -299,12 +299,21 @@ class Partitions:
         return self.image.overrides(TOPIC_RESOURCE, topic.name)
 
     def _rules(
-        self, topic: TopicImage, state: PartitionChanged, *, is_unclean: bool = False
+        self,
+        topic: TopicImage,
+        state: PartitionChanged,
+        *,
+        is_unclean: bool,
+        leader_min_isr: int | None,
     ) -> Rules:
         key = (topic.id, state.partition)
+        min_isr = self.min_isr(topic, len(state.replicas))
+        if leader_min_isr is not None:
+            # Nobody is eligible without whom the high watermark moves.
+            min_isr = min(min_isr, leader_min_isr)
         unclean = self.settings.topic_text("unclean.leader.election.enable", self._overrides(topic))
         return Rules(
-            min_isr=self.min_isr(topic, len(state.replicas)),
+            min_isr=min_isr,
             allows_unclean=is_unclean or unclean.lower() == "true",
             can_lead=lambda broker_id: self.can_lead(broker_id, key),
             last_resort=lambda distrusted: self._last_resort(state, distrusted),
@@ -323,11 +332,12 @@ class Partitions:
         resigned: int = NO_LEADER,
         preferred: int = NO_LEADER,
         is_unclean: bool = False,
+        leader_min_isr: int | None = None,
     ) -> None:
         outcome = next_state(
             state,
             isr,
-            self._rules(topic, state, is_unclean=is_unclean),
+            self._rules(topic, state, is_unclean=is_unclean, leader_min_isr=leader_min_isr),
             untrusted=untrusted,
             resigned=resigned,
             preferred=preferred,

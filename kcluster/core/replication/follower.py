@@ -106,13 +106,15 @@ class Incoming:
         backoff_ms: int,
         taken: Callable[[Replica], None],
         failed: Callable[[Replica, Turn, str], None],
+        first_stream: int,
     ) -> None:
         """`taken` is told of a replica that was pushed to, which is to be settled; `failed` of
-        one whose leader sends bytes that its log refuses."""
+        one whose leader sends bytes that its log refuses. `first_stream`: no incarnation of this
+        broker before has numbered a stream so, for its leaders may still speak of those."""
         self._backoff_ms = max(1, backoff_ms)
         self._taken = taken
         self._failed = failed
-        self._next_stream = 1
+        self._next_stream = first_stream
         self._replicas: dict[int, Replica] = {}
         """By stream id: asked for or open."""
         self._unsettled: dict[Replica, None] = {}

@@ -269,6 +269,7 @@ class LeaderState:
             self.partition_epoch,
             list(proposal.isr),
             list(proposal.broker_epochs),
+            self.min_insync_replicas,
         )
 
     def decided(self, proposal: Proposal, outcome: IsrOutcome, now_ms: int) -> bool:

@@ -210,6 +210,7 @@ class Playbook:
             partition_epoch=fields.get("partition_epoch", state.partition_epoch),
             isr=isr,
             isr_broker_epochs=fields.get("epochs", [self.epochs.get(id, -1) for id in isr]),
+            min_isr=fields.get("min_isr", len(state.replicas)),
         )
         broker_epoch = fields.get("broker_epoch", self.epochs[leader])
         self.requests = fields.get("request", self.requests + 1)

@@ -140,3 +140,18 @@ def test_late_copy_of_a_refused_change_is_not_granted(p: Playbook) -> None:
     assert not sent
     assert p.partition().isr == [1, 2]
     assert p.alter(1, [1, 2, 3]).error == 0, "asked for anew it is granted"
+
+
+def test_who_leaves_is_not_eligible_when_its_leader_goes_by_a_lower_min_isr(p: Playbook) -> None:
+    """The leader has not heard of the new one, and moves its high watermark alone."""
+    p.make_topic("u", [1, 2, 3], configs={"min.insync.replicas": "2"})
+    p.heartbeats()
+    assert p.alter(1, [1], topic="u", min_isr=1).error == 0
+    assert (p.partition("u").isr, p.partition("u").elr) == ([1], [])
+
+
+def test_who_leaves_is_eligible_when_both_go_by_the_same_min_isr(p: Playbook) -> None:
+    p.make_topic("u", [1, 2, 3], configs={"min.insync.replicas": "2"})
+    p.heartbeats()
+    assert p.alter(1, [1], topic="u", min_isr=2).error == 0
+    assert (p.partition("u").isr, p.partition("u").elr) == ([1], [2, 3])
