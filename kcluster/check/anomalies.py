@@ -74,12 +74,13 @@ def find(history: History) -> Anomalies:
 
 
 def _known_offsets(history: History) -> dict[TopicPartition, list[int]]:
-    """Of the records that every replica holds at the end and no compaction may have taken."""
+    """Of the records that every replica holds at the end and nobody may ever have missed: who
+    reads below a deletion that was given up again is told to go on behind it."""
     known = {}
     for tp, by_broker in history.logs.items():
         held = [{offset for offset, _ in log} for log in by_broker.values()]
         everywhere = set.intersection(*held) if held else set()
-        known[tp] = sorted(at for at in everywhere if not history.is_superseded(tp, at))
+        known[tp] = sorted(at for at in everywhere if not history.is_gone(tp, at))
     return known
 
 

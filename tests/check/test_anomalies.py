@@ -83,3 +83,13 @@ def test_an_anomaly_is_found_by_its_name(damage, name):
     history = good()
     damage(history)
     assert name in find(history).counts
+
+
+def test_a_group_may_skip_what_a_deletion_was_to_take():
+    history, place = good(), ("g", TP)
+    history.groups.give(place, 2)
+    commit = history.groups.committing(place, "m", 1, 3)
+    commit.acknowledged = history.groups.moment()
+    assert set(find(history).counts) == {"skipped-record"}
+    history.deleted[TP] = 2
+    assert not find(history)
