@@ -44,7 +44,9 @@ def _takes_any_broker_epoch(was: Any) -> Any:
 
 
 def _elects_anybody(was: Any) -> Any:
-    return lambda self, topic, state, **_: was(self, topic, state, is_unclean=True)
+    return lambda self, topic, state, **options: was(
+        self, topic, state, **(options | {"is_unclean": True})
+    )
 
 
 def _keeps_its_epochs(was: Any) -> Any:
