@@ -25,6 +25,7 @@ from kcluster.core.turn import Event, Received, Synced
 from kcluster.errors import ErrorCode
 from kcluster.model import TopicPartition
 from kcluster.sim.cluster import SimCluster
+from kcluster.sim.peek import peek
 from kcluster.sim.process import Process
 from kcluster.wire import bus
 from kcluster.wire.message import Message
@@ -268,7 +269,7 @@ class Claims:
         if tp not in replicas or replicas[tp].log is None:
             return False
         log = replicas[tp].log
-        data, _ = log.read_bytes(start, 1, log.written_end)
+        data = peek(log, start, 1, log.written_end)
         return bool(data) and read_header(data).last_offset >= end
 
     def _dead_leaders(self, broker: int, response: Any) -> None:

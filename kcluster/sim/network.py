@@ -88,8 +88,6 @@ class Network:
     """Kinds of messages that do not come through as others do."""
     counts: dict[str, int] = field(default_factory=dict)
     """Messages by fate."""
-    drops: Callable[[int, int, bus.Message], bool] | None = None
-    """A rule of a test: which messages are lost whatever the weather."""
     senders: list[Callable[[int, int, bus.Message], None]] = field(default_factory=list)
     """Told (source, target, message) of everything that is sent."""
     _last_us: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -108,9 +106,6 @@ class Network:
             told(source[0], target[0], message)
         weather, random = self.weather, self.random
         link = source[0], target[0]
-        if self.drops is not None and self.drops(link[0], link[1], message):
-            self.count("dropped")
-            return
         if link in self.cuts or random.random() < weather.drop:
             self.count("dropped")
             return

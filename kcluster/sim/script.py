@@ -40,7 +40,7 @@ from kcluster.sim.clients import Call, Life, Producer, SimClient, metadata_reque
 from kcluster.sim.cluster import Make, NotReached, SimCluster
 from kcluster.sim.consumer import Consumer
 from kcluster.sim.group_story import GroupStory, named
-from kcluster.sim.network import Weather
+from kcluster.sim.network import Loss, Weather
 from kcluster.sim.process import Process
 from kcluster.sim.watch import Watch, batches_of, replica_seen
 from kcluster.wire import bus
@@ -75,7 +75,6 @@ class Script:
         self.history = History()
         self._cluster: SimCluster | None = None
         self._client: SimClient | None = None
-        self._rules: set[tuple[str, int, int]] = set()
         self._sending: list[tuple[SimClient, int]] = []
         self._names = 0
         self._groups = GroupStory(self._named_client, self.tell, self._finish)
@@ -130,7 +129,6 @@ class Script:
             settings=self.settings,
         )
         self._cluster.network.weather = Weather(delay_us=(200, 200))
-        self._cluster.network.drops = self._drops
         self._cluster.ended_hooks.append(self._ended)
         self._watch = Watch(self._cluster)
         self._client = self._new_client()
@@ -161,9 +159,6 @@ class Script:
 
     def _ended(self, process: Process, reason: str) -> None:
         self.tell(f"{_name(process.id)}: ended, {reason}")
-
-    def _drops(self, source: int, target: int, message: bus.Message) -> bool:
-        return (type(message).__name__, source, target) in self._rules
 
     def do_kill(self, words: list[str]) -> None:
         self.cluster.kill(_id(words[0]))
@@ -197,10 +192,10 @@ class Script:
 
     def do_drop(self, words: list[str]) -> None:
         assert hasattr(bus, words[0]), f"no message {words[0]}"
-        self._rules.add((words[0], _id(words[1]), _id(words[3])))
+        self.cluster.network.losses.append(Loss((words[0],), _id(words[1]), _id(words[3])))
 
     def do_undrop(self, words: list[str]) -> None:
-        self._rules.clear()
+        self.cluster.network.losses.clear()
 
     def do_fail(self, words: list[str]) -> None:
         disk = self.cluster.processes[_id(words[0])].disk

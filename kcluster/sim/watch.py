@@ -14,7 +14,6 @@ from typing import Any
 from kcluster.check.deletions import Deletions
 from kcluster.check.invariants import Ledger
 from kcluster.check.seen import BatchSeen, Position, RecordSeen, ReplicaSeen, require
-from kcluster.core.log import reading
 from kcluster.core.metadata import records as r
 from kcluster.core.metadata.image import ClusterImage
 from kcluster.core.turn import Event, Received, StoodStill
@@ -23,6 +22,7 @@ from kcluster.model import COORDINATOR, ZERO_TOPIC_ID, TopicId, TopicPartition
 from kcluster.sim.claims import Claims
 from kcluster.sim.clients import SimClient
 from kcluster.sim.cluster import SimCluster
+from kcluster.sim.peek import peek
 from kcluster.sim.process import Asked, Process
 from kcluster.wire import bus
 from kcluster.wire.message import Message
@@ -314,10 +314,10 @@ def batches_of(
     if has_keys is None:
         has_keys = log.config.is_compacted
     while start < end:
-        data = _bytes(log, start, 1 << 20, end)
+        data = peek(log, start, 1 << 20, end)
         if not data and has_keys:
             # A high watermark of long ago may lie inside what has become one empty batch.
-            data = _bytes(log, start, 1, log.written_end)
+            data = peek(log, start, 1, log.written_end)
             first = read_header(data)
             is_beyond = not first.record_count and first.base_offset <= start < end
             require(
@@ -330,20 +330,6 @@ def batches_of(
             if batch.last_offset >= start:
                 yield batch
             start = max(start, batch.last_offset + 1)
-
-
-def _bytes(log: Any, start: int, max_bytes: int, end: int) -> bytes:
-    """Raises CorruptLogError. What the log has not checked yet, or not found to be damaged, it
-    comes across by itself."""
-    if start >= min(end, log.written_end):
-        return b""
-    checked = [(segment, segment._checked[:]) for segment in log.chain if segment.unchecked_size]
-    try:
-        result = reading.locate(log, start, max_bytes, end, at_least_one=True)
-    finally:
-        for segment, ranges in checked:
-            segment._checked = ranges
-    return b"".join(log.files.read(span.path, span.position, span.size) for span in result.spans)
 
 
 def _seen(data: memoryview, has_keys: bool) -> Iterator[BatchSeen]:

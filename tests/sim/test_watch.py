@@ -99,13 +99,14 @@ def test_a_broker_that_has_no_image_yet_need_not_know_of_a_topic_that_was_create
     claims.answered(leader.id, ct.CreateTopicsRequest(), answer)
 
 
-def test_nothing_is_to_be_had_below_a_high_watermark_that_lies_inside_a_compacted_batch() -> None:
+def test_nothing_is_to_be_had_below_a_high_watermark_that_lies_inside_a_compacted_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     cluster, client, leader = led()
     client.live(
         Producer(client, ORDERS, values=[b"%d" % n for n in range(6)], records_max=1).life()
     )
     cluster.run_until(lambda: not client.running, 1000, "six records are written")
-    log = leader.core.replicas[ORDERS].log
     claims = Claims(cluster, Elections())
     request = f.FetchRequest(
         topics=[
@@ -118,7 +119,7 @@ def test_nothing_is_to_be_had_below_a_high_watermark_that_lies_inside_a_compacte
     with pytest.raises(InvariantViolated, match="at least one whole batch"):
         claims.answered(leader.id, request, nothing)
     joined = empty_batch(0, 4, 0, 0)
-    log.read_bytes = lambda offset, size, upto: (joined, 5)
+    monkeypatch.setattr("kcluster.sim.claims.peek", lambda log, start, max_bytes, end: joined)
     claims.answered(leader.id, request, nothing)
     part.high_watermark = 5
     with pytest.raises(InvariantViolated, match="at least one whole batch"):

@@ -124,9 +124,7 @@ class Checkpoints:
     def lower_recovery_point(self, turn: Turn, log: PartitionLog, offset: int) -> None:
         """Records from `offset` on are about to be cut: a crash in between must not make it look
         as if durable records had been lost."""
-        self._moved_starts.pop(log.tp, None)
-        for path in ALL:
-            self._lower(turn, path, log.tp, offset)
+        self._lower_all(turn, log.tp, offset)
 
     def log_start_moved(self, log: PartitionLog) -> None:
         """To be written before anybody hears that the records are gone, and so that a start does
@@ -143,9 +141,7 @@ class Checkpoints:
 
     def forget(self, turn: Turn, tp: TopicPartition) -> None:
         """A new log of that name begins: what was true of an older one is not of it."""
-        self._moved_starts.pop(tp, None)
-        for path in ALL:
-            self._lower(turn, path, tp, 0)
+        self._lower_all(turn, tp, 0)
 
     def failed(self, path: str) -> list[TopicPartition]:
         """One of the files could not be written; the logs that count on it, in order."""
@@ -156,6 +152,11 @@ class Checkpoints:
     def settled(self) -> None:
         """The disk has carried out all that was asked for."""
         self._depending.clear()
+
+    def _lower_all(self, turn: Turn, tp: TopicPartition, offset: int) -> None:
+        self._moved_starts.pop(tp, None)
+        for path in ALL:
+            self._lower(turn, path, tp, offset)
 
     def _lower(self, turn: Turn, path: str, tp: TopicPartition, offset: int) -> None:
         told = self._told(path, tp)

@@ -54,8 +54,9 @@ class RegisterDue(Timer, msgspec.Struct):
 
 
 def first_number(incarnation: int) -> int:
-    """Of what a broker asks the controller. An answer may wait there until metadata is committed,
-    and leaves to whoever has the broker's address by then: no two incarnations share numbers."""
+    """Of what a broker asks the controller, and of the streams that it asks leaders for. An answer
+    may wait there, and leaves to whoever has the broker's address by then: no two incarnations
+    share numbers."""
     return incarnation << 32
 
 
