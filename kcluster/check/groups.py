@@ -85,14 +85,17 @@ class GroupHistory:
             given[offset] = self.moment()
 
     def last_known(self, place: Place) -> int:
-        """What was acknowledged or read last."""
-        told = [
-            (commit.acknowledged, commit.offset)
+        """The newest commit that was acknowledged, or told to somebody who asked. In which order
+        that was heard tells nothing: a member that stood still hears an old answer late."""
+        told = {read.offset: read.answered for read in self.reads.get(place, ())}
+        known = [
+            commit
             for commit in self.commits.get(place, ())
             if commit.acknowledged is not None
+            or (not commit.is_refused and commit.asked < told.get(commit.offset, 0))
         ]
-        told += [(read.answered, read.offset) for read in self.reads.get(place, ())]
-        return max(told, default=(0, NEVER))[1]
+        newest = max(known, key=_rank, default=None)
+        return NEVER if newest is None else newest.offset
 
 
 def find(
@@ -161,16 +164,17 @@ def _learn(read: Read, commits: Sequence[Committed]) -> None:
 
 def _replaces(later: Committed, earlier: Committed) -> bool:
     """An acknowledged commit certainly came behind another."""
-    if later is earlier:
-        return False
-    if later.generation != earlier.generation:
-        return later.generation > earlier.generation
-    return later.asked > earlier.asked
+    return _rank(later) > _rank(earlier)
+
+
+def _rank(commit: Committed) -> tuple[int, int]:
+    """The order in which commits that are taken come."""
+    return commit.generation, commit.asked
 
 
 def _newest(read: Read, commits: Sequence[Committed]) -> Committed | None:
     before = [c for c in commits if c.acknowledged is not None and c.acknowledged < read.asked]
-    return max(before, key=lambda commit: (commit.generation, commit.asked), default=None)
+    return max(before, key=_rank, default=None)
 
 
 def _skipped(

@@ -133,3 +133,20 @@ def test_a_group_may_set_its_offset_back() -> None:
     commit(history, 3, 1, "c")
     read(history, 1)
     assert names(history) == set()
+
+
+def test_an_acknowledgement_that_is_heard_late_is_not_the_newest_commit() -> None:
+    history = good()
+    old = history.committing(PLACE, "a", 1, 4)
+    commit(history, 3, 9, "b")
+    old.acknowledged = history.moment()
+    assert history.last_known(PLACE) == 9
+
+
+def test_a_commit_that_somebody_was_told_is_known_without_its_acknowledgement() -> None:
+    history = good()
+    history.committing(PLACE, "b", 2, 8)
+    assert history.last_known(PLACE) == 6
+    read(history, 8)
+    assert history.last_known(PLACE) == 8
+    assert GroupHistory().last_known(PLACE) == -1
