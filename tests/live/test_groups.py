@@ -27,11 +27,11 @@ def test_a_group_skips_nothing_while_members_come_and_go_and_its_coordinator_is_
     run_soundly(group_brokers, quick([library]))
 
 
-def test_a_cooperative_group_goes_on_reading_what_its_members_keep(group_brokers: Brokers) -> None:
-    # Not with kafka-python 3.0.12: about once in thirty starts the first leader of a cooperative
-    # group sends nothing more, no heartbeat either, after the answer to its SyncGroup (seen on the
-    # wire: all that it had asked was answered), and its session runs out.
-    plan = quick(["confluent-kafka"], kills=0, strategy="cooperative-sticky")
+@pytest.mark.parametrize("library", ["confluent-kafka", "kafka-python"])
+def test_a_cooperative_group_goes_on_reading_what_its_members_keep(
+    group_brokers: Brokers, library: str
+) -> None:
+    plan = quick([library], kills=0, strategy="cooperative-sticky")
     run = run_soundly(group_brokers, plan)
     # Of 12 partitions on 3 members, a fourth takes 3; the others keep theirs all the time.
     [joining, _] = [run.revoked_between(*window) for window in run.windows]

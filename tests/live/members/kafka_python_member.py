@@ -13,7 +13,6 @@ from kafka.structs import OffsetAndMetadata
 
 from tests.live.members.lines import (
     COMMIT_MS,
-    POLL_MS,
     RECORDS_MAX,
     Member,
     options,
@@ -26,6 +25,12 @@ STRATEGIES = {
     "roundrobin": RoundRobinPartitionAssignor,
     "cooperative-sticky": CooperativeStickyAssignor,
 }
+
+POLL_MS = 2_000
+"""Longer than a rebalance takes. A leader of kafka-python 3.0.12 that joins again because it has
+heard of partitions forgets, once it has assigned them, that it is joining: if poll() times out
+before the answer to its SyncGroup comes, none looks at that answer (`need_rejoin` is False with
+`_join_task` in flight), it owns nothing, sends no heartbeat, and its session runs out."""
 
 
 class Listener(ConsumerRebalanceListener):  # type: ignore[misc]
