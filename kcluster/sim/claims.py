@@ -26,7 +26,7 @@ from kcluster.errors import ErrorCode
 from kcluster.model import TopicPartition
 from kcluster.sim.cluster import SimCluster
 from kcluster.sim.peek import peek
-from kcluster.sim.process import Process
+from kcluster.sim.process import Asked, Process
 from kcluster.wire import bus
 from kcluster.wire.message import Message
 from kcluster.wire.messages.create_topics import CreateTopicsRequest
@@ -47,6 +47,10 @@ class Claims:
         """Incarnations that each broker knew to have ended, at the end of its last turn."""
         self._dead_before: dict[int, int] = {}
         """Those that the broker of this turn knew of when it began to answer."""
+        self._made: dict[int, set[Asked]] = {}
+        """Answers that each broker had at the end of its last turn, behind others still missing."""
+        self._made_before: set[Asked] = set()
+        """Those that the broker of this turn had when it began: made of what it knew then."""
         self._proposals: dict[tuple[int, TopicPartition], Any] = {}
         """The last one of each leader that was looked at."""
         self._placed: dict[int, set[TopicPartition]] = {}
@@ -57,6 +61,7 @@ class Claims:
     def ended(self, process: Process) -> None:
         self._known.pop(process.id, None)
         self._dead.pop(process.id, None)
+        self._made.pop(process.id, None)
         self._placed.pop(process.id, None)
 
     def heard(self, process: Process, events: list[Event]) -> None:
@@ -79,6 +84,8 @@ class Claims:
         members = process.see("members")
         if members is not None:
             self._dead[process.id] = dict(members._dead)
+        self._made_before = self._made.get(process.id, set())
+        self._made[process.id] = _made(core)
         has_image = has_delta = False
         for event in events:
             if isinstance(event, Received):
@@ -230,8 +237,8 @@ class Claims:
 
     # --- clients --------------------------------------------------------------------------
 
-    def answered(self, broker: int, request: Message, response: Any) -> None:
-        """A reply of `broker` leaves."""
+    def answered(self, broker: int, request: Message, response: Any, which: Asked) -> None:
+        """A reply of `broker` leaves, in the turn that was looked at last."""
         if isinstance(request, FetchRequest) and response.responses:
             wanted = request.topics[0].partitions[0]
             told = response.responses[0].partitions[0]
@@ -247,7 +254,8 @@ class Claims:
                 f"{wanted.fetch_offset}, committed is {told.high_watermark}",
             )  # fmt: skip
         elif isinstance(request, MetadataRequest):
-            self._dead_leaders(broker, response)
+            if which not in self._made_before:
+                self._dead_leaders(broker, response)
         elif isinstance(request, CreateTopicsRequest):
             for topic in response.topics:
                 if topic.error_code == ErrorCode.NONE:
@@ -312,6 +320,17 @@ def told_dead(known: Mapping[int, int], events: Sequence[Event]) -> dict[int, in
         id, incarnation = event.message.id, event.message.incarnation
         dead[id] = max(incarnation, dead.get(id, -1))
     return dead
+
+
+def _made(core: Any) -> set[Asked]:
+    """What is answered and has not left: answers leave in the order of the requests."""
+    calls = core.connections._calls
+    return {
+        (connection, call.header.correlation_id)
+        for connection, waiting in calls.items()
+        for call in waiting
+        if call.parts is not None
+    }
 
 
 def _sound(message: bus.Register) -> set[tuple[bytes, int]]:

@@ -210,7 +210,7 @@ class Watch:
 
     def _leaving(self, request: Message, response: Any, which: Asked) -> None:
         """Of the process whose turn has just ended."""
-        self._claims.answered(self._at, request, response)
+        self._claims.answered(self._at, request, response, which)
         for hook in self.answer_hooks:
             hook(self._at, request, response)
         if isinstance(request, ProduceRequest):

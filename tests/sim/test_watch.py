@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,11 +23,14 @@ from kcluster.sim.watch import Watch
 from kcluster.wire import bus
 from kcluster.wire.messages import create_topics as ct
 from kcluster.wire.messages import fetch as f
+from kcluster.wire.messages import metadata as m
 from kcluster.wire.record_walk import empty_batch
 
 ORDERS = TopicPartition("orders", 0)
 SESSION_MS = 1500
 SYNC_US = 100_000
+ASKED = (1, 1)
+"""A connection, and the correlation id of a request."""
 
 
 def led(**configs: str) -> tuple[SimCluster, SimClient, Any]:
@@ -86,6 +91,24 @@ def test_a_death_is_known_to_answers_of_later_turns_and_to_those_behind_its_news
     assert told_dead(known, [Timer(), died(1, 7)]) == known
 
 
+def test_an_answer_that_waits_behind_another_names_who_lived_when_it_was_made() -> None:
+    cluster, _, leader = led()
+    claims = Claims(cluster, Elections())
+    other = next(cluster.processes[id] for id in cluster.broker_ids if id != leader.id)
+    core: Any = other.core
+    partition = m.MetadataResponsePartition(partition_index=0, leader_id=leader.id)
+    answer = m.MetadataResponse(topics=[m.MetadataResponseTopic("orders", partitions=[partition])])
+    waiting = SimpleNamespace(parts=None)
+    ready = SimpleNamespace(parts=[b"answer"], header=SimpleNamespace(correlation_id=ASKED[1]))
+    core.connections._calls[ASKED[0]] = deque([waiting, ready])
+    claims.broker(other, core, [])
+    core.members._dead[leader.id] = leader.incarnation
+    claims.broker(other, core, [died(leader.id, leader.incarnation)])
+    claims.answered(other.id, m.MetadataRequest(), answer, ASKED)
+    with pytest.raises(InvariantViolated, match="known to be dead"):
+        claims.answered(other.id, m.MetadataRequest(), answer, (ASKED[0], ASKED[1] + 1))
+
+
 def test_a_broker_that_has_no_image_yet_need_not_know_of_a_topic_that_was_created() -> None:
     cluster, _, leader = led()
     claims = Claims(cluster, Elections())
@@ -93,10 +116,10 @@ def test_a_broker_that_has_no_image_yet_need_not_know_of_a_topic_that_was_create
     answer = ct.CreateTopicsResponse(topics=[ct.CreatableTopicResult(name="new")])
     for id in cluster.broker_ids:
         with pytest.raises(InvariantViolated, match="answers when all have applied it"):
-            claims.answered(leader.id, ct.CreateTopicsRequest(), answer)
+            claims.answered(leader.id, ct.CreateTopicsRequest(), answer, ASKED)
         core: Any = cluster.processes[id].core
         core.has_image = False
-    claims.answered(leader.id, ct.CreateTopicsRequest(), answer)
+    claims.answered(leader.id, ct.CreateTopicsRequest(), answer, ASKED)
 
 
 def test_nothing_is_to_be_had_below_a_high_watermark_that_lies_inside_a_compacted_batch(
@@ -117,13 +140,13 @@ def test_nothing_is_to_be_had_below_a_high_watermark_that_lies_inside_a_compacte
     topics = [f.FetchableTopicResponse(topic="orders", partitions=[part])]
     nothing = f.FetchResponse(responses=topics)
     with pytest.raises(InvariantViolated, match="at least one whole batch"):
-        claims.answered(leader.id, request, nothing)
+        claims.answered(leader.id, request, nothing, ASKED)
     joined = empty_batch(0, 4, 0, 0)
     monkeypatch.setattr("kcluster.sim.claims.peek", lambda log, start, max_bytes, end: joined)
-    claims.answered(leader.id, request, nothing)
+    claims.answered(leader.id, request, nothing, ASKED)
     part.high_watermark = 5
     with pytest.raises(InvariantViolated, match="at least one whole batch"):
-        claims.answered(leader.id, request, nothing)
+        claims.answered(leader.id, request, nothing, ASKED)
 
 
 def test_a_broker_is_judged_by_the_registration_that_counted() -> None:
