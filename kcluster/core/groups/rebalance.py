@@ -233,11 +233,12 @@ def _complete_join(shard: Shard, group: Group, turn: Turn) -> None:
     turn.trace(
         traces.GroupGeneration(group.id, group.generation, len(group.members), group.protocol or "")
     )
+    for member in group.members.values():
+        member.is_new = False
     if late or group.is_empty:
         _write_members(shard, group, turn)
     for member in group.members.values():
         answer, member.join = member.join, None
-        member.is_new = False
         member.assignment = b""
         group.not_synced.add(member.id)
         beat(shard, member, turn)

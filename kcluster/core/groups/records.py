@@ -27,11 +27,14 @@ def group_record(
     group: Group, assignments: dict[str, bytes], wall_ms: int, *, is_settled: bool = True
 ) -> Record:
     """The group as it is, its members with these assignments. One that is not settled, in the
-    middle of a rebalance, has no leader: whoever reads it has the members join again."""
+    middle of a rebalance, has no leader: whoever reads it has the members join again. Who still
+    waits for its first join to be answered is not among them: the next coordinator does not know
+    it, and it joins there as anybody does."""
+    members = [member for member in group.members.values() if not member.is_new]
     value = GroupMetadataValue(
         protocol_type=group.protocol_type,
         generation=group.generation,
-        protocol=group.protocol,
+        protocol=group.protocol if members else None,
         leader=group.leader if is_settled else None,
         current_state_timestamp=group.state_since_ms,
         members=[
@@ -45,7 +48,7 @@ def group_record(
                 subscription=member.metadata(group.protocol),
                 assignment=assignments.get(member.id, b""),
             )
-            for member in group.members.values()
+            for member in members
         ],
     )
     return Record(encode_value(value), encode_key(GroupMetadataKey(group.id)), timestamp=wall_ms)

@@ -434,6 +434,38 @@ def test_a_leader_that_leaves_before_it_has_assigned_begins_the_rebalance_anew()
     group >> Join("b") << Joined("b", 4, leads="b")
 
 
+def known_by_id(group: Story, *names: str) -> None:
+    """They have their ids, and have not joined."""
+    for name in names:
+        group >> Join(name, version=4) << Refused(name, ErrorCode.MEMBER_ID_REQUIRED)
+
+
+def test_a_coordinator_that_begins_does_not_know_who_has_not_been_told_that_it_is_in() -> None:
+    group = stable("a")
+    known_by_id(group, "b", "c")
+    group >> Join("b", version=4)
+    group >> Leave("a") << Ok("a")
+    assert list(group.group.members) == [group.ids["b"]]
+    group >> FailOver()
+    assert group.state == "Empty"
+
+
+def test_a_group_that_is_left_in_its_first_rebalance_can_be_joined_at_the_next_coordinator() -> (
+    None
+):
+    group = Story(initial_rebalance_delay_ms=3_000)
+    known_by_id(group, "a", "b")
+    group >> Join("a", version=4)
+    group >> Join("b", version=4)
+    group >> Leave("a")
+    group.forget()
+    group >> FailOver()
+    group.forget()
+    group >> Join("c")
+    group >> Wait(6_500)
+    group << Joined("c", 1, leads="c")
+
+
 def test_an_administrator_takes_a_static_member_out_by_its_instance() -> None:
     group = sleepy("a", "b", static=True)
     group >> Leave("admin", id="", instance="i-b") << Ok("admin")
