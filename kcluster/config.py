@@ -407,10 +407,13 @@ class Limits(msgspec.Struct, frozen=True):
     """What one wake-up brings beyond that is for the next turn, when answers have left."""
     held_request_bytes: int = 128 << 20
     """Of requests that wait until a broker may serve; who brings more is cut off."""
+    request_objects: int = 25_000
+    """Array elements and tagged fields of one request: enough to name all partitions of a cluster,
+    each in a topic of its own, and little enough that others do not wait while it is taken in."""
     decode_objects: int = 200_000
     """Array elements and tagged fields that one message may have when it is decoded, and records
     that a compressed batch may have for a broker to look into it."""
-    unpacked_batch_bytes: int = 32 << 20
+    unpacked_batch_bytes: int = 16 << 20
     """What a compressed batch may become for a broker to look into it."""
     follower_credit_bytes: int = 4 << 20
     """Pushed to one follower broker and not yet acknowledged."""

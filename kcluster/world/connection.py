@@ -62,7 +62,6 @@ class Connection:
         "_has_framed",
         "_is_reading",
         "_is_writing",
-        "_needs",
         "_out",
         "_paused_at",
         "_server",
@@ -77,6 +76,7 @@ class Connection:
         "is_closed",
         "is_closing",
         "is_paused",
+        "needs",
         "out_bytes",
     )
 
@@ -95,7 +95,7 @@ class Connection:
         self._view = memoryview(b"")
         self._start = 0
         self._end = 0
-        self._needs = 0
+        self.needs = 0
         """Size of the incomplete frame with its prefix; 0 while that is not known."""
         self.in_flight: deque[int] = deque()
         """Of the requests posted and not answered, in order: sizes of those that the core has not
@@ -181,7 +181,7 @@ class Connection:
             if self._buffer is None:
                 size = self._socket.recv_into(arenas.view[arenas.end :])
             else:
-                missing = self._needs - self._end
+                missing = self.needs - self._end
                 if 0 < missing <= len(self._buffer) - self._end:
                     own = self._view[self._end : self._end + missing]
                     size = self._socket.recvmsg_into([own, arenas.view[arenas.end :]])[0]
@@ -245,7 +245,7 @@ class Connection:
         """Post the frames from `position`; returns where the first that is not posted begins."""
         server = self._server
         first = position
-        self._needs = 0
+        self.needs = 0
         while end - position >= 4 and not self.is_closing:
             length = _length_at(data, position)[0]
             if not 0 < length <= server.request_bytes_max:
@@ -260,7 +260,7 @@ class Connection:
                 return end
             following = position + 4 + length
             if following > end:
-                self._needs = 4 + length
+                self.needs = 4 + length
                 break
             if self._is_full:
                 break
@@ -278,7 +278,7 @@ class Connection:
         """Copy `rest` to the start of a buffer of our own."""
         size = len(rest)
         server = self._server
-        self._buffer = server.pool.take(max(self._needs, size), size)
+        self._buffer = server.pool.take(max(self.needs, size), size)
         self._view = memoryview(self._buffer)
         self._view[:size] = rest
         self._start = 0

@@ -9,9 +9,9 @@ The bytes of requests are those of frames not complete yet and of requests that 
 handled yet: after its turn a request that waits for something holds no bytes of its frame. Beyond
 the budget no socket is read, with one exception: the connection whose frame was begun first may
 end it, or frames that fill the budget together would wait for each other for ever. The last part
-of the budget is for connections that have no frame half-way: so those who send the start of a
-large frame, and then nothing, do not keep small requests from being read. Frames that come
-slower than anybody honest sends are cut off while memory is short.
+of the budget is for connections that have no large frame half-way: so those who send the start of
+one, and then nothing, do not keep small requests from being read. Frames that come slower than
+anybody honest sends are cut off while memory is short.
 
 Beyond the bound of connections the next one is closed as soon as it is accepted: its client
 hears at once, where Kafka leaves it in the backlog until it gives up.
@@ -43,7 +43,10 @@ RELIEF_S = 0.1
 """How often slow frames are looked for while memory is short."""
 
 FRESH_PART = 4
-"""One part in so many of the budget is for those who have no frame half-way."""
+"""One part in so many of the budget is for those who have no large frame half-way."""
+
+SMALL_PART = 256
+"""A frame is large that needs more than one part in so many of the budget."""
 
 
 class KafkaServer:
@@ -139,7 +142,7 @@ class KafkaServer:
 
     def is_over_budget(self, connection: Connection) -> bool:
         budget = self.queued_bytes_max
-        if connection.is_incomplete:
+        if connection.is_incomplete and connection.needs > budget // SMALL_PART:
             budget -= budget // FRESH_PART
         if self.queued_bytes < budget:
             return False

@@ -24,7 +24,7 @@ CONNECTIONS_MAX = 350
 QUEUED_MIB = 64
 PEAK_MIB = 320
 """Of a broker that may hold 64 MiB of requests: these twice, since buffers double; what one batch
-becomes, twice (32 MiB); a bound for answers that are not read is not reached here; and the rest."""
+becomes, twice (16 MiB); a bound for answers that are not read is not reached here; and the rest."""
 LASTING_S = 0.5
 
 

@@ -391,6 +391,10 @@ def test_half_open_frames_leave_room_for_others_and_are_cut_off(
     house.run_until(lambda: server.queued_bytes >= 750_000)
     honest.send(frame(b"small"))
     assert house.read(honest, 11) == frame(b"small"), "a part of the budget is for small requests"
+    house.write(honest, frame(b"half-way")[:7])
+    house.run_until(lambda: len(server.incomplete) == len(hostile) + 1)
+    house.write(honest, frame(b"half-way")[7:])
+    assert house.read(honest, 14) == frame(b"half-way"), "nor is it to be read in one piece"
     assert server.cut_off == 0
     # What does not fit into it waits no longer than it takes to tell who is slow.
     big = frame(bytes(400_000), PRODUCE)

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from kcluster.config import LIMITS
 from kcluster.core.broker.handlers import handler_of
 from kcluster.core.turn import Buffer, Files, Part, Span, Turn
 from kcluster.errors import RemoteProtocolError
@@ -99,7 +100,13 @@ class Connections:
             call = Call(self, connection, header, frame[position:], host)
             api = APIS[header.api_key]
             if api.serves(header.api_version):
-                message = decode(api.request, frame, header.api_version, position)
+                message = decode(
+                    api.request,
+                    frame,
+                    header.api_version,
+                    position,
+                    objects=LIMITS.request_objects,
+                )
             else:
                 # ApiVersions: the answer says what is served, whatever the body may hold.
                 message = api.request()

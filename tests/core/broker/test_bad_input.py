@@ -7,6 +7,7 @@ import weakref
 
 import pytest
 
+from kcluster.config import LIMITS
 from kcluster.core.broker import broker as broker_module
 from kcluster.core.turn import Received, Request, StoodStill
 from kcluster.errors import ErrorCode
@@ -19,6 +20,7 @@ from kcluster.wire.messages.describe_configs import (
     DescribeConfigsRequest,
     DescribeConfigsResource,
 )
+from kcluster.wire.messages.fetch import FetchTopic
 from kcluster.wire.messages.list_offsets import (
     ListOffsetsPartition,
     ListOffsetsRequest,
@@ -71,6 +73,20 @@ def test_a_resource_named_twice_is_described_once(stage: Stage) -> None:
     stage[1].asks(DescribeConfigsRequest(resources=[one] * 500), 4)
     [result] = stage[1].answer().results
     assert result.configs
+
+
+def test_a_request_names_no_more_than_a_cluster_may_have(stage: Stage) -> None:
+    request = fetch(0)
+    wanted = request.topics[0]
+    wanted.partitions *= LIMITS.request_objects // 2
+    request.topics *= 2
+    stage[1].asks(request, 12)
+    assert stage[1].closed == [1], "a topic more is one too many"
+    request = fetch(0)
+    each = FetchTopic(topic=TOPIC, partitions=request.topics[0].partitions)
+    request.topics = [each] * LIMITS.cluster_partitions
+    stage[1].asks(request, 12)
+    assert len(stage[1].answer().responses) == LIMITS.cluster_partitions
 
 
 def test_a_request_that_waits_does_not_keep_its_frame(stage: Stage) -> None:
