@@ -35,6 +35,9 @@ FLUSH_BYTES = 4 << 20
 
 BUFFERS_PER_SEND = 64
 
+FIRST_BYTES = 64 << 10
+"""Received at once of who may begin a large frame, while others end theirs."""
+
 DISCARDS = 64
 """Reads of bytes that nobody wants, before a connection is closed."""
 
@@ -64,6 +67,7 @@ class Connection:
         "_is_writing",
         "_out",
         "_paused_at",
+        "_round",
         "_server",
         "_since",
         "_socket",
@@ -106,6 +110,8 @@ class Connection:
         self._has_framed = False
         self._since = now
         """When its incomplete frame began; later by the time for which it was paused."""
+        self._round = 0
+        """The last in which it read of a large frame."""
         self._paused_at = now
         self.deadline = now + LIMITS.first_frame_ms / 1000
         """Of the loop's clock: what is awaited of the client must have come by then."""
@@ -174,12 +180,17 @@ class Connection:
         if server.is_over_budget(self):
             server.pause(self)
             return
+        if self._buffer is not None and server.is_large(self.needs):
+            if not server.rounds.admits(self._round):
+                return
+            self._round = server.rounds.number
         arenas = server.arenas
         arenas.make_room()
         missing = 0
         try:
             if self._buffer is None:
-                size = self._socket.recv_into(arenas.view[arenas.end :])
+                most = FIRST_BYTES if server.rounds.is_spent else len(arenas.view)
+                size = self._socket.recv_into(arenas.view[arenas.end : arenas.end + most])
             else:
                 missing = self.needs - self._end
                 if 0 < missing <= len(self._buffer) - self._end:
@@ -198,6 +209,7 @@ class Connection:
             return
         if self._buffer is not None:
             mine = min(size, missing)
+            server.rounds.spend(mine)
             self._end += mine
             server.queued_bytes += mine
             size -= mine
@@ -279,6 +291,7 @@ class Connection:
         size = len(rest)
         server = self._server
         self._buffer = server.pool.take(max(self.needs, size), size)
+        server.rounds.spend(len(self._buffer))
         self._view = memoryview(self._buffer)
         self._view[:size] = rest
         self._start = 0

@@ -29,6 +29,7 @@ from kcluster.core.turn import Disconnected, Event, Reply
 from kcluster.world.arenas import Arenas, Pool
 from kcluster.world.connection import Connection
 from kcluster.world.disk import RealDisk
+from kcluster.world.rounds import Rounds
 
 ACCEPTS_PER_WAKE = 64
 BACKLOG = 1024
@@ -45,7 +46,7 @@ RELIEF_S = 0.1
 FRESH_PART = 4
 """One part in so many of the budget is for those who have no large frame half-way."""
 
-SMALL_PART = 256
+SMALL_PART = 128
 """A frame is large that needs more than one part in so many of the budget."""
 
 
@@ -76,6 +77,7 @@ class KafkaServer:
         self.post: Callable[[Event], None] = _not_started
         self.pool = Pool()
         self.arenas = Arenas(self.pool)
+        self.rounds = Rounds(loop)
         self.connections: dict[int, Connection] = {}
         self.incomplete: dict[int, Connection] = {}
         """Those that have begun a frame, the longest waiting first."""
@@ -140,9 +142,12 @@ class KafkaServer:
 
     # --- connections ----------------------------------------------------------------------
 
+    def is_large(self, frame_bytes: int) -> bool:
+        return frame_bytes > self.queued_bytes_max // SMALL_PART
+
     def is_over_budget(self, connection: Connection) -> bool:
         budget = self.queued_bytes_max
-        if connection.is_incomplete and connection.needs > budget // SMALL_PART:
+        if connection.is_incomplete and self.is_large(connection.needs):
             budget -= budget // FRESH_PART
         if self.queued_bytes < budget:
             return False
