@@ -1,4 +1,4 @@
-"""Which of many connections reads next, when together they would keep the loop from its other sockets.
+"""Which of many connections reads next, when together they would keep the loop from its others.
 
 Those with a large frame half-way read in rounds. In one iteration of the loop they take so many
 bytes, and who comes later is left over; in the next those come first, and who has read waits until
