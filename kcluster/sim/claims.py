@@ -85,7 +85,7 @@ class Claims:
         if members is not None:
             self._dead[process.id] = dict(members._dead)
         self._made_before = self._made.get(process.id, set())
-        self._made[process.id] = _made(core)
+        self._made[process.id] = _made(process.see("connections"))
         has_image = has_delta = False
         for event in events:
             if isinstance(event, Received):
@@ -322,12 +322,13 @@ def told_dead(known: Mapping[int, int], events: Sequence[Event]) -> dict[int, in
     return dead
 
 
-def _made(core: Any) -> set[Asked]:
+def _made(connections: Any) -> set[Asked]:
     """What is answered and has not left: answers leave in the order of the requests."""
-    calls = core.connections._calls
+    if connections is None:
+        return set()
     return {
         (connection, call.header.correlation_id)
-        for connection, waiting in calls.items()
+        for connection, waiting in connections._calls.items()
         for call in waiting
         if call.parts is not None
     }

@@ -139,6 +139,9 @@ class Member(Waiter):
         """It has not been told its id yet: a client that went away while it waited cannot be
         heard to be silent, so it waits for `NEW_MEMBER_JOIN_MS` at most."""
 
+    def supports(self, protocol: str | None) -> bool:
+        return any(name == protocol for name, _ in self.protocols)
+
     def metadata(self, protocol: str | None) -> bytes:
         return next((metadata for name, metadata in self.protocols if name == protocol), b"")
 

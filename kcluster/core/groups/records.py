@@ -29,8 +29,13 @@ def group_record(
     """The group as it is, its members with these assignments. One that is not settled, in the
     middle of a rebalance, has no leader: whoever reads it has the members join again. Who still
     waits for its first join to be answered is not among them: the next coordinator does not know
-    it, and it joins there as anybody does."""
-    members = [member for member in group.members.values() if not member.is_new]
+    it, and it joins there as anybody does. Nor is who does not support the group's protocol: read
+    back, it would support nothing that others do."""
+    members = [
+        member
+        for member in group.members.values()
+        if not member.is_new and member.supports(group.protocol)
+    ]
     value = GroupMetadataValue(
         protocol_type=group.protocol_type,
         generation=group.generation,

@@ -238,6 +238,7 @@ class Run:
             return
         assert group is not None
         assert self._matches(told)
+        assert told.protocol or not told.members, "nobody could join them"
         expected = GroupState.EMPTY
         if told.members:
             # Without a leader it is the record of a rebalance that was under way.

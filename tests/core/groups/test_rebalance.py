@@ -466,6 +466,34 @@ def test_a_group_that_is_left_in_its_first_rebalance_can_be_joined_at_the_next_c
     group << Joined("c", 1, leads="c")
 
 
+def test_who_gave_up_a_protocol_is_not_bound_to_it_by_the_next_coordinator() -> None:
+    group = Story()
+    both = ["range", "sticky"]
+    for name in "aba":
+        group >> Join(name, both)
+        group.forget()
+    assert group.group.protocol == "range"
+    group >> Join("c", both, version=4) << Refused("c", ErrorCode.MEMBER_ID_REQUIRED)
+    group >> Join("b", ["sticky"])
+    group >> Leave("a") << Ok("a")
+    group >> FailOver() << Refused("b", ErrorCode.NOT_COORDINATOR)
+    group >> Join("b", ["sticky"]) << Refused("b", UNKNOWN)
+    group >> Join("b", ["sticky"], id="") << Joined("b", 3, leads="b")
+
+
+def test_a_static_member_that_came_back_before_a_protocol_was_chosen_keeps_nobody_out() -> None:
+    group = Story()
+    for name in "ab":
+        group >> Join(name, version=4) << Refused(name, ErrorCode.MEMBER_ID_REQUIRED)
+    group >> Join("c", instance="one")
+    group >> Join("c", instance="one", id="") << Refused("c", ErrorCode.FENCED_INSTANCE_ID)
+    group >> Join("a", version=4)
+    group >> Leave("a")
+    group.any(Refused("a", UNKNOWN), Ok("a")).end()
+    group >> FailOver() << Refused("c", ErrorCode.NOT_COORDINATOR)
+    group >> Join("d") << Joined("d", 1, leads="d")
+
+
 def test_an_administrator_takes_a_static_member_out_by_its_instance() -> None:
     group = sleepy("a", "b", static=True)
     group >> Leave("admin", id="", instance="i-b") << Ok("admin")
