@@ -20,6 +20,8 @@ from kcluster.check.seen import BatchSeen, ReplicaSeen, require
 from kcluster.model import TopicPartition
 
 NEVER = 1 << 62
+ANY_SIZE = NEVER - 1
+"""Of a log whose write failed since: what was undone counted for its retention."""
 DELETED_RECORDS = 20
 """The number under which violations are told."""
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
-from kcluster.check.deletions import Deletions
+from kcluster.check.deletions import ANY_SIZE, Deletions
 from kcluster.check.invariants import Ledger
 from kcluster.check.seen import BatchSeen, Position, RecordSeen, ReplicaSeen, require
 from kcluster.core.metadata import records as r
@@ -113,8 +114,14 @@ class Watch:
             seen = replica_seen(process, tp, replica, is_keyed=is_keyed)
             if seen is None:
                 # What it held in the turn in which its log went offline, nobody looked at.
-                self._replicas.pop(key, None)
+                before = self._replicas.pop(key, None)
                 self.ledger.partition(bytes(replica.topic_id), tp).replicas.pop(id, None)
+                if before is not None and replica.offline:
+                    # But a consumer may have been told by it that the log begins further on: as in
+                    # Kafka, a log start counts for readers before it is on any disk.
+                    start = replica.log.log_start_offset
+                    last = replace(before, log_start_offset=start, size_bytes=ANY_SIZE)
+                    self._look_at_start(process, last)
                 continue
             if self._replicas.get(key) != seen:
                 self._replicas[key] = seen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from kcluster.check.history import OK, History
 from kcluster.check.seen import InvariantViolated
 from kcluster.core.turn import Event, Received, Timer
 from kcluster.model import SUPERVISOR, TopicPartition
-from kcluster.sim.admin import create_topic
+from kcluster.sim.admin import create_topic, delete_records
 from kcluster.sim.claims import Claims, first_registrations, told_dead
 from kcluster.sim.clients import Producer, SimClient
 from kcluster.sim.cluster import SimCluster
@@ -33,7 +34,7 @@ ASKED = (1, 1)
 """A connection, and the correlation id of a request."""
 
 
-def led(**configs: str) -> tuple[SimCluster, SimClient, Any]:
+def led(**configs: str) -> tuple[SimCluster, Watch, SimClient, Any]:
     """A topic and its leader, with a slow disk."""
     cluster = SimCluster(
         "watch",
@@ -49,7 +50,7 @@ def led(**configs: str) -> tuple[SimCluster, SimClient, Any]:
     cluster.run_until(lambda: not client.running, 10_000, "the topic is created")
     leader = cluster.processes[watch._states[ORDERS].leader]
     cluster.slow_disk(leader.id, (SYNC_US, SYNC_US))
-    return cluster, client, leader
+    return cluster, watch, client, leader
 
 
 def sends(client: SimClient) -> None:
@@ -57,7 +58,7 @@ def sends(client: SimClient) -> None:
 
 
 def test_what_was_asked_before_a_broker_stood_still_may_be_answered_at_once() -> None:
-    cluster, client, leader = led(**{"flush.messages": "1"})
+    cluster, _, client, leader = led(**{"flush.messages": "1"})
     sends(client)
     log = leader.core.replicas[ORDERS].log
     cluster.run_until(lambda: log.written_end == 1, 1000, "the record is written")
@@ -70,7 +71,7 @@ def test_what_was_asked_before_a_broker_stood_still_may_be_answered_at_once() ->
 
 def test_what_is_asked_while_a_broker_stands_still_waits_for_the_word() -> None:
     with ALL_MUTANTS["serves-after-standing-still"].applied():
-        cluster, client, leader = led()
+        cluster, _, client, leader = led()
         cluster.pause(leader.id)
         client.leaders[ORDERS] = leader.id
         sends(client)
@@ -92,7 +93,7 @@ def test_a_death_is_known_to_answers_of_later_turns_and_to_those_behind_its_news
 
 
 def test_an_answer_that_waits_behind_another_names_who_lived_when_it_was_made() -> None:
-    cluster, _, leader = led()
+    cluster, _, _, leader = led()
     claims = Claims(cluster, Elections())
     other = next(cluster.processes[id] for id in cluster.broker_ids if id != leader.id)
     core: Any = other.core
@@ -110,7 +111,7 @@ def test_an_answer_that_waits_behind_another_names_who_lived_when_it_was_made() 
 
 
 def test_a_broker_that_has_no_image_yet_need_not_know_of_a_topic_that_was_created() -> None:
-    cluster, _, leader = led()
+    cluster, _, _, leader = led()
     claims = Claims(cluster, Elections())
     claims._elections.alive({"new": None}, frozenset(cluster.broker_ids), cluster.now_ms)
     answer = ct.CreateTopicsResponse(topics=[ct.CreatableTopicResult(name="new")])
@@ -125,7 +126,7 @@ def test_a_broker_that_has_no_image_yet_need_not_know_of_a_topic_that_was_create
 def test_nothing_is_to_be_had_below_a_high_watermark_that_lies_inside_a_compacted_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cluster, client, leader = led()
+    cluster, _, client, leader = led()
     client.live(
         Producer(client, ORDERS, values=[b"%d" % n for n in range(6)], records_max=1).life()
     )
@@ -157,3 +158,24 @@ def test_a_broker_is_judged_by_the_registration_that_counted() -> None:
     log = bus.LogEnd(b"t" * 16, 0, 1, 5)
     older, first, again = register(7), register(8, log), register(8)
     assert first_registrations([older, first, again]) == {2: first.message}
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_a_log_start_counts_that_moved_in_the_turn_in_which_the_log_went_offline(
+    is_asked: bool,
+) -> None:
+    cluster, watch, client, leader = led()
+    client.live(Producer(client, ORDERS, limit=3).life())
+    cluster.run_until(lambda: not client.running, 1000, "three records are committed")
+    if is_asked:
+        watch.deletions.ask(ORDERS, -1)
+    replica = leader.core.replicas[ORDERS]
+    end = replica.log.high_watermark
+    leader.disk.fail_kind["replace"] = errno.EIO
+    client.live(delete_records(client, leader.id, ORDERS, -1))
+    if is_asked:
+        cluster.run_until(lambda: replica.offline, 1000, "the log is offline")
+        assert watch.deletions.start(watch.topic_id(ORDERS), 0) == end > 0
+    else:
+        with pytest.raises(InvariantViolated, match="old, too much, or unwanted"):
+            cluster.run_until(lambda: replica.offline, 1000, "the log is offline")
