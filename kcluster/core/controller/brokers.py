@@ -120,8 +120,10 @@ class Brokers:
         return process is not None and process.state not in LIVING
 
     def _is_coming(self, id: int) -> bool:
-        process = self._announced.get(id)
-        return process is not None and process.state in LIVING
+        """By the supervisor, or by itself: news of a start may come after its registration."""
+        process, session = self._announced.get(id), self.sessions.get(id)
+        is_heard = session is not None and not session.is_silent
+        return is_heard or (process is not None and process.state in LIVING)
 
     # --- registration ---------------------------------------------------------------------
 

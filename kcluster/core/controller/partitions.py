@@ -49,7 +49,7 @@ class Partitions:
         self._damaged: dict[int, set[PartitionKey]] = {}
         """Those of them that lack what they had promised."""
         self.awaited: Callable[[int], bool] = lambda _: False
-        """Whether a broker is on its way back, so that the last resort waits for its report."""
+        """Whether a broker is on its way back, so that the last resort waits for it."""
         self._lost = {_key(state) for _, state in self._states() if _has_lost_all(state)}
         """Partitions that only the last resort can help; may hold some that are fine again."""
         self.returned: set[int] = set()
@@ -111,7 +111,8 @@ class Partitions:
             if self.is_starting:
                 if state.leader in brokers:
                     self._step(decision, topic, state, state.isr, cause, resigned=state.leader)
-            elif any(id in brokers for id in state.isr):
+            elif state.leader == NO_LEADER or any(id in brokers for id in state.isr):
+                # A last resort may have waited for one that is gone now, fenced before or not.
                 isr = [id for id in state.isr if id not in brokers]
                 self._step(decision, topic, state, isr, cause)
 
@@ -158,7 +159,7 @@ class Partitions:
         failed = set(partitions)
         self._offline.setdefault(broker_id, set()).update(failed)
         for topic, state in self._states():
-            if (topic.id, state.partition) in failed and broker_id in state.isr:
+            if (topic.id, state.partition) in failed:
                 isr = [id for id in state.isr if id != broker_id]
                 self._step(decision, topic, state, isr, "log dir failed")
 
@@ -352,7 +353,8 @@ class Partitions:
         """Of replicas that all lost data, the one with the most: highest (epoch, log end), ties
         in the order of the assignment; after all others one that claims an epoch that never was,
         which a flipped bit may do. Nobody leads before all who lost their trust, and all others
-        who live or are on their way, have said what they hold."""
+        who live or are on their way, have said what they hold; nor before the one with the most,
+        while that is on its way."""
         key = (state.topic_id, state.partition)
         for id in state.replicas:
             has_reported = id in self._reports
@@ -360,11 +362,24 @@ class Partitions:
                 return NO_LEADER
             if not has_reported and (self.image.is_alive(id) or self.awaited(id)):
                 return NO_LEADER
-        able = [id for id in state.replicas if self.can_lead(id, key) and id in self._reports]
-        if not able:
+        ends = {
+            id: self._reports[id].get(key, (-1, 0))
+            for id in state.replicas
+            if id in self._reports and self._may_lead(id, key)
+        }
+        if not ends:
             return NO_LEADER
-        ends = {id: self._reports[id].get(key, (-1, 0)) for id in able}
-        return max(able, key=lambda each: (ends[each][0] <= state.leader_epoch, ends[each]))
+        able = {id for id in ends if self.can_lead(id, key)}
+        best = max(
+            ends, key=lambda each: (ends[each][0] <= state.leader_epoch, ends[each], each in able)
+        )
+        return best if best in able else NO_LEADER
+
+    def _may_lead(self, broker_id: int, key: PartitionKey) -> bool:
+        """It can lead, or will when it is unfenced."""
+        return self.can_lead(broker_id, key) or (
+            self.awaited(broker_id) and key not in self._offline.get(broker_id, ())
+        )
 
 
 def _key(state: PartitionChanged) -> PartitionKey:

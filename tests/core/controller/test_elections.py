@@ -4,7 +4,7 @@ import pytest
 
 from kcluster.core.traces import Elected, Warned
 from kcluster.errors import ErrorCode
-from kcluster.model import OFFSETS_TOPIC
+from kcluster.model import OFFSETS_TOPIC, SUPERVISOR
 from kcluster.wire import bus
 
 from .playbook import Playbook, messages, only
@@ -189,6 +189,61 @@ def test_living_replica_is_asked_for_its_log_before_the_last_resort(p: Playbook)
     assert p.epochs[3] == epoch
     assert p.partition().leader == 3
     assert not only(p.heartbeat(3), bus.HeartbeatReply).unknown_epoch
+
+
+def lose_all_but_the_end_of_3(p: Playbook, end_3: int) -> None:
+    """1 and 2, who were in sync, come back with less; 3, who was behind, is not unfenced yet."""
+    t = p.partition().topic_id
+    p.alter(1, [1, 2])
+    for id in (3, 2, 1):
+        p.die(id)
+    p.register(3, logs=[bus.LogEnd(t, 0, 0, end_3)])
+    for id in (1, 2):
+        p.register(id, logs=[bus.LogEnd(t, 0, 0, 4, is_damaged=True)])
+    p.heartbeats(1, 2)
+
+
+def test_last_resort_waits_until_the_longest_log_can_lead(p: Playbook) -> None:
+    lose_all_but_the_end_of_3(p, 7)
+    assert p.partition().leader == -1
+    p.heartbeat(3)
+    assert p.partition().leader == 3
+
+
+def test_last_resort_waits_for_nobody_who_holds_no_more(p: Playbook) -> None:
+    lose_all_but_the_end_of_3(p, 4)
+    assert p.partition().leader == 1
+
+
+def test_last_resort_waits_no_longer_for_who_has_died(p: Playbook) -> None:
+    lose_all_but_the_end_of_3(p, 7)
+    p.die(3)
+    assert p.partition().leader == 1
+
+
+def test_last_resort_waits_no_longer_than_a_session_for_who_is_silent(p: Playbook) -> None:
+    lose_all_but_the_end_of_3(p, 7)
+    p.live(3000, [1, 2])
+    assert p.partition().leader == 1
+
+
+def test_last_resort_waits_for_a_process_that_stands_still_until_it_has_ended(p: Playbook) -> None:
+    lose_all_but_the_end_of_3(p, 7)
+    paused, killed = (
+        bus.Announce([bus.ProcessState(3, p.incarnations[3], "ipc://x", 1, state)])
+        for state in ("paused", "killed")
+    )
+    p.receive(SUPERVISOR, paused)
+    p.live(3000, [1, 2])
+    assert p.partition().leader == -1
+    p.receive(SUPERVISOR, killed)
+    assert p.partition().leader == 1
+
+
+def test_last_resort_waits_for_no_log_that_is_offline(p: Playbook) -> None:
+    lose_all_but_the_end_of_3(p, 7)
+    p.receive(3, bus.LogDirFailed(p.epochs[3], [(p.partition().topic_id, 0)]))
+    assert p.partition().leader == 1
 
 
 # --- controlled shutdown ------------------------------------------------------------------
