@@ -18,7 +18,8 @@ dead leader" of older Kafkas is never needed, and a broker that is fenced is in 
 
 Last resort: ISR and ELR are empty only when each who was in them came back lossy. Then nobody
 is trusted and nobody may wait for ever: the caller says who leads (most data), `recovering` says
-that records may be missing.
+that records may be missing. The others stay in last_known_elr up to min ISR: until the high
+watermark can move again, each of them may hold what the leader loses next.
 
 Sources: KIP-966; KIP-497 (partition epoch); KIP-841 (fenced replicas).
 """
@@ -85,7 +86,9 @@ def next_state(
         elif elected_from in ("unclean", "lossy"):
             # The new leader's log is the truth now: what others hold beyond it will be cut,
             # so nobody else is known to be complete.
-            wanted, elr, last_known_elr, recovering = [leader], [], [], True
+            wanted, elr, recovering = [leader], [], True
+            is_asked_again = elected_from == "lossy" and rules.min_isr > 1
+            last_known_elr = [id for id in last_known_elr if id != leader and is_asked_again]
     if leader == NO_LEADER and state.leader != NO_LEADER:
         elected_from = "none"
     if leader == state.leader:

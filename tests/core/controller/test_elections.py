@@ -174,6 +174,30 @@ def test_a_log_with_an_epoch_that_never_was_is_the_last_to_lead(p: Playbook) -> 
     assert p.partition().leader == 2
 
 
+def test_until_the_isr_is_full_again_the_next_last_resort_asks_all_who_lost_data(
+    p: Playbook,
+) -> None:
+    for id in (3, 2, 1):
+        p.die(id)
+    t = p.partition().topic_id
+    for id in (1, 2, 3):
+        p.register(id, restart="lossy", logs=[bus.LogEnd(t, 0, 0, 7)])
+        p.heartbeat(id)
+    assert p.partition().leader == 1
+    p.die(1)
+    p.die(2)
+    p.die(3)
+    p.register(1, restart="crash", logs=[bus.LogEnd(t, 0, -1, 0, is_damaged=True)])
+    p.heartbeat(1)
+    assert p.partition().leader == -1, "what was committed is with 2 and 3"
+    for id in (2, 3):
+        p.register(id, restart="crash", logs=[bus.LogEnd(t, 0, 0, 7)])
+        p.heartbeat(id)
+    assert p.partition().leader == 2
+    assert p.alter(2, [1, 2]).error == 0
+    assert p.partition().last_known_elr == []
+
+
 def test_living_replica_is_asked_for_its_log_before_the_last_resort(p: Playbook) -> None:
     """It was never in danger, only behind: it may hold more than those that lost data."""
     t = p.partition().topic_id
