@@ -55,8 +55,9 @@ class Claims:
         """The last one of each leader that was looked at."""
         self._placed: dict[int, set[TopicPartition]] = {}
         """Replicas of each broker, at the end of its last turn."""
-        self._durable: tuple[int, int] = (0, 0)
-        """The controller's incarnation, and how much of its log was committed."""
+        self._durable = 0
+        """How much of the controller's log was committed. Its next incarnation may know of less
+        for a while: that says nothing of what is durable."""
 
     def ended(self, process: Process) -> None:
         self._known.pop(process.id, None)
@@ -187,9 +188,8 @@ class Claims:
         """After a turn; `registered`: incarnations by broker, before it."""
         image: ClusterImage = core.image
         elections = self._elections
-        durable = core.incarnation, core.log.committed_offset
-        if self._durable != durable:
-            self._durable = durable
+        if self._durable < core.log.committed_offset:
+            self._durable = core.log.committed_offset
             elections.committed(
                 {
                     (topic.id, index): state.partition_epoch

@@ -12,8 +12,9 @@ import pytest
 from kcluster.check.elections import Elections
 from kcluster.check.history import OK, History
 from kcluster.check.seen import InvariantViolated
+from kcluster.core.metadata.image import ClusterImage
 from kcluster.core.turn import Event, Received, Timer
-from kcluster.model import SUPERVISOR, TopicPartition
+from kcluster.model import COORDINATOR, SUPERVISOR, TopicPartition
 from kcluster.sim.admin import create_topic, delete_records
 from kcluster.sim.claims import Claims, first_registrations, told_dead
 from kcluster.sim.clients import Producer, SimClient
@@ -90,6 +91,20 @@ def test_a_death_is_known_to_answers_of_later_turns_and_to_those_behind_its_news
     assert told_dead(known, []) == known
     assert told_dead(known, [died(1, 7), died(2, 3), died(3, 6), Timer()]) == {1: 7, 2: 5, 3: 6}
     assert told_dead(known, [Timer(), died(1, 7)]) == known
+
+
+def test_a_controller_that_knows_of_less_than_is_durable_takes_nothing_back() -> None:
+    cluster, _, _, _ = led()
+    elections = Elections()
+    claims = Claims(cluster, elections)
+    core: Any = cluster.processes[COORDINATOR].core
+    claims.controller(core, [], {}, {}, {})
+    durable = dict(elections.durable)
+    assert durable
+    log = SimpleNamespace(committed_offset=core.log.committed_offset - 1, image=ClusterImage())
+    younger = SimpleNamespace(image=core.image, incarnation=core.incarnation + 1, log=log)
+    claims.controller(younger, [], {}, {}, {})
+    assert elections.durable == durable
 
 
 def test_an_answer_that_waits_behind_another_names_who_lived_when_it_was_made() -> None:
