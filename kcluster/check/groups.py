@@ -87,13 +87,23 @@ class GroupHistory:
     def last_known(self, place: Place) -> int:
         """The newest commit that was acknowledged, or told to somebody who asked. In which order
         that was heard tells nothing: a member that stood still hears an old answer late."""
-        told = {read.offset: read.answered for read in self.reads.get(place, ())}
-        known = [
-            commit
-            for commit in self.commits.get(place, ())
-            if commit.acknowledged is not None
-            or (not commit.is_refused and commit.asked < told.get(commit.offset, 0))
-        ]
+        commits = self.commits.get(place, ())
+        acknowledged = [commit for commit in commits if commit.acknowledged is not None]
+        known = list(acknowledged)
+        last_reads = {read.offset: read for read in self.reads.get(place, ())}
+        for read in last_reads.values():
+            before = [c for c in acknowledged if (c.acknowledged or 0) < read.asked]
+            told = [
+                commit
+                for commit in commits
+                if commit.offset == read.offset
+                and commit.asked < read.answered
+                and not commit.is_refused
+                and not any(_replaces(later, commit) for later in before)
+            ]
+            if told:
+                # The others of this offset may never have been taken.
+                known.append(min(told, key=_rank))
         newest = max(known, key=_rank, default=None)
         return NEVER if newest is None else newest.offset
 

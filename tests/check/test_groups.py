@@ -150,3 +150,21 @@ def test_a_commit_that_somebody_was_told_is_known_without_its_acknowledgement() 
     read(history, 8)
     assert history.last_known(PLACE) == 8
     assert GroupHistory().last_known(PLACE) == -1
+
+
+def test_what_is_told_may_be_the_older_of_two_commits_of_the_same_offset() -> None:
+    """The generation of the newer one need not have outlived its coordinator."""
+    history = good()
+    commit(history, 1, 6, "a")
+    history.committing(PLACE, "a", 69, 6)
+    read(history, 6)
+    commit(history, 4, 9, "b")
+    assert history.last_known(PLACE) == 9
+
+
+def test_what_is_told_again_after_it_was_replaced_is_the_newer_commit() -> None:
+    history = good()
+    commit(history, 2, 9, "a")
+    history.committing(PLACE, "b", 3, 6)
+    read(history, 6)
+    assert history.last_known(PLACE) == 6
