@@ -97,8 +97,8 @@ def corrupt(cluster: SimCluster, id: int, random: Random) -> None:
             at = 0
             data.clear()
     was, file.data = file.data, data
-    if _looks_torn(disk, path, is_missing=how == "remove"):
-        cluster.note(f"corrupt {id} {path}: {how} at {at} would pass for a torn write")
+    if _passes_unnoticed(disk, path, is_missing=how == "remove"):
+        cluster.note(f"corrupt {id} {path}: {how} at {at} is what nobody can tell")
         file.data = was
         return
     cluster.processes[id].was_damaged = True
@@ -108,10 +108,13 @@ def corrupt(cluster: SimCluster, id: int, random: Random) -> None:
     file.stable = min(file.stable, at)
 
 
-def _looks_torn(disk: SimDisk, path: str, *, is_missing: bool) -> bool:
-    """Whether all that is wrong with the file of a log is that it ends too early, as after a kill
-    in the last write, and no checkpoint knows better: what nobody can tell (README)."""
+def _passes_unnoticed(disk: SimDisk, path: str, *, is_missing: bool) -> bool:
+    """What nobody can tell (README): all that is wrong with the file of a log is that it ends too
+    early, as after a kill in the last write, and no checkpoint knows better; or the mark that this
+    log was found damaged is no more."""
     directory, _, name = path.rpartition("/")
+    if name == damage.FILE_NAME:
+        return is_missing
     logs = [other for other in disk.list(directory) if other.endswith(LOG)]
     if name != max(logs, default="") or (is_missing and logs == [name]):
         return False
