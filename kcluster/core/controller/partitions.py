@@ -352,9 +352,11 @@ class Partitions:
     def _last_resort(self, state: PartitionChanged, distrusted: Collection[int]) -> int:
         """Of replicas that all lost data, the one with the most: highest (epoch, log end), ties
         in the order of the assignment; after all others one that claims an epoch that never was,
-        which a flipped bit may do. Nobody leads before all who lost their trust, and all others
-        who live or are on their way, have said what they hold; nor before the one with the most,
-        while that is on its way."""
+        which a flipped bit may do. A log that ends somewhere and knows no epoch is empty, and
+        lost its epochs with a file: it gets the benefit of the doubt, and its end counts.
+
+        Nobody leads before all who lost their trust, and all others who live or are on their way,
+        have said what they hold; nor before the one with the most, while that is on its way."""
         key = (state.topic_id, state.partition)
         for id in state.replicas:
             has_reported = id in self._reports
@@ -370,9 +372,15 @@ class Partitions:
         if not ends:
             return NO_LEADER
         able = {id for id in ends if self.can_lead(id, key)}
-        best = max(
-            ends, key=lambda each: (ends[each][0] <= state.leader_epoch, ends[each], each in able)
-        )
+        last = max((epoch for epoch, _ in ends.values() if epoch <= state.leader_epoch), default=-1)
+
+        def rank(id: int) -> tuple[bool, int, int, bool]:
+            epoch, end = ends[id]
+            if epoch < 0 < end:
+                epoch = last
+            return epoch <= state.leader_epoch, epoch, end, id in able
+
+        best = max(ends, key=rank)
         return best if best in able else NO_LEADER
 
     def _may_lead(self, broker_id: int, key: PartitionKey) -> bool:

@@ -174,6 +174,16 @@ def test_a_log_with_an_epoch_that_never_was_is_the_last_to_lead(p: Playbook) -> 
     assert p.partition().leader == 2
 
 
+def test_an_empty_log_that_lost_its_epochs_counts_by_its_end(p: Playbook) -> None:
+    for id in (3, 2, 1):
+        p.die(id)
+    t = p.partition().topic_id
+    p.register(1, restart="lossy", logs=[bus.LogEnd(t, 0, -1, 139)])
+    p.register(2, restart="lossy", logs=[bus.LogEnd(t, 0, 0, 75)])
+    p.heartbeats(1, 2)
+    assert p.partition().leader == 1
+
+
 def test_until_the_isr_is_full_again_the_next_last_resort_asks_all_who_lost_data(
     p: Playbook,
 ) -> None:
