@@ -23,6 +23,7 @@ MODULES = {
     "up": ("up",),
     "clusters": ("down", "purge", "ls", "version"),
     "status": ("status",),
+    "events": ("events",),
     "logs": ("logs",),
     "verify": ("verify",),
     "brokers": (

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ from kcluster.config import LIMITS
 from kcluster.errors import UsageError
 from kcluster.wire import bus
 from kcluster.wire import control as c
+from kcluster.wire.events import ClusterEvent
 
 EXIT_NOT_RUNNING = 3
 EXIT_TIMED_OUT = 124
@@ -32,6 +33,9 @@ SLACK_MS = 2_000
 """On top of a command's own time."""
 
 RECONNECT_MS = 20
+
+FOLLOW_AGAIN_S = 2.0
+"""Who follows events asks again so often, and believes that nobody is there after three times."""
 
 
 class ControlTimeout(UsageError):
@@ -79,6 +83,41 @@ class ControlClient:
         answer = self._ask(command, max(timeout_ms, own_ms + SLACK_MS))
         assert isinstance(answer, c.Done)
         return answer
+
+    def follow(self, after: int, patience_ms: int) -> Iterator[list[ClusterEvent]]:
+        """Events behind the seq `after` (-1: from now on), as they come; an empty list after each
+        `patience_ms` without any. Nothing else may be asked meanwhile. ControlTimeout when the
+        supervisor is gone."""
+        number = next(self._numbers)
+        asked_at = heard_at = 0.0
+        while True:
+            now = time.monotonic()
+            if now - asked_at > FOLLOW_AGAIN_S:
+                self._socket.send(self._encoder.encode(c.Asked(number, c.Follow(after))))
+                asked_at = now
+                heard_at = heard_at or now
+            if now - heard_at > 3 * FOLLOW_AGAIN_S:
+                raise ControlTimeout(
+                    f"the supervisor of cluster {self.name} tells no more events",
+                    "it has ended, or was stopped",
+                    "kcluster ls",
+                    EXIT_NOT_RUNNING,
+                )
+            if not self._socket.poll(min(patience_ms, int(FOLLOW_AGAIN_S * 1000))):
+                yield []
+                continue
+            answered = self._decoder.decode(self._socket.recv())
+            if answered.number != number:
+                continue
+            answer = answered.answer
+            if isinstance(answer, c.Refused):
+                raise UsageError(answer.what, answer.why, answer.hint, answer.exit_code)
+            assert isinstance(answer, c.Told)
+            heard_at = time.monotonic()
+            new = [event for event in answer.events if event.seq > after]
+            if new:
+                after = new[-1].seq
+                yield new
 
     def _ask(self, command: c.Command, timeout_ms: int) -> c.Answer:
         number = next(self._numbers)

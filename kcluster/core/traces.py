@@ -5,6 +5,9 @@ One stream of them feeds the log file, `kcluster events`, the screen and the sim
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 import msgspec
 
 
@@ -174,3 +177,24 @@ class GroupDeleted(Trace, frozen=True):
 class OffsetsExpired(Trace, frozen=True):
     group: str
     count: int
+
+
+AnyTrace = (
+    BecameLeader | BecameFollower | IsrShrunk | IsrExpanded | IsrRefused | Elected | BrokerFenced
+    | BrokerUnfenced | BrokerRegistered | Truncated | SegmentRolled | SegmentDeleted | LogCompacted
+    | LogRecovered | LogOffline | TopicCreated | TopicDeleted | Warned | GroupsLoaded
+    | GroupRebalancing | GroupGeneration | GroupStable | GroupDeleted | OffsetsExpired
+)  # fmt: skip
+"""All of them, for who reads them back."""
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(list[AnyTrace])
+
+
+def encode(traces: Sequence[Trace]) -> bytes:
+    return _encoder.encode(list(traces))
+
+
+def decode(data: bytes | bytearray | memoryview) -> list[AnyTrace]:
+    """Raises msgspec.DecodeError on anything else."""
+    return _decoder.decode(data)

@@ -8,10 +8,13 @@ Commands run side by side, each as a task: a kill does not wait for a start that
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
 import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
 
 import msgspec
 import zmq
@@ -21,6 +24,7 @@ from kcluster.processes.roster import ServerProcess
 from kcluster.processes.supervisor import StartFailed, Supervisor, now_ms
 from kcluster.processes.workdir import process_name
 from kcluster.wire import control as c
+from kcluster.wire.events import ClusterEvent
 from kcluster.world import platform
 
 COMMAND_BYTES_MAX = 1 << 20
@@ -29,6 +33,20 @@ EXIT_UNKNOWN = 4
 """No such broker."""
 
 DEADLY = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT)
+
+
+FOLLOWERS_MAX = 64
+LEASE_MS_MAX = 60_000
+
+EVENTS_KEPT = 10_000
+"""In memory, for who joins a little late or lost the thread; beyond that there is the journal."""
+
+
+class _Follower(msgspec.Struct):
+    number: int
+    """Of its request."""
+    until_s: float
+    """Of the loop's clock."""
 
 
 class ControlServer:
@@ -44,6 +62,8 @@ class ControlServer:
         self._commands = commands
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
+        self._followers: dict[bytes, _Follower] = {}
+        commands.on_events(self._tell)
         self._decoder = msgspec.msgpack.Decoder(c.Asked)
         self._encoder = msgspec.msgpack.Encoder()
         self._fd: int = self._socket.getsockopt(zmq.FD)  # type: ignore[assignment]
@@ -63,9 +83,40 @@ class ControlServer:
                 asked = self._decoder.decode(frames[-1] if frames else b"")
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue  # not from any client of ours
+            if isinstance(asked.command, c.Follow):
+                self._follow(identity, asked.number, asked.command)
+                continue
             task = self._loop.create_task(self._answer(identity, asked))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _follow(self, identity: bytes, number: int, command: c.Follow) -> None:
+        """Anew, or for longer. It is answered at once: with what it missed, or with nothing."""
+        if identity not in self._followers and len(self._followers) >= FOLLOWERS_MAX:
+            self._send(identity, number, c.Refused("too many follow events already"))
+            return
+        until_s = self._loop.time() + min(command.lease_ms, LEASE_MS_MAX) / 1000
+        self._followers[identity] = _Follower(number, until_s)
+        missed = self._commands.events_after(command.after) if command.after >= 0 else []
+        self._send(identity, number, c.Told(missed))
+
+    def _tell(self, events: Sequence[ClusterEvent]) -> None:
+        if not self._followers:
+            return
+        now_s = self._loop.time()
+        told = c.Told(list(events))
+        for identity, follower in list(self._followers.items()):
+            if follower.until_s < now_s:
+                del self._followers[identity]
+            else:
+                self._send(identity, follower.number, told)
+        self._drain()
+
+    def _send(self, identity: bytes, number: int, answer: c.Answer) -> None:
+        """Dropped when who asked is gone, or does not read."""
+        frames = [identity, self._encoder.encode(c.Answered(number, answer))]
+        with contextlib.suppress(zmq.Again):
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
 
     async def _answer(self, identity: bytes, asked: c.Asked) -> None:
         try:
@@ -90,7 +141,21 @@ class Commands:
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
+        self._events: deque[ClusterEvent] = deque(maxlen=EVENTS_KEPT)
+        self._tell: Callable[[Sequence[ClusterEvent]], None] = lambda events: None
         self.ended = asyncio.Event()
+        supervisor.on_events = self._happened
+
+    def on_events(self, tell: Callable[[Sequence[ClusterEvent]], None]) -> None:
+        self._tell = tell
+
+    def events_after(self, seq: int) -> list[ClusterEvent]:
+        """As far as they are remembered."""
+        return [event for event in self._events if event.seq > seq]
+
+    def _happened(self, events: Sequence[ClusterEvent]) -> None:
+        self._events.extend(events)
+        self._tell(events)
 
     async def carry_out(self, command: c.Command) -> c.Answer:
         supervisor = self._supervisor
@@ -125,6 +190,8 @@ class Commands:
                     await supervisor.down(command.timeout_ms, is_forced=command.is_forced)
                     self.ended.set()
                     return c.Done(sorted(supervisor.roster))
+                case c.Follow():
+                    return c.Told(self.events_after(command.after))
         except StartFailed as failed:
             log = supervisor.workdir.log_path(failed.process.id)
             return c.Refused(
@@ -196,6 +263,9 @@ class Commands:
                 process.doom = "killed" if command.signal == signal.SIGKILL else "stopped"
             moments.append(_moment("signalled", process))
             supervisor.signal(process, command.signal)
+            name = signal.Signals(command.signal).name
+            at_ns = moments[-1].monotonic_ns
+            supervisor.happened("chaos", "Signalled", f"{name} sent", process, at_ns)
         if not is_deadly:
             return c.Done(command.ids, moments)
         deadline = now_ms() + command.timeout_ms
@@ -244,6 +314,7 @@ class Commands:
             self._wake(process)
             moments.append(_moment("asked", process))
             supervisor.stop(process, controlled=True)
+            supervisor.happened("chaos", "Asked", "asked to stop", process)
         if not await supervisor.gone(alive, now_ms() + command.timeout_ms):
             for id in alive:
                 supervisor.signal(supervisor.roster[id], signal.SIGKILL)

@@ -15,17 +15,20 @@ import asyncio
 import os
 import signal
 import sys
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
+from kcluster.core import traces
+from kcluster.core.traces import Trace
 from kcluster.core.turn import Core, Event, Received, Send, Turn
 from kcluster.errors import KclusterError, UsageError
 from kcluster.model import SUPERVISOR
 from kcluster.processes.roster import EXIT_REFUSED
-from kcluster.wire.bus import Bound, Failed, ProcessState, Stop
+from kcluster.wire.bus import Bound, Failed, ProcessState, Stop, Traced
 from kcluster.world import platform
 from kcluster.world.bus import Bus
 from kcluster.world.disk import RealDisk
@@ -103,6 +106,7 @@ class Life:
             log=self.log,
             disk_type=_disk_type(arguments.options),
         )
+        self.world.on_traces = self._tell_traces
         self.is_clean = False
         """Ended by its own core, with everything closed."""
         self._exit_code = 0
@@ -159,6 +163,11 @@ class Life:
 
     def tell(self, message: Bound | Failed) -> None:
         self.bus.send([Send(SUPERVISOR, message)])
+
+    def _tell_traces(self, wall_ms: int, told: Sequence[Trace]) -> None:
+        """The supervisor keeps them for `kcluster events`."""
+        message = Traced(wall_ms, time.monotonic_ns())
+        self.bus.send([Send(SUPERVISOR, message, [traces.encode(told)])])
 
     def _stop_asked(self) -> None:
         """SIGTERM is a controlled shutdown, as a `Stop` of the supervisor is."""

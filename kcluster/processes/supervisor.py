@@ -22,13 +22,18 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 
+import msgspec
+
+from kcluster.core import traces
 from kcluster.core.metadata import records
 from kcluster.core.metadata.image import ClusterImage
 from kcluster.core.turn import Event, Received, Send
 from kcluster.model import COORDINATOR, NO_LEADER, SUPERVISOR
+from kcluster.processes.chronicle import Chronicle
 from kcluster.processes.compactors import Compactors
+from kcluster.processes.journal import Journal
 from kcluster.processes.roster import ServerProcess
 from kcluster.processes.server import ServerArguments
 from kcluster.processes.workdir import Workdir, process_name
@@ -47,7 +52,9 @@ from kcluster.wire.bus import (
     Ready,
     StartCompaction,
     Stop,
+    Traced,
 )
+from kcluster.wire.events import ClusterEvent
 from kcluster.world import platform
 from kcluster.world.bus import Bus
 from kcluster.world.loop import EXIT_BUG
@@ -95,6 +102,9 @@ class Supervisor:
         self._waiters: dict[int, list[asyncio.Future[None]]] = {}
         """Of whoever waits for the next change of a process."""
         self._images: dict[int, asyncio.Future[list[records.Record]]] = {}
+        self.journal = Journal(workdir.directory / "logs")
+        self.on_events: Callable[[Sequence[ClusterEvent]], None] = lambda events: None
+        self.chronicle = Chronicle(self.journal.next_seq, self._keep)
         self._requests = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.incarnation = workdir.next_incarnation()
@@ -184,6 +194,7 @@ class Supervisor:
         self._compactors.close()
         for watch in self._watches.values():
             watch.close()
+        self.journal.close()
 
     # --- one process ----------------------------------------------------------------------
 
@@ -197,6 +208,7 @@ class Supervisor:
         entry = ENTRIES["coordinator" if process.id == COORDINATOR else "broker"]
         pid = await self._spawner.spawn(entry, arguments)
         process.pid = pid
+        self.happened("process", "Started", f"started, pid {pid}", process)
         self._watches[process.id] = platform.PidWatch(
             self._loop,
             pid,
@@ -253,6 +265,8 @@ class Supervisor:
         self._compactors.kill(process.id)
         reason = f" ({process.last_words})" if process.last_words else ""
         self.say(f"{process_name(process.id)} ended: {process.last_end}{reason}")
+        text = f"ended: {process.last_end}{reason}"
+        self.happened("process", "Died", text, process, process.ended_ns)
         if delay_ms is not None and self.phase == "up":
             self.restart_later(process.id, delay_ms)
         self._changed(process.id)
@@ -335,6 +349,8 @@ class Supervisor:
     def pause(self, process: ServerProcess, for_ms: int | None) -> None:
         self.signal(process, signal.SIGSTOP)
         process.enter("paused", wall_ms())
+        until = f" for {for_ms} ms" if for_ms is not None else ""
+        self.happened("chaos", "Paused", f"SIGSTOP sent{until}", process)
         self.announce()
         if for_ms is not None:
             self._resumes[process.id] = self._loop.call_later(
@@ -346,6 +362,7 @@ class Supervisor:
             handle.cancel()
         self.signal(process, signal.SIGCONT)
         if process.state == "paused":
+            self.happened("chaos", "Resumed", "SIGCONT sent", process)
             process.enter("running" if process.was_ready else "starting", wall_ms())
             self.announce()
             self._changed(process.id)
@@ -370,6 +387,7 @@ class Supervisor:
                 if process.state == "starting":
                     process.enter("running", wall_ms())
                     self.announce()
+                self.happened("process", "Ready", "serves", process)
                 self.on_ready(process)
                 self._changed(process.id)
             case StartCompaction(id, incarnation, number) if (
@@ -377,6 +395,10 @@ class Supervisor:
             ):
                 if self.phase != "stopping":
                     self._compactors.want(id, incarnation, number)
+            case Traced(at_ms, at_ns) if process:
+                with contextlib.suppress(msgspec.DecodeError):
+                    told = traces.decode(event.payload[0])
+                    self.chronicle.heard(process.id, event.source_epoch, at_ms, at_ns, told)
             case Failed(_, incarnation, reason) if process and process.incarnation == incarnation:
                 process.last_words = reason
             case _:
@@ -389,6 +411,24 @@ class Supervisor:
         states = [process.as_state() for process in self.roster.values()]
         self._bus.peers_changed(states)
         self.tell(self.roster, Announce(states))
+
+    def happened(
+        self, type: str, event: str, text: str, process: ServerProcess, at_ns: int = 0
+    ) -> None:
+        """An event of one process that we did, or saw. `at_ns` of CLOCK_MONOTONIC, or now."""
+        self.chronicle.did(
+            type,
+            event,
+            text,
+            broker=process.id,
+            incarnation=process.incarnation,
+            at_ms=wall_ms(),
+            monotonic_ns=at_ns or time.monotonic_ns(),
+        )
+
+    def _keep(self, events: Sequence[ClusterEvent]) -> None:
+        self.journal.append(events)
+        self.on_events(events)
 
     def say(self, text: str) -> None:
         print(f"{wall_ms()} {text}", file=sys.stderr, flush=True)  # noqa: T201 - its log

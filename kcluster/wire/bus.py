@@ -112,6 +112,14 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
     incarnation: int
 
 
+class Traced(msgspec.Struct, frozen=True, tag=True):
+    """Process to supervisor: what has changed in it. Traces of one turn in the payload frame."""
+
+    wall_ms: int
+    monotonic_ns: int
+    """CLOCK_MONOTONIC: the same clock in every process of this machine."""
+
+
 class Failed(msgspec.Struct, frozen=True, tag=True):
     """Process to supervisor, its last words: why it cannot go on."""
 
@@ -419,8 +427,9 @@ class Image(msgspec.Struct, frozen=True, tag=True):
 
 
 Message = (
-    Announce | Died | Freeze | Stop | Bound | Ready | Failed | StartCompaction | CompactionEnded
-    | Register | Registered | RegisterRefused | MetadataDelta | Heartbeat | HeartbeatReply
+    Announce | Died | Freeze | Stop | Bound | Ready | Traced | Failed
+    | StartCompaction | CompactionEnded | Register | Registered | RegisterRefused
+    | MetadataDelta | Heartbeat | HeartbeatReply
     | AlterPartition | PartitionAltered | AllocateProducerIds | ProducerIdBlock
     | Forward | Forwarded | LogDirFailed | AreYouThere | HereIAm
     | Open | Diverge | Refuse | Push | Ack

@@ -17,6 +17,7 @@ from __future__ import annotations
 import msgspec
 
 from kcluster.wire.bus import ProcessState
+from kcluster.wire.events import ClusterEvent
 
 
 class Up(msgspec.Struct, frozen=True, tag=True):
@@ -140,7 +141,16 @@ class Down(msgspec.Struct, frozen=True, tag=True):
     """SIGKILL at once."""
 
 
-Command = Describe | Kill | Start | Stop | Restart | Pause | Resume | AddBroker | Down
+class Follow(msgspec.Struct, frozen=True, tag=True):
+    """Tell me events from now on, each time that there are any: `Told`, under this request's
+    number, as often as needed. Asked again before `lease_ms` are over by whoever goes on."""
+
+    after: int
+    """What this seq and those before it say is known already. -1: from now on."""
+    lease_ms: int = 10_000
+
+
+Command = Describe | Kill | Start | Stop | Restart | Pause | Resume | AddBroker | Down | Follow
 
 
 class ProcessInfo(msgspec.Struct, frozen=True):
@@ -191,7 +201,13 @@ class Done(msgspec.Struct, frozen=True, tag=True):
     moments: list[Moment] = []
 
 
-Answer = Description | Done | Refused
+class Told(msgspec.Struct, frozen=True, tag=True):
+    events: list[ClusterEvent]
+    """In their order. Where the first is not the next one, those between are in the journal, if
+    anywhere. Empty: none yet."""
+
+
+Answer = Description | Done | Refused | Told
 
 
 class Asked(msgspec.Struct, frozen=True, array_like=True):

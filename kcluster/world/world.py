@@ -33,6 +33,8 @@ class RealWorld:
         self.bus = bus
         self.server: KafkaServer | None = None
         self.log = log
+        self.on_traces: Callable[[int, Sequence[Any]], None] = _nobody_listens
+        """Takes the wall clock in ms and the traces of a turn, besides the log."""
         self.timers = Timers(loop)
 
     def start(self, post: Callable[[Event], None]) -> None:
@@ -81,11 +83,17 @@ class RealWorld:
         self.timers.schedule(timers)
 
     def trace(self, traces: Sequence[Any]) -> None:
+        wall_ms = time.time_ns() // 1_000_000
         if self.log is not None:
-            self.log.write(time.time_ns() // 1_000_000, traces)
+            self.log.write(wall_ms, traces)
+        self.on_traces(wall_ms, traces)
 
     def release(self) -> None:
         if self.server is not None:
             self.server.release()
         if self.bus is not None:
             self.bus.check()
+
+
+def _nobody_listens(wall_ms: int, traces: Sequence[Any]) -> None:
+    return
