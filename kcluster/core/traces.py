@@ -36,6 +36,7 @@ class BecameFollower(Trace, frozen=True):
 class IsrShrunk(Trace, frozen=True):
     topic: str
     partition: int
+    before: list[int]
     isr: list[int]
     cause: str
 
@@ -43,6 +44,7 @@ class IsrShrunk(Trace, frozen=True):
 class IsrExpanded(Trace, frozen=True):
     topic: str
     partition: int
+    before: list[int]
     isr: list[int]
 
 
@@ -55,6 +57,8 @@ class IsrRefused(Trace, frozen=True):
 class Elected(Trace, frozen=True):
     topic: str
     partition: int
+    before: int
+    """Who led: -1 for nobody."""
     leader: int
     leader_epoch: int
     source: str

@@ -403,13 +403,18 @@ def _trace(
 ) -> None:
     after = outcome.state
     if not set(before.isr) <= set(after.isr):
-        decision.trace(IsrShrunk(topic.name, after.partition, after.isr, cause))
+        decision.trace(IsrShrunk(topic.name, after.partition, before.isr, after.isr, cause))
     elif len(after.isr) > len(before.isr):
-        decision.trace(IsrExpanded(topic.name, after.partition, after.isr))
+        decision.trace(IsrExpanded(topic.name, after.partition, before.isr, after.isr))
     if outcome.elected_from:
         decision.trace(
             Elected(
-                topic.name, after.partition, after.leader, after.leader_epoch, outcome.elected_from
+                topic.name,
+                after.partition,
+                before.leader,
+                after.leader,
+                after.leader_epoch,
+                outcome.elected_from,
             )
         )
     if after.recovering and outcome.elected_from in ("unclean", "lossy"):

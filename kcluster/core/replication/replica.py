@@ -161,11 +161,11 @@ class Replica:
         """Tell how the committed ISR differs from what it was."""
         leader = self.leader
         assert leader is not None
-        topic, partition, isr = self.tp.topic, self.tp.partition, list(leader.isr)
-        if set(leader.isr) - set(before):
-            turn.trace(traces.IsrExpanded(topic, partition, isr))
-        elif set(before) - set(leader.isr):
-            turn.trace(traces.IsrShrunk(topic, partition, isr, "granted by the controller"))
+        topic, partition, old, isr = *self.tp, list(before), list(leader.isr)
+        if set(isr) - set(old):
+            turn.trace(traces.IsrExpanded(topic, partition, old, isr))
+        elif set(old) - set(isr):
+            turn.trace(traces.IsrShrunk(topic, partition, old, isr, "granted by the controller"))
 
     def stand_down(
         self, turn: Turn, incoming: Incoming, outgoing: Outgoing, error: ErrorCode
