@@ -129,7 +129,7 @@ def _random_one(control: ControlClient, cluster: str, seed: int | None) -> int:
 
 def _leader_of(control: ControlClient, servers: BusClient, text: str) -> int:
     """UsageError (exit 4) when there is no such partition."""
-    from kcluster.client.status import read_image
+    from kcluster.client.snapshot import read_image
     from kcluster.core.metadata.image import leader_of
 
     topic, _, partition = text.rpartition("-")

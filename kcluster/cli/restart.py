@@ -22,7 +22,7 @@ from kcluster.cli.options import (
     milliseconds,
 )
 from kcluster.client.control import BusClient, ControlClient
-from kcluster.client.status import read_image
+from kcluster.client.snapshot import read_image
 from kcluster.errors import UsageError
 from kcluster.processes.find import connect
 from kcluster.wire import control as c

@@ -16,12 +16,12 @@ from kcluster.cli.options import (
     milliseconds,
 )
 from kcluster.client.control import EXIT_TIMED_OUT, BusClient
-from kcluster.client.status import (
+from kcluster.client.snapshot import (
     BrokerStatus,
-    ClusterStatus,
+    ClusterSnapshot,
     PartitionStatus,
     ReplicaStatus,
-    cluster_status,
+    ask_snapshot,
 )
 from kcluster.errors import UsageError
 from kcluster.processes.find import connect
@@ -54,8 +54,8 @@ def status(
     """Show brokers, partitions, segments, sizes and lag. Exit code 10: something is wrong."""
     with connect(cluster) as control, BusClient() as servers:
         if watch:
-            _watch(lambda: cluster_status(control, servers), output_format)
-        found = cluster_status(control, servers)
+            _watch(lambda: ask_snapshot(control, servers), output_format)
+        found = ask_snapshot(control, servers)
         deadline = time.monotonic() + milliseconds(timeout) / 1000
         while wait_healthy and not found.is_healthy:
             if time.monotonic() > deadline:
@@ -66,7 +66,7 @@ def status(
                     EXIT_TIMED_OUT,
                 )
             time.sleep(HEALTHY_POLL_S)
-            found = cluster_status(control, servers)
+            found = ask_snapshot(control, servers)
     if output_format is Format.JSON:
         output.json(found)
     else:
@@ -96,7 +96,7 @@ def _watch(look: Any, output_format: Format) -> None:
             live.update(picture(), refresh=True)
 
 
-def _picture(found: ClusterStatus, *, is_wide: bool) -> Group:
+def _picture(found: ClusterSnapshot, *, is_wide: bool) -> Group:
     from rich.console import Group
     from rich.text import Text
 
@@ -122,7 +122,7 @@ def _picture(found: ClusterStatus, *, is_wide: bool) -> Group:
     return Group(*parts)
 
 
-def _brokers(found: ClusterStatus, *, is_wide: bool) -> Any:
+def _brokers(found: ClusterSnapshot, *, is_wide: bool) -> Any:
     columns = ["ID", "STATE", "PID", "ADDRESS", "RSS", "LEADS", "REPLICAS", "SIZE", "SEGMENTS",
                "MAX LAG"]  # fmt: skip
     rows: list[list[Any]] = [
@@ -155,7 +155,7 @@ def _state(broker: BrokerStatus) -> str:
     return "fenced" if broker.state == "running" and broker.is_fenced else broker.state
 
 
-def _partitions(found: ClusterStatus, *, is_wide: bool) -> Any:
+def _partitions(found: ClusterSnapshot, *, is_wide: bool) -> Any:
     """One row for each partition, one column for each broker: role, segments, size, lag."""
     columns = ["PARTITION", "LEADER", "EPOCH", "ISR", "HIGH WATERMARK"]
     columns += [f"BROKER {broker.id}" for broker in found.brokers]

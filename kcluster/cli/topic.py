@@ -126,10 +126,10 @@ def describe(
 ) -> None:
     """Show a topic's partitions and what its configs override."""
     from kcluster.cli.status import partition_rows
-    from kcluster.client.status import cluster_status
+    from kcluster.client.snapshot import ask_snapshot
 
     with any_of(cluster) as (broker, control, servers):
-        found = [p for p in cluster_status(control, servers).partitions if p.topic == name]
+        found = [p for p in ask_snapshot(control, servers).partitions if p.topic == name]
         if not found:
             refuse(f"there is no topic {name}", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, None)
         overrides = _overrides(broker, name)

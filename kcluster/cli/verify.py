@@ -51,7 +51,7 @@ def verify(
 def _target(name: str) -> Cluster:
     from kcluster.client import verify as checking
     from kcluster.client.control import BusClient
-    from kcluster.client.status import ask_replicas, read_image
+    from kcluster.client.snapshot import ask_replicas, read_image
     from kcluster.processes.find import connect
 
     directory = locate(name)

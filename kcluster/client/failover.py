@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 
 from kcluster.client.control import EXIT_TIMED_OUT, BusClient, ControlClient
-from kcluster.client.status import read_image
+from kcluster.client.snapshot import read_image
 from kcluster.core.metadata.image import ClusterImage
 from kcluster.errors import UsageError
 from kcluster.model import COORDINATOR, NO_LEADER

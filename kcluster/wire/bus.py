@@ -409,8 +409,59 @@ class Replicas(msgspec.Struct, frozen=True, tag=True):
     broker_id: int
     broker_epoch: int
     replicas: list[ReplicaState]
+    """To a watcher: those that changed, after the first time."""
     notices: list[str] = []
     """What this incarnation found broken on its disk, and what became of it."""
+    gone: list[tuple[str, int]] = []
+    """To a watcher: partitions that it holds no more."""
+    told: int = 0
+    counters: Counters | None = None
+
+
+class Watch(msgspec.Struct, frozen=True, tag=True):
+    """Control connection to coordinator or broker: tell me your state now and whatever changes of
+    it, until `lease_ms` are over or I ask again under the same number.
+
+    A broker answers with `Replicas`, the coordinator with `Image`. `told` counts from 0 for each
+    watcher and number: who misses one asks again under a new number, and begins anew.
+    """
+
+    request: int
+    interval_ms: int = 250
+    lease_ms: int = 10_000
+
+
+class Traffic(msgspec.Struct):
+    """What clients wrote and read, since this incarnation started."""
+
+    bytes_in: int = 0
+    """Of record batches, as they came."""
+    bytes_out: int = 0
+    records_in: int = 0
+
+
+class RequestTimes(msgspec.Struct, frozen=True):
+    """Of one API: from a frame's last byte to its answer, waiting for others included."""
+
+    api: int
+    count: int
+    total_us: int
+    buckets: list[int]
+    """How many took no longer than each of REQUEST_BOUNDS_MS; not cumulative. One more for those
+    beyond the last."""
+
+
+REQUEST_BOUNDS_MS: Final = (0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 5000)
+
+
+class Counters(msgspec.Struct, frozen=True):
+    """Of one incarnation of a broker: they only rise."""
+
+    traffic: Traffic
+    topics: dict[str, Traffic] = {}
+    requests: list[RequestTimes] = []
+    connections: int = 0
+    """Open now."""
 
 
 class DescribeImage(msgspec.Struct, frozen=True, tag=True):
@@ -424,6 +475,7 @@ class Image(msgspec.Struct, frozen=True, tag=True):
 
     request: int
     metadata_offset: int
+    told: int = 0
 
 
 Message = (
@@ -433,7 +485,8 @@ Message = (
     | AlterPartition | PartitionAltered | AllocateProducerIds | ProducerIdBlock
     | Forward | Forwarded | LogDirFailed | AreYouThere | HereIAm
     | Open | Diverge | Refuse | Push | Ack
-    | KafkaRequest | KafkaResponse | DescribeReplicas | Replicas | DescribeImage | Image
+    | KafkaRequest | KafkaResponse | Watch
+    | DescribeReplicas | Replicas | DescribeImage | Image
 )  # fmt: skip
 
 
@@ -449,7 +502,7 @@ SPEAKER: Final[dict[type[msgspec.Struct], int]] = {
 }  # fmt: skip
 """The bus address of whom alone may say this."""
 
-QUESTIONS: Final = frozenset({KafkaRequest, DescribeReplicas, DescribeImage})
+QUESTIONS: Final = frozenset({KafkaRequest, DescribeReplicas, DescribeImage, Watch})
 """All that a control connection may say."""
 
 

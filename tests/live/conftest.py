@@ -18,7 +18,7 @@ import pytest
 
 from kcluster.client.control import BusClient, ControlClient
 from kcluster.client.requests import any_broker
-from kcluster.client.status import ClusterStatus, cluster_status
+from kcluster.client.snapshot import ClusterSnapshot, ask_snapshot
 from kcluster.processes.find import connect
 from kcluster.processes.launch import Launch
 from kcluster.wire import bus
@@ -55,8 +55,8 @@ class LiveCluster:
 
     # --- looking --------------------------------------------------------------------------
 
-    def status(self) -> ClusterStatus:
-        return cluster_status(self.control, self.servers)
+    def status(self) -> ClusterSnapshot:
+        return ask_snapshot(self.control, self.servers)
 
     @property
     def directory(self) -> Path:
@@ -73,8 +73,8 @@ class LiveCluster:
         )
 
     def wait(
-        self, is_true: Callable[[ClusterStatus], bool], what: str, timeout_s: float = HEALTHY_S
-    ) -> ClusterStatus:
+        self, is_true: Callable[[ClusterSnapshot], bool], what: str, timeout_s: float = HEALTHY_S
+    ) -> ClusterSnapshot:
         """Until the status says so; fails loudly when it does not in time."""
         deadline = time.monotonic() + timeout_s
         while not is_true(status := self.status()):
@@ -82,7 +82,7 @@ class LiveCluster:
             time.sleep(POLL_S)
         return status
 
-    def wait_healthy(self) -> ClusterStatus:
+    def wait_healthy(self) -> ClusterSnapshot:
         return self.wait(lambda status: status.is_healthy, "healthy")
 
     # --- doing ----------------------------------------------------------------------------

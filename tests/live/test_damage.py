@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kcluster.client.status import ClusterStatus
+from kcluster.client.snapshot import ClusterSnapshot
 from kcluster.errors import UsageError
 from tests.live import damage
 from tests.live.damage import ATLAS, Case, Damage
@@ -110,5 +110,5 @@ def test_a_torn_write_behind_what_was_committed_is_cut_off_the_metadata_log(
     assert patient.read() == patient.acknowledged
 
 
-def status_lacks_records(status: ClusterStatus) -> bool:
+def status_lacks_records(status: ClusterSnapshot) -> bool:
     return any(partition.may_lack_records for partition in status.partitions)

@@ -1,8 +1,9 @@
-"""The state of a cluster as one value: what `kcluster status -o json` prints.
+"""The state of a cluster as one value: what `status`, `top` and the metrics show.
 
-Put together from three sources, each asked once: the supervisor (processes), the coordinator or,
-while it is away, any broker (the image: leaders and ISRs), and every broker (what its replicas
-hold). Who does not answer leaves holes (None), never stale figures.
+Put together from three sources: the supervisor (processes), the coordinator or, while it is away,
+any broker (the image: leaders and ISRs), and every broker (what its replicas hold). They are asked
+once (`ask_snapshot`), or push what changes (`watch.py`). Who does not answer leaves holes (None),
+never stale figures.
 
 The names are stable: tools read them. `SCHEMA` rises when one changes its meaning.
 """
@@ -91,6 +92,8 @@ class BrokerStatus(msgspec.Struct, frozen=True):
     """Bytes of its logs."""
     segments: int | None = None
     max_lag: int | None = None
+    counters: bus.Counters | None = None
+    """Of this incarnation; None for one that does not answer."""
 
 
 class CoordinatorStatus(msgspec.Struct, frozen=True):
@@ -112,7 +115,7 @@ class SupervisorStatus(msgspec.Struct, frozen=True):
     cpu_ms: int = 0
 
 
-class ClusterStatus(msgspec.Struct, frozen=True):
+class ClusterSnapshot(msgspec.Struct, frozen=True):
     schema: int
     name: str
     health: str
@@ -128,13 +131,17 @@ class ClusterStatus(msgspec.Struct, frozen=True):
     up_ms: int = 0
     notices: list[str] = []
     """What brokers found broken on their disks since they started, and what became of it."""
+    at_ms: int = 0
+    """Wall clock."""
+    events: dict[str, int] = {}
+    """How often each kind of event came since the supervisor started: IsrShrunk, Elected, ..."""
 
     @property
     def is_healthy(self) -> bool:
         return self.health == "ok"
 
 
-def cluster_status(control: ControlClient, servers: BusClient) -> ClusterStatus:
+def ask_snapshot(control: ControlClient, servers: BusClient) -> ClusterSnapshot:
     """Ask everybody. UsageError when the supervisor does not answer."""
     description = control.describe()
     states = [info.state for info in description.processes]
@@ -147,7 +154,7 @@ def cluster_status(control: ControlClient, servers: BusClient) -> ClusterStatus:
     coordinator = infos[COORDINATOR]
     offline = any(partition.is_offline for partition in partitions)
     unavailable = offline or not any(state.state == "running" for state in brokers)
-    return ClusterStatus(
+    return ClusterSnapshot(
         SCHEMA,
         description.name,
         "unavailable" if unavailable else "degraded" if problems else "ok",
