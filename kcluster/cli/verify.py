@@ -51,7 +51,7 @@ def verify(
 def _target(name: str) -> Cluster:
     from kcluster.client import verify as checking
     from kcluster.client.control import BusClient
-    from kcluster.client.snapshot import ask_replicas, read_image
+    from kcluster.client.snapshot import ask_holdings, read_image
     from kcluster.processes.find import connect
 
     directory = locate(name)
@@ -69,8 +69,8 @@ def _target(name: str) -> Cluster:
             raise UsageError(f"nobody in cluster {name} answers", "", f"kcluster status -c {name}")
 
         def marks() -> Any:
-            states = [info.state for info in control.describe().processes if info.state.id]
-            return ask_replicas(servers, states)[0]
+            states = [info.state for info in control.describe().processes]
+            return {id: held.replicas for id, held in ask_holdings(servers, states).items()}
 
         return checking.Cluster(name, directory, brokers, image, marks)
     try:

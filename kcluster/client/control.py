@@ -42,7 +42,7 @@ class ControlTimeout(UsageError):
     """Nobody answered in time."""
 
 
-def _dealer(context: zmq.Context[Any], endpoint: str) -> zmq.Socket[bytes]:
+def make_dealer(context: zmq.Context[Any], endpoint: str) -> zmq.Socket[bytes]:
     socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
@@ -58,7 +58,7 @@ class ControlClient:
     def __init__(self, endpoint: str, name: str = "") -> None:
         self.name = name
         self._context: zmq.Context[Any] = zmq.Context()
-        self._socket = _dealer(self._context, endpoint)
+        self._socket = make_dealer(self._context, endpoint)
         self._numbers = itertools.count(1)
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(c.Answered)
@@ -199,5 +199,5 @@ class BusClient:
         key = (process.id, process.incarnation)
         socket = self._sockets.get(key)
         if socket is None:
-            socket = self._sockets[key] = _dealer(self._context, process.endpoint)
+            socket = self._sockets[key] = make_dealer(self._context, process.endpoint)
         return socket

@@ -11,12 +11,13 @@ The names are stable: tools read them. `SCHEMA` rises when one changes its meani
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import msgspec
 
 from kcluster.client.control import BusClient, ControlClient
 from kcluster.core.metadata import records
-from kcluster.core.metadata.image import ClusterImage
+from kcluster.core.metadata.image import BrokerImage, ClusterImage
 from kcluster.model import COORDINATOR, NO_LEADER, topic_id_text
 from kcluster.wire import bus
 from kcluster.wire import control as c
@@ -35,7 +36,8 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     log_end: int | None = None
     high_watermark: int | None = None
     lag: int | None = None
-    """Records that the leader has and this one lacks; None while either is not known."""
+    """Records that the leader has and this one lacks; None while either is not known. Of one that
+    is down, where something was heard of it before: as it was then."""
     size: int | None = None
     """Bytes."""
     segments: list[tuple[int, int]] = []
@@ -141,19 +143,37 @@ class ClusterSnapshot(msgspec.Struct, frozen=True):
         return self.health == "ok"
 
 
+class Holdings(msgspec.Struct):
+    """What one broker told of its replicas."""
+
+    replicas: dict[tuple[str, int], bus.ReplicaState]
+    notices: list[str] = []
+    counters: bus.Counters | None = None
+    is_current: bool = True
+    """Otherwise as it was when the broker was last heard of."""
+
+
 def ask_snapshot(control: ControlClient, servers: BusClient) -> ClusterSnapshot:
     """Ask everybody. UsageError when the supervisor does not answer."""
     description = control.describe()
     states = [info.state for info in description.processes]
-    brokers = [state for state in states if state.id != COORDINATOR]
     image = read_image(servers, states)
-    replicas, notices = ask_replicas(servers, brokers)
-    partitions = _partitions(image, replicas) if image is not None else []
+    return compose(description, image, ask_holdings(servers, states))
+
+
+def compose(
+    description: c.Description, image: ClusterImage | None, holdings: dict[int, Holdings]
+) -> ClusterSnapshot:
+    """`holdings` by broker; one that nothing is known of is missing."""
+    states = [info.state for info in description.processes]
+    brokers = [state for state in states if state.id != COORDINATOR]
+    partitions = _partitions(image, holdings) if image is not None else []
     problems = _problems(description, image, partitions)
     infos = {info.state.id: info for info in description.processes}
     coordinator = infos[COORDINATOR]
     offline = any(partition.is_offline for partition in partitions)
     unavailable = offline or not any(state.state == "running" for state in brokers)
+    now_ms = time.time_ns() // 1_000_000
     return ClusterSnapshot(
         SCHEMA,
         description.name,
@@ -175,10 +195,16 @@ def ask_snapshot(control: ControlClient, servers: BusClient) -> ClusterSnapshot:
             coordinator.since_ms,
             coordinator.last_end,
         ),
-        [_broker(infos[state.id], image, partitions, replicas) for state in brokers],
+        _brokers([infos[state.id] for state in brokers], image, partitions, holdings),
         partitions,
-        time.time_ns() // 1_000_000 - description.started_ms,
-        notices,
+        now_ms - description.started_ms,
+        [
+            f"broker {id}: {notice}"
+            for id, held in sorted(holdings.items())
+            for notice in held.notices
+        ],
+        now_ms,
+        description.events,
     )
 
 
@@ -205,28 +231,25 @@ def read_image(servers: BusClient, states: list[bus.ProcessState]) -> ClusterIma
     return None
 
 
-def ask_replicas(
-    servers: BusClient, brokers: list[bus.ProcessState]
-) -> tuple[dict[int, dict[tuple[str, int], bus.ReplicaState]], list[str]]:
-    """By broker, and their notices; a broker that did not answer is missing."""
-    running = [state for state in brokers if state.state == "running"]
+def ask_holdings(servers: BusClient, states: list[bus.ProcessState]) -> dict[int, Holdings]:
+    """By broker; one that did not answer is missing."""
+    running = [state for state in states if state.id != COORDINATOR and state.state == "running"]
     answers = servers.ask(running, bus.DescribeReplicas, QUESTION_MS)
-    found: dict[int, dict[tuple[str, int], bus.ReplicaState]] = {}
-    notices: list[str] = []
+    found = {}
     for id, (message, _) in sorted(answers.items()):
         if isinstance(message, bus.Replicas):
-            found[id] = {(own.topic, own.partition): own for own in message.replicas}
-            notices += [f"broker {id}: {notice}" for notice in message.notices]
-    return found, notices
+            replicas = {(own.topic, own.partition): own for own in message.replicas}
+            found[id] = Holdings(replicas, message.notices, message.counters)
+    return found
 
 
-def _partitions(
-    image: ClusterImage, replicas: dict[int, dict[tuple[str, int], bus.ReplicaState]]
-) -> list[PartitionStatus]:
+def _partitions(image: ClusterImage, holdings: dict[int, Holdings]) -> list[PartitionStatus]:
     found = []
     for name, topic in sorted(image.topics.items()):
         for index, state in sorted(topic.partitions.items()):
-            leader = replicas.get(state.leader, {}).get((name, index))
+            key = (name, index)
+            leading = holdings.get(state.leader)
+            leader = leading.replicas.get(key) if leading is not None else None
             found.append(
                 PartitionStatus(
                     name,
@@ -238,11 +261,11 @@ def _partitions(
                     [
                         _replica(
                             id,
-                            replicas.get(id, {}).get((name, index)),
+                            key,
+                            holdings.get(id),
                             leader,
                             is_leader=id == state.leader,
                             is_in_sync=id in state.isr,
-                            answered=id in replicas,
                         )
                         for id in state.replicas
                     ],
@@ -255,17 +278,21 @@ def _partitions(
 
 def _replica(
     broker: int,
-    state: bus.ReplicaState | None,
+    key: tuple[str, int],
+    held: Holdings | None,
     leader: bus.ReplicaState | None,
     *,
     is_leader: bool,
     is_in_sync: bool,
-    answered: bool,
 ) -> ReplicaStatus:
+    is_current = held is not None and held.is_current
+    state = held.replicas.get(key) if held is not None else None
     if state is None:
-        return ReplicaStatus(broker, "offline" if answered else "down")
+        return ReplicaStatus(broker, "offline" if is_current else "down")
     role = "leader" if is_leader else "in-sync" if is_in_sync else "behind"
-    if state.role == "offline":
+    if not is_current:
+        role = "down"
+    elif state.role == "offline":
         role = "offline"
     lag = None if leader is None else max(0, leader.log_end_offset - state.log_end_offset)
     return ReplicaStatus(
@@ -281,23 +308,44 @@ def _replica(
     )
 
 
-def _broker(
-    info: c.ProcessInfo,
+def _brokers(
+    infos: list[c.ProcessInfo],
     image: ClusterImage | None,
     partitions: list[PartitionStatus],
-    replicas: dict[int, dict[tuple[str, int], bus.ReplicaState]],
-) -> BrokerStatus:
-    id = info.state.id
-    registered = image.brokers.get(id) if image is not None else None
-    own = replicas.get(id)
-    mine = [
-        replica
-        for partition in partitions
-        for replica in partition.replicas
-        if replica.broker == id
+    holdings: dict[int, Holdings],
+) -> list[BrokerStatus]:
+    leads: Counter[int] = Counter(partition.leader for partition in partitions)
+    assigned: Counter[int] = Counter()
+    lags: dict[int, int] = {}
+    for partition in partitions:
+        for replica in partition.replicas:
+            assigned[replica.broker] += 1
+            if replica.lag is not None:
+                lags[replica.broker] = max(lags.get(replica.broker, 0), replica.lag)
+    return [
+        _broker(
+            info,
+            image.brokers.get(info.state.id) if image is not None else None,
+            holdings.get(info.state.id),
+            leads[info.state.id],
+            assigned[info.state.id],
+            lags.get(info.state.id),
+        )
+        for info in infos
     ]
+
+
+def _broker(
+    info: c.ProcessInfo,
+    registered: BrokerImage | None,
+    held: Holdings | None,
+    leads: int,
+    replicas: int,
+    max_lag: int | None,
+) -> BrokerStatus:
+    own = held.replicas.values() if held is not None else None
     return BrokerStatus(
-        id,
+        info.state.id,
         info.state.pid or None,
         info.state.state,
         info.host,
@@ -311,11 +359,12 @@ def _broker(
         info.starts,
         info.since_ms,
         info.last_end,
-        sum(partition.leader == id for partition in partitions),
-        len(mine),
-        None if own is None else sum(replica.size_bytes for replica in own.values()),
-        None if own is None else sum(len(replica.segments) for replica in own.values()),
-        max((replica.lag for replica in mine if replica.lag is not None), default=None),
+        leads,
+        replicas,
+        None if own is None else sum(replica.size_bytes for replica in own),
+        None if own is None else sum(len(replica.segments) for replica in own),
+        max_lag,
+        held.counters if held is not None and held.is_current else None,
     )
 
 

@@ -44,6 +44,8 @@ def run(arguments: ServerArguments) -> int:
         Random(),
         restart,
     )
+    server = world.server
+    core.status.meter = lambda: (server.meter.read(), len(server.connections))
     life.say(f"broker {arguments.id} starts after a {restart} end, on port {world.server.port}")
     owes_lossy = restart == "lossy"
 

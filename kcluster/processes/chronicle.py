@@ -8,6 +8,7 @@ It tells, and is asked for no decision by anybody.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from kcluster.core import traces as t
@@ -31,7 +32,9 @@ class Chronicle:
     def __init__(self, next_seq: int, keep: Callable[[Sequence[ClusterEvent]], None]) -> None:
         """`keep` takes new events, in their order."""
         self.next_seq = next_seq
-        self._keep = keep
+        self.counts: Counter[str] = Counter()
+        """Events of each kind, since the supervisor started."""
+        self._take = keep
 
     # --- what the supervisor does and sees ------------------------------------------------
 
@@ -89,6 +92,10 @@ class Chronicle:
             )  # fmt: skip
         if events:
             self._keep(events)
+
+    def _keep(self, events: Sequence[ClusterEvent]) -> None:
+        self.counts.update(event.event for event in events)
+        self._take(events)
 
     def _number(self) -> int:
         self.next_seq += 1

@@ -37,16 +37,23 @@ DEADLY = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.
 
 FOLLOWERS_MAX = 64
 LEASE_MS_MAX = 60_000
+WATCH_MS_MIN = 100
+
+OF_PROCESSES = ("process", "chaos")
+"""Types of events that go with a change of a process."""
 
 EVENTS_KEPT = 10_000
 """In memory, for who joins a little late or lost the thread; beyond that there is the journal."""
 
 
 class _Follower(msgspec.Struct):
+    """Follows events, or watches processes."""
+
     number: int
     """Of its request."""
     until_s: float
     """Of the loop's clock."""
+    interval_s: float = 0.0
 
 
 class ControlServer:
@@ -63,6 +70,8 @@ class ControlServer:
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
         self._followers: dict[bytes, _Follower] = {}
+        self._watchers: dict[bytes, _Follower] = {}
+        self._watch_handle: asyncio.TimerHandle | None = None
         commands.on_events(self._tell)
         self._decoder = msgspec.msgpack.Decoder(c.Asked)
         self._encoder = msgspec.msgpack.Encoder()
@@ -71,6 +80,8 @@ class ControlServer:
         loop.call_soon(self._drain)
 
     def close(self) -> None:
+        if self._watch_handle is not None:
+            self._watch_handle.cancel()
         self._loop.remove_reader(self._fd)
         self._socket.close()
         self._context.term()
@@ -85,6 +96,9 @@ class ControlServer:
                 continue  # not from any client of ours
             if isinstance(asked.command, c.Follow):
                 self._follow(identity, asked.number, asked.command)
+                continue
+            if isinstance(asked.command, c.Watch):
+                self._watch(identity, asked.number, asked.command)
                 continue
             task = self._loop.create_task(self._answer(identity, asked))
             self._tasks.add(task)
@@ -101,15 +115,46 @@ class ControlServer:
         self._send(identity, number, c.Told(missed))
 
     def _tell(self, events: Sequence[ClusterEvent]) -> None:
-        if not self._followers:
+        self._send_all(self._followers, c.Told(list(events)))
+        if self._watchers and any(event.type in OF_PROCESSES for event in events):
+            # Once what is going on has been carried out.
+            self._loop.call_soon(self._tell_watchers)
+
+    def _watch(self, identity: bytes, number: int, command: c.Watch) -> None:
+        """Anew, or for longer; only who is new hears at once."""
+        known = self._watchers.get(identity)
+        if known is None and len(self._watchers) >= FOLLOWERS_MAX:
+            self._send(identity, number, c.Refused("too many watch processes already"))
+            return
+        until_s = self._loop.time() + min(command.lease_ms, LEASE_MS_MAX) / 1000
+        interval_s = max(command.interval_ms, WATCH_MS_MIN) / 1000
+        self._watchers[identity] = _Follower(number, until_s, interval_s)
+        if known is None or known.number != number:
+            self._send(identity, number, self._commands.describe())
+        if self._watch_handle is None:
+            self._watch_handle = self._loop.call_later(interval_s, self._watch_due)
+
+    def _watch_due(self) -> None:
+        self._watch_handle = None
+        self._tell_watchers()
+        if self._watchers:
+            interval_s = min(watcher.interval_s for watcher in self._watchers.values())
+            self._watch_handle = self._loop.call_later(interval_s, self._watch_due)
+
+    def _tell_watchers(self) -> None:
+        if self._watchers:
+            self._send_all(self._watchers, self._commands.describe())
+
+    def _send_all(self, followers: dict[bytes, _Follower], answer: c.Answer) -> None:
+        """To those whose leases are not over."""
+        if not followers:
             return
         now_s = self._loop.time()
-        told = c.Told(list(events))
-        for identity, follower in list(self._followers.items()):
+        for identity, follower in list(followers.items()):
             if follower.until_s < now_s:
-                del self._followers[identity]
+                del followers[identity]
             else:
-                self._send(identity, follower.number, told)
+                self._send(identity, follower.number, answer)
         self._drain()
 
     def _send(self, identity: bytes, number: int, answer: c.Answer) -> None:
@@ -192,6 +237,8 @@ class Commands:
                     return c.Done(sorted(supervisor.roster))
                 case c.Follow():
                     return c.Told(self.events_after(command.after))
+                case c.Watch():
+                    return self.describe()
         except StartFailed as failed:
             log = supervisor.workdir.log_path(failed.process.id)
             return c.Refused(
@@ -245,6 +292,7 @@ class Commands:
             supervisor.started_ms,
             platform.cpu_ms(os.getpid()),
             platform.rss_bytes(os.getpid()),
+            dict(supervisor.chronicle.counts),
         )
 
     # --- one function for each ------------------------------------------------------------

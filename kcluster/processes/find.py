@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kcluster.client.control import EXIT_NOT_RUNNING, ControlClient
 from kcluster.errors import UsageError
 from kcluster.processes.workdir import ClusterFile, holder, list_clusters, locate, read_cluster
+
+if TYPE_CHECKING:
+    from kcluster.client.watch import Watch
 
 
 def running_cluster(name: str) -> ClusterFile:
@@ -32,3 +37,11 @@ def running_cluster(name: str) -> ClusterFile:
 def connect(name: str) -> ControlClient:
     """Its supervisor."""
     return ControlClient(running_cluster(name).control_endpoint, name)
+
+
+def watch(name: str, *, interval_ms: int = 250, after: int = -1) -> Watch:
+    """What changes in it, as it does: see `Watch`."""
+    from kcluster.client.watch import Watch  # noqa: PLC0415 - most commands do not watch
+
+    endpoint = running_cluster(name).control_endpoint
+    return Watch(name, endpoint, interval_ms=interval_ms, after=after)

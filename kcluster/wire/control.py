@@ -150,7 +150,17 @@ class Follow(msgspec.Struct, frozen=True, tag=True):
     lease_ms: int = 10_000
 
 
-Command = Describe | Kill | Start | Stop | Restart | Pause | Resume | AddBroker | Down | Follow
+class Watch(msgspec.Struct, frozen=True, tag=True):
+    """Tell me a `Description` now, every `interval_ms`, and whenever a process changes, under
+    this request's number. Asked again before `lease_ms` are over by whoever goes on."""
+
+    interval_ms: int = 1_000
+    lease_ms: int = 10_000
+
+
+Command = (
+    Describe | Kill | Start | Stop | Restart | Pause | Resume | AddBroker | Down | Follow | Watch
+)
 
 
 class ProcessInfo(msgspec.Struct, frozen=True):
@@ -183,6 +193,8 @@ class Description(msgspec.Struct, frozen=True, tag=True):
     """Wall clock."""
     cpu_ms: int = 0
     rss_bytes: int = 0
+    events: dict[str, int] = {}
+    """How often each kind of event came since it started."""
 
 
 class Moment(msgspec.Struct, frozen=True):

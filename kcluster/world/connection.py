@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,7 @@ class FilePart:
 
 class Connection:
     __slots__ = (
+        "_begun",
         "_buffer",
         "_end",
         "_fd",
@@ -104,6 +106,8 @@ class Connection:
         self.in_flight: deque[int] = deque()
         """Of the requests posted and not answered, in order: sizes of those that the core has not
         handled yet, and 0 for those that wait for something."""
+        self._begun: deque[tuple[int, int]] = deque()
+        """(api key, when it was there in ns) of each request in flight."""
         self._out: deque[Buffer | FilePart] = deque()
         self.out_bytes = 0
         """Of the buffers in `_out`; what lies in files costs no memory."""
@@ -278,6 +282,8 @@ class Connection:
                 break
             server.post(Request(self.id, view[position + 4 : following], self.host))
             self.in_flight.append(length)
+            api = _api_key_at(data, position + 4)[0] if length >= 2 else -1
+            self._begun.append((api, time.perf_counter_ns()))
             server.queued_bytes += length
             position = following
         if position > first:
@@ -330,6 +336,8 @@ class Connection:
         """Queue the answer to the oldest request in flight; `flush` sends."""
         if self.in_flight:
             self._server.queued_bytes -= self.in_flight.popleft()
+            api, begun_ns = self._begun.popleft()
+            self._server.meter.answered(api, time.perf_counter_ns() - begun_ns)
         for part in parts:
             if type(part) is Span:
                 try:

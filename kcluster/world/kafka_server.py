@@ -29,6 +29,7 @@ from kcluster.core.turn import Disconnected, Event, Reply
 from kcluster.world.arenas import Arenas, Pool
 from kcluster.world.connection import Connection
 from kcluster.world.disk import RealDisk
+from kcluster.world.meter import Meter
 from kcluster.world.rounds import Rounds
 
 ACCEPTS_PER_WAKE = 64
@@ -78,6 +79,7 @@ class KafkaServer:
         self.pool = Pool()
         self.arenas = Arenas(self.pool)
         self.rounds = Rounds(loop)
+        self.meter = Meter()
         self.connections: dict[int, Connection] = {}
         self.incomplete: dict[int, Connection] = {}
         """Those that have begun a frame, the longest waiting first."""

@@ -15,13 +15,11 @@ leaves before it did.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from random import Random
 from typing import Any, Final, Protocol
 
 from kcluster.config import LIMITS, LogConfig, Settings
 from kcluster.core import traces
-from kcluster.core.broker import status
 from kcluster.core.broker.checkpoints import CLEAN_SHUTDOWN, Checkpoints
 from kcluster.core.broker.connections import Connections
 from kcluster.core.broker.controller_channel import (
@@ -39,6 +37,7 @@ from kcluster.core.broker.producer_ids import Given, ProducerIds
 from kcluster.core.broker.replicas import Replicas
 from kcluster.core.broker.roles import Roles
 from kcluster.core.broker.shutdown import Shutdown, ShutdownOverdue
+from kcluster.core.broker.status import Status
 from kcluster.core.broker.upkeep import Upkeep
 from kcluster.core.log.partition_log import Restart
 from kcluster.core.metadata import records
@@ -67,6 +66,7 @@ from kcluster.core.turn import (
     Truncate,
     Turn,
 )
+from kcluster.core.watchers import TellDue
 from kcluster.errors import ApiError, CorruptLogError, ErrorCode
 from kcluster.model import SUPERVISOR
 from kcluster.wire import bus
@@ -138,6 +138,7 @@ class BrokerCore:
         self.roles = Roles(self)
         self.upkeep = Upkeep(self)
         self.groups = Groups(self, random)
+        self.status = Status(self)
         self.lag_max_ms = settings.int("replica.lag.time.max.ms")
 
         self._dirty: list[Replica] = []
@@ -160,6 +161,7 @@ class BrokerCore:
             HeartbeatDue: lambda _, turn: self.channel.heartbeat_due(turn, self.image.next_offset),
             RegisterDue: lambda _, turn: self.channel.register_due(turn),
             ShutdownOverdue: self.shutdown.overdue,
+            TellDue: self.status.tell,
             **self.upkeep.events,
         }
         self._messages: dict[type[Any], Callable[[Any, Received, Turn], None]] = {
@@ -180,8 +182,9 @@ class BrokerCore:
             bus.AreYouThere: lambda m, r, turn: turn.send(r.source, bus.HereIAm(m.number)),
             bus.HereIAm: self._is_here,
             bus.KafkaRequest: self._kafka_request,
-            bus.DescribeReplicas: partial(status.describe_replicas, self),
-            bus.DescribeImage: partial(status.describe_image, self),
+            bus.DescribeReplicas: self.status.describe_replicas,
+            bus.DescribeImage: self.status.describe_image,
+            bus.Watch: self.status.watch,
             bus.CompactionEnded: self.upkeep.compactions.ended,
             bus.Announce: self.members.announced,
             bus.Died: self.members.died,
@@ -217,6 +220,7 @@ class BrokerCore:
         if not leader.tail:
             self._with_tail.append(replica)
         leader.staged(base_offset, end_offset, batch)
+        self.status.traffic.wrote(replica.tp.topic, len(batch), end_offset - base_offset)
         self.mark(replica)
 
     def wake(self, waiter: Retried) -> None:

@@ -248,10 +248,7 @@ class Replicas:
 
     # --- status ---------------------------------------------------------------------------
 
-    def describe(self) -> list[ReplicaState]:
-        return [self._describe(replica) for _, replica in sorted(self.by_partition.items())]
-
-    def _describe(self, replica: Replica) -> ReplicaState:
+    def describe(self, replica: Replica) -> ReplicaState:
         log = replica.log
         role = "offline" if replica.offline else "leader" if replica.leader else "follower"
         state = replica.state

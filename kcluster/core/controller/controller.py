@@ -46,6 +46,7 @@ from kcluster.core.turn import (
     Timer,
     Turn,
 )
+from kcluster.core.watchers import TellDue, Watchers
 from kcluster.errors import ApiError, DiskError, ErrorCode
 from kcluster.model import COORDINATOR, SUPERVISOR
 from kcluster.wire import bus
@@ -111,6 +112,9 @@ class ControllerCore:
         self._has_start_timer = False
         self._session_timer_ms = -1
         """When the pending session timer is due; -1 for none."""
+        self._watchers = Watchers()
+        self._told_offset = -1
+        """The end of the metadata that those who watch know."""
         self._rebalance_ms: int | None = None
         """When preferred leaders that came back shall lead again."""
 
@@ -137,6 +141,8 @@ class ControllerCore:
                 pass  # telling looks at the deadlines
             case RebalanceTimer():
                 self._rebalance(turn, event.is_periodic)
+            case TellDue():
+                self._tell_watchers(turn)
             case StoodStill():
                 self.brokers.prolong(turn.now_ms)
             case Request() | Disconnected() | Timer():
@@ -223,8 +229,23 @@ class ControllerCore:
                 self.is_stopping = True
             case bus.DescribeImage():
                 self._answer(event.source, bus.Image(message.request, -1))
+            case bus.Watch():
+                if self._watchers.watch(event.source, message, turn):
+                    self._tell_image(event.source)
             case _:
                 pass  # not for a controller; who sent it asks again or gives up
+
+    def _tell_watchers(self, turn: Turn) -> None:
+        """The whole image: it is small, and seldom changes."""
+        sources = self._watchers.due(turn)
+        if self._told_offset != self.log.committed_offset:
+            self._told_offset = self.log.committed_offset
+            for source in sources:
+                self._tell_image(source)
+
+    def _tell_image(self, source: int) -> None:
+        request, told = self._watchers.number(source)
+        self._answer(source, bus.Image(request, -1, told))
 
     def _register(self, event: Received, message: bus.Register, turn: Turn) -> None:
         incarnation = message.incarnation

@@ -101,7 +101,7 @@ class Telling:
                 if session is not None and session.broker_epoch == message.broker_epoch:
                     self._send_image(session, turn)
             case bus.Image():
-                image = bus.Image(message.request, self.log.committed_offset)
+                image = bus.Image(message.request, self.log.committed_offset, message.told)
                 turn.send(held.target, image, [r.encode_all(self.log.image.records())])
             case bus.Forwarded() if len(self._spreading) < LIMITS.purgatory_requests:
                 self._spreading.append(Spreading(held, turn.now_ms + FORWARD_WAIT_MS))

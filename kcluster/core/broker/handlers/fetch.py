@@ -87,6 +87,7 @@ class DelayedFetch(Waiter):
         for leader in self.leaders:
             leader.fetches.pop(self, None)
         self.leaders = []
+        reading.count()
         self.call.answer(turn, reading.response)
 
 
@@ -117,12 +118,14 @@ def _drop_repetitions(request: FetchRequest) -> None:
 class Reading:
     """One attempt: the response as it would be now."""
 
-    __slots__ = ("_broker", "_fetch", "has_errors", "leaders", "response", "size")
+    __slots__ = ("_broker", "_fetch", "_found", "has_errors", "leaders", "response", "size")
 
     def __init__(self, fetch: DelayedFetch) -> None:
         self._fetch = fetch
         self._broker = fetch.broker
         self.size = 0
+        self._found: list[tuple[str, int]] = []
+        """(topic, bytes)"""
         self.has_errors = False
         self.leaders: list[LeaderState] = []
         topics: list[FetchableTopicResponse] = []
@@ -146,6 +149,11 @@ class Reading:
     def is_enough(self) -> bool:
         """To answer at once: errors are news, too."""
         return self.has_errors or self.size >= self._fetch.request.min_bytes
+
+    def count(self) -> None:
+        """It is the answer."""
+        for topic, size in self._found:
+            self._broker.status.traffic.read(topic, size)
 
     def _partition(
         self, name: str | None, wanted: FetchPartition, isolation: int, moved: set[int]
@@ -203,6 +211,7 @@ class Reading:
         if result.size:
             part.records = result.spans
             self.size += result.size
+            self._found.append((name, result.size))
 
     def _diverges(self, replica: Replica, wanted: FetchPartition, part: PartitionData) -> bool:
         """Whether the reader's log is no prefix of ours; the answer then says where (KIP-595)."""
@@ -236,6 +245,7 @@ def handle(
         or not request.topics
         or broker.deadlines.is_full
     ):
+        reading.count()
         return reading.response
     fetch.wait(turn, reading)
     return None
