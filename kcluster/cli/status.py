@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -25,13 +25,14 @@ from kcluster.client.snapshot import (
 )
 from kcluster.errors import UsageError
 from kcluster.processes.find import connect
+from kcluster.processes.find import watch as watch_cluster
 
 if TYPE_CHECKING:
     from rich.console import Group
 
 app = typer.Typer()
 
-WATCH_S = 0.25
+WATCH_MS = 250
 HEALTHY_POLL_S = 0.05
 
 NOTICES_SHOWN = 5
@@ -52,9 +53,9 @@ def status(
     timeout: Annotated[str, typer.Option(help="Of --wait-healthy.")] = "30s",
 ) -> int:
     """Show brokers, partitions, segments, sizes and lag. Exit code 10: something is wrong."""
+    if watch:
+        _watch(cluster, output_format)
     with connect(cluster) as control, BusClient() as servers:
-        if watch:
-            _watch(lambda: ask_snapshot(control, servers), output_format)
         found = ask_snapshot(control, servers)
         deadline = time.monotonic() + milliseconds(timeout) / 1000
         while wait_healthy and not found.is_healthy:
@@ -74,26 +75,26 @@ def status(
     return 0 if found.is_healthy else 10
 
 
-def _watch(look: Any, output_format: Format) -> None:
-    """Until Ctrl-C: drawn anew on a terminal, a line of JSON or a table each time off it."""
+def _watch(cluster: str, output_format: Format) -> NoReturn:
+    """Until Ctrl-C: drawn anew on a terminal, a line of JSON or a table each second off it."""
     console = output.console()
+    is_wide = output_format is Format.WIDE
     if output_format is Format.JSON or not console.is_terminal:
-        while True:
-            found = look()
-            if output_format is Format.JSON:
-                output.json(found)
-            else:
-                console.print(_picture(found, is_wide=output_format is Format.WIDE))
-            time.sleep(1)
+        with watch_cluster(cluster, interval_ms=1_000) as watching:
+            while True:
+                found = watching.look().snapshot
+                if output_format is Format.JSON:
+                    output.json(found)
+                else:
+                    console.print(_picture(found, is_wide=is_wide))
     from rich.live import Live
 
-    def picture() -> Group:
-        return _picture(look(), is_wide=output_format is Format.WIDE)
-
-    with Live(picture(), console=console, auto_refresh=False, screen=True) as live:
+    with (
+        watch_cluster(cluster, interval_ms=WATCH_MS) as watching,
+        Live(console=console, auto_refresh=False, screen=True) as live,
+    ):
         while True:
-            time.sleep(WATCH_S)
-            live.update(picture(), refresh=True)
+            live.update(_picture(watching.look().snapshot, is_wide=is_wide), refresh=True)
 
 
 def _picture(found: ClusterSnapshot, *, is_wide: bool) -> Group:
