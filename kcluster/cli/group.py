@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from kcluster.cli import output, records
+from kcluster.cli.kafka import groups_of
 from kcluster.cli.options import DEFAULT_CLUSTER, ClusterName, Format, OutputFormat
-from kcluster.client.control import BusClient
 from kcluster.client.groups import EARLIEST, LATEST, SCHEMA, GroupClient, GroupStatus
 from kcluster.core.client.consumer import Place
 from kcluster.errors import ApiError, ErrorCode, UsageError
 from kcluster.model import TopicPartition
-from kcluster.processes.find import connect
 
 app = typer.Typer(
     name="group", help="List, describe, reset and delete consumer groups.", no_args_is_help=True
@@ -25,21 +23,6 @@ EXIT_NO_SUCH_GROUP = 4
 
 Names = Annotated[list[str], typer.Argument(metavar="GROUP...")]
 Name = Annotated[str, typer.Argument(metavar="GROUP")]
-
-
-@contextmanager
-def _groups(cluster: str) -> Iterator[GroupClient]:
-    with connect(cluster) as control, BusClient() as servers:
-        try:
-            yield GroupClient(
-                lambda: [info.state for info in control.describe().processes], servers, cluster
-            )
-        except ApiError as error:
-            raise UsageError(
-                "the groups could not be read or written",
-                f"{error.code.name}: {error}" if str(error) != error.code.name else str(error),
-                f"kcluster status -c {cluster}",
-            ) from None
 
 
 def _no_group(name: str, cluster: str) -> UsageError:
@@ -65,7 +48,7 @@ def _described(
 @app.command()
 def ls(cluster: ClusterName = DEFAULT_CLUSTER, output_format: OutputFormat = Format.TABLE) -> None:
     """List groups, with their states."""
-    with _groups(cluster) as client:
+    with groups_of(cluster) as client:
         found = client.describe(sorted(client.coordinators()), with_offsets=False)
     rows = [
         {
@@ -100,7 +83,7 @@ def describe(
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Show what groups have committed, how far behind they are, and who reads what."""
-    with _groups(cluster) as client:
+    with groups_of(cluster) as client:
         found = _described(client, names, cluster)
     if output_format is Format.JSON:
         output.json({"schema": SCHEMA, "groups": found})
@@ -135,7 +118,7 @@ def members(
     name: Name, cluster: ClusterName = DEFAULT_CLUSTER, output_format: OutputFormat = Format.TABLE
 ) -> None:
     """Show the members of a group and their partitions."""
-    with _groups(cluster) as client:
+    with groups_of(cluster) as client:
         [group] = _described(client, [name], cluster, with_offsets=False)
     if output_format is Format.JSON:
         rows = [
@@ -207,7 +190,7 @@ def reset(
             "group reset wants either --to or --shift", "",
             f"kcluster group reset {name} --to earliest --dry-run", 2,
         )  # fmt: skip
-    with _groups(cluster) as client:
+    with groups_of(cluster) as client:
         found = client.describe([name])
         group = found[0] if found else None
         if group is None and not topic:
@@ -312,7 +295,7 @@ def delete(
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Delete groups without members, with all that they have committed."""
-    with _groups(cluster) as client:
+    with groups_of(cluster) as client:
         for name in names:
             try:
                 client.delete(name)

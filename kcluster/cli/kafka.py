@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from kcluster.client.control import BusClient, ControlClient
+from kcluster.client.groups import GroupClient
 from kcluster.client.requests import KafkaConnection, any_broker
-from kcluster.errors import ErrorCode, UsageError
+from kcluster.errors import ApiError, ErrorCode, UsageError
 from kcluster.processes.find import connect
 
 EXIT_NO_SUCH_TOPIC = 4
@@ -20,6 +21,22 @@ def any_of(cluster: str) -> Iterator[tuple[KafkaConnection, ControlClient, BusCl
     with connect(cluster) as control, BusClient() as servers:
         states = [info.state for info in control.describe().processes]
         yield any_broker(states, servers, cluster), control, servers
+
+
+@contextmanager
+def groups_of(cluster: str) -> Iterator[GroupClient]:
+    """What Kafka says no to is a UsageError."""
+    with connect(cluster) as control, BusClient() as servers:
+        try:
+            yield GroupClient(
+                lambda: [info.state for info in control.describe().processes], servers, cluster
+            )
+        except ApiError as error:
+            raise UsageError(
+                "the groups could not be read or written",
+                f"{error.code.name}: {error}" if str(error) != error.code.name else str(error),
+                f"kcluster status -c {cluster}",
+            ) from None
 
 
 def metadata(broker: KafkaConnection, names: list[str] | None) -> Any:

@@ -25,6 +25,7 @@ MODULES = {
     "status": ("status",),
     "events": ("events",),
     "logs": ("logs",),
+    "metrics": ("metrics",),
     "verify": ("verify",),
     "brokers": (
         "kill-broker", "start-broker", "stop-broker", "restart-broker", "pause-broker",

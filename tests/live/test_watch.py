@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +17,7 @@ from kcluster.client.snapshot import ClusterSnapshot, PartitionStatus
 from kcluster.client.watch import Sight, Watch
 from kcluster.processes.find import watch
 from tests.live.conftest import LiveCluster
+from tests.live.test_commands import ok
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 
@@ -111,3 +117,19 @@ def test_a_cluster_that_does_not_run_is_refused() -> None:
     with pytest.raises(UsageError) as refused:
         watch("no-such-cluster")
     assert refused.value.exit_code == 3
+
+
+def test_metrics_are_printed_once_or_served(cluster: LiveCluster, topic: str) -> None:
+    produce(cluster, topic, 3)
+    wanted = re.compile(rf'brokertopicmetrics_messagesin_total{{broker="\d",topic="{topic}"}} 3.0')
+    assert wanted.search(ok("metrics", "-c", cluster.name, "--once"))
+    command = [sys.executable, "-m", "kcluster.cli.main", "metrics", "-c", cluster.name]
+    with subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True) as serving:
+        assert serving.stdout is not None
+        try:
+            url = serving.stdout.readline().strip()
+            with urllib.request.urlopen(url, timeout=30) as response:
+                assert wanted.search(response.read().decode())
+        finally:
+            serving.send_signal(signal.SIGINT)
+        assert serving.wait(30) == 130
