@@ -24,6 +24,17 @@ class BecameLeader(Trace, frozen=True):
     partition: int
     leader_epoch: int
     log_end_offset: int
+    high_watermark: int = -1
+    """Its own, as far as it had heard; -1 where that was not told."""
+
+
+class FirstCommitted(Trace, frozen=True):
+    """The first records of a leader epoch are committed: whoever writes is served again."""
+
+    topic: str
+    partition: int
+    leader_epoch: int
+    high_watermark: int
 
 
 class BecameFollower(Trace, frozen=True):
@@ -31,6 +42,20 @@ class BecameFollower(Trace, frozen=True):
     partition: int
     leader_epoch: int
     leader: int
+
+
+class FellBehind(Trace, frozen=True):
+    """A member of the ISR did not keep up: its leader proposes an ISR without it."""
+
+    topic: str
+    partition: int
+    broker_id: int
+    leader_epoch: int
+    log_end_offset: int
+    """Of what it is known to hold; -1: it has said nothing in this epoch."""
+    leader_log_end_offset: int
+    behind_ms: int
+    """Since it was last known to hold all; -1: it never was, in this epoch."""
 
 
 class IsrShrunk(Trace, frozen=True):
@@ -63,11 +88,15 @@ class Elected(Trace, frozen=True):
     leader_epoch: int
     source: str
     """isr, elr, unclean, lossy, preferred, none."""
+    cause: str = ""
+    """What made the controller look for another leader."""
 
 
 class BrokerFenced(Trace, frozen=True):
     broker_id: int
     cause: str
+    silent_ms: int = -1
+    """Since it was last heard of; -1 where that says nothing."""
 
 
 class BrokerUnfenced(Trace, frozen=True):
@@ -78,6 +107,8 @@ class BrokerUnfenced(Trace, frozen=True):
 class BrokerRegistered(Trace, frozen=True):
     broker_id: int
     broker_epoch: int
+    restart: str = ""
+    """How its logs survived: clean, crash or lossy."""
 
 
 class Truncated(Trace, frozen=True):
@@ -184,7 +215,7 @@ class OffsetsExpired(Trace, frozen=True):
 
 
 AnyTrace = (
-    BecameLeader | BecameFollower | IsrShrunk | IsrExpanded | IsrRefused | Elected | BrokerFenced
+    BecameLeader | BecameFollower | FirstCommitted | FellBehind | IsrShrunk | IsrExpanded | IsrRefused | Elected | BrokerFenced
     | BrokerUnfenced | BrokerRegistered | Truncated | SegmentRolled | SegmentDeleted | LogCompacted
     | LogRecovered | LogOffline | TopicCreated | TopicDeleted | Warned | GroupsLoaded
     | GroupRebalancing | GroupGeneration | GroupStable | GroupDeleted | OffsetsExpired

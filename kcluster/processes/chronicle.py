@@ -28,6 +28,11 @@ SOURCES = {
 """Where a leader comes from, for people."""
 
 
+SILENCE = "session expired"
+
+RESTARTS = {"crash": "after a crash", "lossy": "after a crash that may have cost records"}
+
+
 class Chronicle:
     def __init__(self, next_seq: int, keep: Callable[[Sequence[ClusterEvent]], None]) -> None:
         """`keep` takes new events, in their order."""
@@ -105,7 +110,7 @@ class Chronicle:
 def in_words(trace: t.Trace) -> tuple[str, str] | None:
     """(type, text); None for what is nobody's news."""
     match trace:
-        case t.Elected(_, _, before, leader, epoch, source):
+        case t.Elected(_, _, before, leader, epoch, source, _):
             text = f"leader {_who(before)} → {_who(leader)}, epoch {epoch}"
             return "election", f"{text}, {SOURCES.get(source, source)}".rstrip(", ")
         case t.IsrShrunk(_, _, before, isr, cause):
@@ -114,17 +119,26 @@ def in_words(trace: t.Trace) -> tuple[str, str] | None:
             return "isr", f"{_set(before)} → {_set(isr)}"
         case t.IsrRefused(_, _, error):
             return "isr", f"a change was refused: {error}"
-        case t.BecameLeader(_, _, epoch, end):
-            return "role", f"leads in epoch {epoch}, its log ends at {end}"
+        case t.FellBehind(_, _, broker, _, end, leader_end, behind):
+            held = f"holds {end} of {leader_end}" if end >= 0 else "has said nothing"
+            time = f"not caught up for {behind} ms" if behind >= 0 else "never caught up"
+            return "isr", f"broker {broker} fell behind: {held}, {time}"
+        case t.BecameLeader(_, _, epoch, end, mark):
+            text = f"leads in epoch {epoch}, its log ends at {end}"
+            return "role", f"{text}, high watermark {mark}" if mark >= 0 else text
+        case t.FirstCommitted(_, _, epoch, mark):
+            return "role", f"first records of epoch {epoch} committed, high watermark {mark}"
         case t.BecameFollower(_, _, epoch, leader):
             whom = f"follows {leader}" if leader != NO_LEADER else "has nobody to follow"
             return "role", f"{whom} in epoch {epoch}"
-        case t.BrokerFenced(_, cause):
-            return "broker", f"fenced: {cause}"
+        case t.BrokerFenced(_, cause, silent):
+            heard = f", not heard of for {silent} ms" if cause == SILENCE else ""
+            return "broker", f"fenced: {cause}{heard}"
         case t.BrokerUnfenced():
             return "broker", "unfenced"
-        case t.BrokerRegistered(_, epoch):
-            return "broker", f"registered, broker epoch {epoch}"
+        case t.BrokerRegistered(_, epoch, restart):
+            after = f", {RESTARTS[restart]}" if restart in RESTARTS else ""
+            return "broker", f"registered, broker epoch {epoch}{after}"
         case t.Truncated(_, _, start, end):
             return "log", f"truncated from {start} to {end}"
         case t.LogRecovered(_, _, end, cut):

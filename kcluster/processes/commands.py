@@ -313,7 +313,9 @@ class Commands:
             supervisor.signal(process, command.signal)
             name = signal.Signals(command.signal).name
             at_ns = moments[-1].monotonic_ns
-            supervisor.happened("chaos", "Signalled", f"{name} sent", process, at_ns)
+            supervisor.happened(
+                "chaos", "Signalled", f"{name} sent", process, at_ns, {"signal": name}
+            )
         if not is_deadly:
             return c.Done(command.ids, moments)
         deadline = now_ms() + command.timeout_ms

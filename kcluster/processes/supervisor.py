@@ -31,7 +31,7 @@ from kcluster.core.metadata import records
 from kcluster.core.metadata.image import ClusterImage
 from kcluster.core.turn import Event, Received, Send
 from kcluster.model import COORDINATOR, NO_LEADER, SUPERVISOR
-from kcluster.processes.chronicle import Chronicle
+from kcluster.processes.chronicle import Chronicle, Fields
 from kcluster.processes.compactors import Compactors
 from kcluster.processes.journal import Journal
 from kcluster.processes.roster import ServerProcess
@@ -266,7 +266,8 @@ class Supervisor:
         reason = f" ({process.last_words})" if process.last_words else ""
         self.say(f"{process_name(process.id)} ended: {process.last_end}{reason}")
         text = f"ended: {process.last_end}{reason}"
-        self.happened("process", "Died", text, process, process.ended_ns)
+        how: Fields = {"how": process.last_end, "reason": process.last_words}
+        self.happened("process", "Died", text, process, process.ended_ns, how)
         if delay_ms is not None and self.phase == "up":
             self.restart_later(process.id, delay_ms)
         self._changed(process.id)
@@ -350,7 +351,9 @@ class Supervisor:
         self.signal(process, signal.SIGSTOP)
         process.enter("paused", wall_ms())
         until = f" for {for_ms} ms" if for_ms is not None else ""
-        self.happened("chaos", "Paused", f"SIGSTOP sent{until}", process)
+        self.happened(
+            "chaos", "Paused", f"SIGSTOP sent{until}", process, fields={"for_ms": for_ms or 0}
+        )
         self.announce()
         if for_ms is not None:
             self._resumes[process.id] = self._loop.call_later(
@@ -413,17 +416,26 @@ class Supervisor:
         self.tell(self.roster, Announce(states))
 
     def happened(
-        self, type: str, event: str, text: str, process: ServerProcess, at_ns: int = 0
+        self,
+        type: str,
+        event: str,
+        text: str,
+        process: ServerProcess,
+        at_ns: int = 0,
+        fields: Fields | None = None,
     ) -> None:
         """An event of one process that we did, or saw. `at_ns` of CLOCK_MONOTONIC, or now."""
+        now_ns = time.monotonic_ns()
+        at_ns = at_ns or now_ns
         self.chronicle.did(
             type,
             event,
             text,
             broker=process.id,
             incarnation=process.incarnation,
-            at_ms=wall_ms(),
-            monotonic_ns=at_ns or time.monotonic_ns(),
+            at_ms=wall_ms() - (now_ns - at_ns) // 1_000_000,
+            monotonic_ns=at_ns,
+            fields=fields,
         )
 
     def _keep(self, events: Sequence[ClusterEvent]) -> None:

@@ -331,8 +331,11 @@ class BrokerCore:
         if position != leader.position:
             leader.moved(position, turn.now_ms)
             leader.writes.reach(turn, position)
+        before = leader.high_watermark
         if leader.advance(turn.now_ms, self.lag_max_ms, self.members):
             high_watermark = leader.high_watermark
+            if before <= leader.epoch_start_offset < high_watermark:
+                turn.trace(traces.FirstCommitted(*replica.tp, leader.leader_epoch, high_watermark))
             log.set_high_watermark(high_watermark)
             if leader.produces:
                 # Invariant 6: committed it is, but by fewer than were asked for.

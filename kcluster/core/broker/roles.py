@@ -7,6 +7,7 @@ positions     --> who may join an ISR;  time --> who has to leave it
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -14,6 +15,8 @@ import msgspec
 from kcluster.core import traces
 from kcluster.core.log import damage
 from kcluster.core.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE, Changes
+from kcluster.core.replication.leader import LeaderState
+from kcluster.core.replication.progress import NEVER
 from kcluster.core.replication.replica import Replica
 from kcluster.core.turn import Received, Turn
 from kcluster.errors import ErrorCode
@@ -217,6 +220,7 @@ class Roles:
             lagging = leader.lagging(turn.now_ms, self._broker.lag_max_ms)
             if lagging and leader.propose_shrink(lagging, turn.now_ms, self._broker.members):
                 self._proposing[replica] = None
+                _trace_laggards(turn, replica, leader, lagging)
 
     def propose(self, turn: Turn) -> None:
         """Send the proposals that are due, and forget those that are decided."""
@@ -250,3 +254,17 @@ class Roles:
         state = topic.partitions.get(partition) if topic is not None else None
         me = self._broker.broker_id
         return state is not None and (state.leader == me or me in state.isr)
+
+
+def _trace_laggards(
+    turn: Turn, replica: Replica, leader: LeaderState, lagging: Iterable[int]
+) -> None:
+    for id in lagging:
+        follower = leader.followers[id]
+        is_known = follower.caught_up_ms != NEVER
+        behind_ms = turn.now_ms - follower.caught_up_ms if is_known else -1
+        turn.trace(
+            traces.FellBehind(
+                *replica.tp, id, leader.leader_epoch, follower.log_end, leader.position, behind_ms
+            )
+        )

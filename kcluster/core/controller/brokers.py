@@ -173,7 +173,7 @@ class Brokers:
                 message.rack,
             )
         )
-        decision.trace(BrokerRegistered(id, broker_epoch))
+        decision.trace(BrokerRegistered(id, broker_epoch, message.restart))
         self.partitions.registered(id, message.logs)
         self.partitions.lost_data(decision, id, is_all=message.restart == "lossy")
         self._open_session(decision, broker_epoch, message)
@@ -265,7 +265,9 @@ class Brokers:
         fenced = [broker for broker in self.image.alive() if broker.id in brokers]
         for broker in fenced:
             decision.add(r.BrokerFenced(broker.id, broker.broker_epoch))
-            decision.trace(BrokerFenced(broker.id, cause))
+            session = self.sessions.get(broker.id)
+            silent_ms = decision.now_ms - self.heard_ms(session) if session is not None else -1
+            decision.trace(BrokerFenced(broker.id, cause, silent_ms))
             self._fenced_ms[broker.id] = decision.now_ms
             self.partitions.gone(broker.id)
         self.partitions.fenced(decision, [broker.id for broker in fenced], cause)

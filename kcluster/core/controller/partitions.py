@@ -138,7 +138,7 @@ class Partitions:
             return
         for topic, state in self._states():
             if state.leader == NO_LEADER and topic_id in (None, topic.id):
-                self._step(decision, topic, state, state.isr, "")
+                self._step(decision, topic, state, state.isr, "somebody can lead again")
 
     def move_away(self, decision: Decision, broker_id: int) -> None:
         """Controlled shutdown: it leads nothing and is in no ISR any more, wherever another
@@ -181,7 +181,7 @@ class Partitions:
                 continue
             preferred = state.replicas[0]
             if state.leader not in (preferred, NO_LEADER) and preferred in state.isr:
-                self._step(decision, topic, state, state.isr, "", preferred=preferred)
+                self._step(decision, topic, state, state.isr, "rebalance", preferred=preferred)
 
     def elect_one(
         self, decision: Decision, topic_name: str, partition: int, *, is_unclean: bool
@@ -202,7 +202,13 @@ class Partitions:
             )
         if not self.is_starting:
             self._step(
-                decision, topic, state, state.isr, "", preferred=preferred, is_unclean=is_unclean
+                decision,
+                topic,
+                state,
+                state.isr,
+                "asked for",
+                preferred=preferred,
+                is_unclean=is_unclean,
             )
         leader = topic.partitions[partition].leader
         if is_unclean and leader == NO_LEADER:
@@ -415,6 +421,7 @@ def _trace(
                 after.leader,
                 after.leader_epoch,
                 outcome.elected_from,
+                cause,
             )
         )
     if after.recovering and outcome.elected_from in ("unclean", "lossy"):

@@ -134,7 +134,11 @@ class Replica:
         )
         turn.trace(
             traces.BecameLeader(
-                self.tp.topic, self.tp.partition, state.leader_epoch, log.log_end_offset
+                self.tp.topic,
+                self.tp.partition,
+                state.leader_epoch,
+                log.log_end_offset,
+                log.high_watermark,
             )
         )
 
