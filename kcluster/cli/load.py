@@ -102,7 +102,7 @@ def load(
         raise UsageError("--group wants readers", "--readers is 0", "--readers 2", 2)
     made = Load(plan, Reach(cluster, bootstrap))
     made.prepare()
-    with _interrupts() as interrupted:
+    with interrupts() as interrupted:
         made.start()
         _watch(made, interrupted)
         output.note("no more is sent; waiting for answers and for full ISRs")
@@ -112,12 +112,12 @@ def load(
     if output_format is Format.JSON:
         output.json(report)
     else:
-        _print(report)
+        print_report(report)
     return report.exit_code
 
 
 @contextmanager
-def _interrupts() -> Iterator[threading.Event]:
+def interrupts() -> Iterator[threading.Event]:
     """The first Ctrl-C ends the writing, the second everything."""
     interrupted = threading.Event()
 
@@ -171,7 +171,7 @@ def _line(figures: Figures, rate: float) -> str:
     return "  ".join(parts)
 
 
-def _print(report: Report) -> None:
+def print_report(report: Report) -> None:
     load = report.load
     output.data(
         f"{report.records_per_s:,.0f} records/s of {load.value_bytes} bytes"

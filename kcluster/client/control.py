@@ -85,11 +85,12 @@ class ControlClient:
         return answer
 
     def follow(self, after: int, patience_ms: int) -> Iterator[list[ClusterEvent]]:
-        """Events behind the seq `after` (-1: from now on), as they come; an empty list after each
-        `patience_ms` without any. Nothing else may be asked meanwhile. ControlTimeout when the
-        supervisor is gone."""
+        """Events behind the seq `after` (-1: from now on), as they come; an empty list once the
+        supervisor has heard of it, and after each `patience_ms` without any. Nothing else may be
+        asked meanwhile. ControlTimeout when the supervisor is gone."""
         number = next(self._numbers)
         asked_at = heard_at = 0.0
+        is_begun = False
         while True:
             now = time.monotonic()
             if now - asked_at > FOLLOW_AGAIN_S:
@@ -117,6 +118,8 @@ class ControlClient:
             new = [event for event in answer.events if event.seq > after]
             if new:
                 after = new[-1].seq
+            if new or not is_begun:
+                is_begun = True
                 yield new
 
     def _ask(self, command: c.Command, timeout_ms: int) -> c.Answer:

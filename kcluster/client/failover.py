@@ -1,106 +1,79 @@
-"""What follows a kill, with times: noticed, led by others, back in every ISR.
+"""Kill, and follow what that causes, by the events of the supervisor.
 
-    signalled -> died          told by the supervisor
-    -> detected                the coordinator has fenced every victim
-    -> elected                 every partition that a victim led has another leader
-    -> recovered               every victim is back in the ISRs of all its partitions
-
-The picture before the kill is the measure, so it is taken when this is made. Looking is by
-asking for the image every few ms: the times are that coarse.
+image before --> kill --> events --> Timeline --> until the stage that is waited for
+                            ^
+a hole in them, or time is over: the image is looked at, once each
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 
-from kcluster.client.control import EXIT_TIMED_OUT, BusClient, ControlClient
+from kcluster.client.control import BusClient, ControlClient
 from kcluster.client.snapshot import read_image
+from kcluster.client.timeline import STAGES, Timeline
 from kcluster.core.metadata.image import ClusterImage
-from kcluster.errors import UsageError
-from kcluster.model import COORDINATOR, NO_LEADER
+from kcluster.wire import bus
 from kcluster.wire import control as c
+from kcluster.wire.events import ClusterEvent
 
-LOOK_S = 0.002
-
-STAGES = ("detected", "elected", "recovered")
+PATIENCE_MS = 200
+"""How often it is looked whether time is over, while no events come."""
 
 
 class Failover:
-    """The story of one kill."""
+    """Any number of kills, one after another."""
 
-    def __init__(self, control: ControlClient, servers: BusClient, victims: list[int]) -> None:
+    def __init__(
+        self,
+        control: ControlClient,
+        follower: ControlClient,
+        servers: BusClient,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`follower`: of the same supervisor, and nobody else's. `is_over`: whether whoever
+        waits has had enough."""
         self._control = control
         self._servers = servers
-        self._victims = [id for id in victims if id != COORDINATOR]
-        self._has_coordinator = COORDINATOR in victims
-        image = self._image()
-        self._led: list[tuple[bytes, int]] = []
-        self._held: list[tuple[bytes, int, int]] = []
-        self._epochs: dict[int, int] = {}
-        if image is None:
-            return
-        self._epochs = {id: image.brokers[id].broker_epoch for id in victims if id in image.brokers}
-        for topic in image.topics.values():
-            for index, state in topic.partitions.items():
-                if state.leader in self._victims:
-                    self._led.append((topic.id, index))
-                for id in state.replicas:
-                    if id in self._victims:
-                        self._held.append((topic.id, index, id))
+        self._is_over = is_over
+        self._events = follower.follow(-1, PATIENCE_MS)
+        self._last_seq = -1
+        next(self._events)
 
-    def wait(self, until: str, moments: list[c.Moment], timeout_ms: int) -> list[c.Moment]:
-        """The moments up to `until`, one of STAGES. UsageError (exit 124) when the time is over;
-        without victims among the brokers there is nothing to wait for."""
-        found: list[c.Moment] = []
-        stages = list(STAGES[: STAGES.index(until) + 1]) if self._victims else []
+    def kill(self, command: c.Kill, until: str, timeout_ms: int) -> Timeline:
+        """Returns once `until` is reached, one of STAGES or "none", or when time is over, which
+        the timeline tells. UsageError when the kill is refused."""
+        image = self._look()[0] if until in STAGES else None
+        timeline = Timeline(command.ids, image)
+        timeline.sent(self._control.command(command).moments)
+        if until not in STAGES:
+            return timeline
         deadline = time.monotonic() + timeout_ms / 1000
-        while stages:
-            image = self._image()
-            now_ns = time.monotonic_ns()
-            while stages and image is not None and self._is_reached(stages[0], image):
-                found.append(c.Moment(stages.pop(0), self._victims[0], 0, now_ns))
-            if stages and time.monotonic() > deadline:
-                reached = found[-1].event if found else "died"
-                raise UsageError(
-                    f"not {stages[0]} after {timeout_ms} ms",
-                    f"it got as far as {reached}",
-                    "kcluster status",
-                    EXIT_TIMED_OUT,
-                )
-            time.sleep(LOOK_S)
-        return found
+        for events, is_whole in self._news():
+            timeline.heard(events)
+            is_late = time.monotonic() > deadline
+            if not timeline.is_reached(until) and (is_late or not is_whole):
+                timeline.seen(*self._look(), time.monotonic_ns())
+            if is_late or self._is_over() or timeline.is_reached(until):
+                break
+        return timeline
 
-    def _image(self) -> ClusterImage | None:
+    def idle(self, until_s: float) -> None:
+        """Until then (monotonic) nothing is of interest; who follows has to go on reading."""
+        for _ in self._news():
+            if time.monotonic() >= until_s or self._is_over():
+                return
+
+    def _news(self) -> Iterator[tuple[list[ClusterEvent], bool]]:
+        """(events, whether none are missing before them)."""
+        yield [], True
+        for events in self._events:
+            is_whole = not events or self._last_seq < 0 or events[0].seq == self._last_seq + 1
+            if events:
+                self._last_seq = events[-1].seq
+            yield events, is_whole
+
+    def _look(self) -> tuple[ClusterImage | None, list[bus.ProcessState]]:
         states = [info.state for info in self._control.describe().processes]
-        return read_image(self._servers, states)
-
-    def _is_reached(self, stage: str, image: ClusterImage) -> bool:
-        match stage:
-            case "detected":
-                return all(self._is_out(image, id) for id in self._victims)
-            case "elected":
-                return all(self._has_other_leader(image, *led) for led in self._led)
-            case _:
-                return all(self._is_back(image, *held) for held in self._held) and all(
-                    image.is_alive(id) for id in self._victims
-                )
-
-    def _is_out(self, image: ClusterImage, id: int) -> bool:
-        """Fenced, or another incarnation is registered already."""
-        broker = image.brokers.get(id)
-        return broker is None or broker.is_fenced or broker.broker_epoch != self._epochs.get(id)
-
-    def _has_other_leader(self, image: ClusterImage, topic_id: bytes, index: int) -> bool:
-        topic = image.topic_by_id(topic_id)
-        if topic is None:
-            return True
-        leader = topic.partitions[index].leader
-        if leader == NO_LEADER:
-            return False
-        return leader not in self._victims or image.brokers[
-            leader
-        ].broker_epoch != self._epochs.get(leader)
-
-    def _is_back(self, image: ClusterImage, topic_id: bytes, index: int, id: int) -> bool:
-        topic = image.topic_by_id(topic_id)
-        return topic is None or id in topic.partitions[index].isr
+        return read_image(self._servers, states), states

@@ -215,10 +215,11 @@ class OffsetsExpired(Trace, frozen=True):
 
 
 AnyTrace = (
-    BecameLeader | BecameFollower | FirstCommitted | FellBehind | IsrShrunk | IsrExpanded | IsrRefused | Elected | BrokerFenced
-    | BrokerUnfenced | BrokerRegistered | Truncated | SegmentRolled | SegmentDeleted | LogCompacted
-    | LogRecovered | LogOffline | TopicCreated | TopicDeleted | Warned | GroupsLoaded
-    | GroupRebalancing | GroupGeneration | GroupStable | GroupDeleted | OffsetsExpired
+    BecameLeader | FirstCommitted | BecameFollower | FellBehind | IsrShrunk | IsrExpanded
+    | IsrRefused | Elected | BrokerFenced | BrokerUnfenced | BrokerRegistered | Truncated
+    | SegmentRolled | SegmentDeleted | LogCompacted | LogRecovered | LogOffline | TopicCreated
+    | TopicDeleted | Warned | GroupsLoaded | GroupRebalancing | GroupGeneration | GroupStable
+    | GroupDeleted | OffsetsExpired
 )  # fmt: skip
 """All of them, for who reads them back."""
 
