@@ -33,7 +33,7 @@ BOOTED_NS = 60 * 10**9
 less."""
 
 
-class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+class Change(msgspec.Struct, frozen=True):
     seq: int
     at_ms: int
     """Wall clock."""
@@ -223,7 +223,7 @@ class _Story:
         mark = f", high watermark {self._high_watermark}" if self._high_watermark >= 0 else ""
         text = f"broker {event.process} leads epoch {epoch}"
         if self._elected is not None and self._elected.fields["leader_epoch"] == epoch:
-            text += f" {ms(self._elected, event)} after its election"
+            text += f", {ms(self._elected, event)} after its election"
         self._add(event, "leads", f"{text}; its log ends at {event.fields['log_end_offset']}{mark}")
 
     def _skip_to(self, event: ClusterEvent, leader: int, epoch: int) -> None:

@@ -84,9 +84,11 @@ class Lives:
                 died = self[id].died
                 if died is None:
                     return [f"broker {id} was fenced: its process had ended", UNKNOWN]
-                return [
-                    f"broker {id} was fenced {ms(died, fenced)} after it died", self.death(id)
-                ]  # fmt: skip
+                first = f"broker {id} was fenced {ms(died, fenced)} after it died"
+                ready = self[COORDINATOR].ready
+                if ready is not None and ready.monotonic_ns > died.monotonic_ns:
+                    first += f", since the coordinator ran only from {self._clock(ready.at_ms)} on"
+                return [first, self.death(id)]
             case "session expired":
                 silent_ms = int(str(fenced.fields.get("silent_ms", -1)))
                 silence = f"not heard of for {silent_ms:,} ms" if silent_ms >= 0 else "not heard of"

@@ -26,7 +26,7 @@ STAGES = ("detected", "elected", "recovered")
 """What can be waited for, in the order in which it comes."""
 
 
-class Step(msgspec.Struct, frozen=True, omit_defaults=True):
+class Step(msgspec.Struct, frozen=True):
     event: str
     id: int
     """Of the victim."""
