@@ -27,7 +27,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("status", 3, "there is no cluster dev"),
         ("down -c other", 3, "try: kcluster up -c other"),
         ("kill-broker 2", 3, "kcluster up"),
-        ("kill-broker two", 3, ""),
+        ("kill-broker two", 2, "is not a broker id"),
         ("purge", 3, "there is no cluster dev"),
         ("restart --rolling", 3, "there is no cluster dev"),
         ("elect-leaders orders", 3, "there is no cluster dev"),

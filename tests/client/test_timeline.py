@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
-
 from kcluster.cli.kill import line_of
 from kcluster.client.timeline import Timeline
 from kcluster.core import traces as t
@@ -26,7 +24,7 @@ def image(
     for id, broker_epoch in EPOCHS.items():
         made.replay(r.BrokerRegistered(id, broker_epoch, id, "127.0.0.1", 9090 + id, f"ipc://{id}"))
         made.replay(r.BrokerUnfenced(id, broker_epoch))
-    made.replay(r.TopicCreated(TOPIC, "orders"))
+    made.replay(r.TopicCreated("orders", TOPIC))
     for partition, leader in enumerate(leaders):
         made.replay(r.PartitionChanged(TOPIC, partition, [1, 2, 3], list(isr), leader, epoch, 0))
     return made
@@ -46,8 +44,8 @@ def begun(victims: list[int], before: ClusterImage | None, told: Told) -> Timeli
 
 
 def tells(timeline: Timeline, golden: str) -> None:
-    lines = [line_of(step) for step in timeline.steps()]
-    assert lines == [line.rstrip() for line in textwrap.dedent(golden).strip("\n").splitlines()]
+    lines = [line_of(step).strip() for step in timeline.steps()]
+    assert lines == [line.strip() for line in golden.strip().splitlines()]
 
 
 def fencing(told: Told, at: float, id: int = 1, cause: str = "died") -> None:
