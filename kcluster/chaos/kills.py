@@ -49,6 +49,8 @@ def run(
     """A timeline for each, as it ends. The last one is that of a kill that did not come to its
     stage in time, if there is one."""
     for number in range(plan.times):
+        if is_over():
+            return
         begun = time.monotonic()
         command = c.Kill(choose(), plan.signal, plan.restart_after_ms, plan.timeout_ms)
         timeline = failover.kill(command, plan.until, plan.timeout_ms)
@@ -56,8 +58,6 @@ def run(
         if not is_finished(timeline, plan.until) or number + 1 == plan.times:
             return
         failover.idle(begun + plan.interval_ms / 1000)
-        if is_over():
-            return
 
 
 def is_finished(timeline: Timeline, until: str) -> bool:

@@ -68,7 +68,11 @@ def kill_broker(
         ),
     ] = None,
     wait: Annotated[
-        str, typer.Option(metavar="none|detected|elected|recovered", help="Until when.")
+        str,
+        typer.Option(
+            metavar="none|detected|elected|recovered",
+            help="Follow it so far, and tell when each step came.",
+        ),
     ] = "none",
     timeout: Timeout = "30s",
     times: Annotated[int, typer.Option(min=1, help="How many kills.")] = 1,
@@ -88,6 +92,7 @@ def kill_broker(
     something acknowledged is missing.
 
     kcluster kill-broker --leader-of orders-0 --wait recovered
+
     kcluster kill-broker --random --times 10 --wait recovered --check"""
     from kcluster.chaos.kills import KillPlan
 
@@ -180,12 +185,13 @@ class _Story:
             self._is_interrupted = is_over()
             if load is not None:
                 report = _end_load(load)
-        self._print(report)
+        if self._kills or report is not None:
+            self._print(report)
         if report is not None and report.exit_code == EXIT_VIOLATED:
             return EXIT_VIOLATED
         if problem is not None:
             raise problem
-        if self._is_interrupted:
+        if self._is_interrupted or not self._kills:
             return EXIT_INTERRUPTED
         last = self._kills[-1]
         if not kills.is_finished(last, self._plan.until):
@@ -198,7 +204,7 @@ class _Story:
         return report.exit_code if report is not None else 0
 
     def _tell(self, timeline: Timeline) -> None:
-        line = _line(len(self._kills), self._plan.times, timeline)
+        line = _line(len(self._kills), self._plan, timeline)
         output.data(line) if not self._is_json else output.note(line)
 
     def _print(self, report: Report | None) -> None:
@@ -229,9 +235,8 @@ class _Story:
 
         made: dict[str, Any] = {"schema": 1, "signal": self._signal, "seed": self._seed}
         if not self._is_long:
-            [steps] = [timeline.steps() for timeline in self._kills] or [[]]
-            reached = [timeline.reached() for timeline in self._kills]
-            return {**made, "reached": _word(reached), "timeline": steps}
+            [timeline] = self._kills
+            return {**made, "reached": timeline.stage, "timeline": timeline.steps()}
         return {
             **made,
             "kills": [
@@ -246,10 +251,6 @@ class _Story:
             "is_interrupted": self._is_interrupted,
             "check": report,
         }
-
-
-def _word(reached: list[str]) -> str:
-    return reached[0].split(":")[0] if reached else ""
 
 
 @contextlib.contextmanager
@@ -288,15 +289,16 @@ def _end_load(load: Load) -> Report:
 # --- words ----------------------------------------------------------------------------------
 
 
-def _line(number: int, times: int, timeline: Timeline) -> str:
-    from kcluster.chaos.kills import STEPS, moment_ms
+def _line(number: int, plan: KillPlan, timeline: Timeline) -> str:
+    from kcluster.chaos.kills import STEPS, is_finished, moment_ms
 
-    parts = [f"kill {number:>{len(str(times))}} of {times}  {named(list(timeline.victims))}"]
+    width = len(str(plan.times))
+    parts = [f"kill {number:>{width}} of {plan.times}  {named(list(timeline.victims))}"]
     for step in STEPS:
         ms = moment_ms(timeline, step)
         if ms is not None:
             parts.append(f"{step.replace('_', ' ')} {ms:,.1f} ms")
-    if not timeline.is_reached("recovered"):
+    if not is_finished(timeline, plan.until):
         parts.append(f"as far as {timeline.reached()}")
     return "  ".join(parts)
 

@@ -272,25 +272,33 @@ class Timeline:
     def is_reached(self, stage: str) -> bool:
         return all(victim.is_reached(stage) for victim in self.victims.values())
 
-    def reached(self) -> str:
-        """How far it has got, in words."""
+    @property
+    def stage(self) -> str:
+        """How far it has got: signalled, died, or one of STAGES."""
         far = "died" if all(victim.died for victim in self.victims.values()) else "signalled"
         for stage in STAGES:
             if not self.is_reached(stage):
                 break
             far = stage
-        return far + self._lacking(far)
+        return far
 
-    def _lacking(self, far: str) -> str:
-        if far == "detected":
-            led = [at for victim in self.victims.values() for at in victim.led.values()]
-            return f": {led.count(0)} of {len(led)} partitions that it led have no leader"
-        if far == "elected":
-            unregistered = [id for id, victim in self.victims.items() if not victim.unfenced]
-            if away := [id for id in unregistered if id != COORDINATOR]:
-                return f": broker {', '.join(map(str, away))} is not back"
-            if out := sorted(str(tp) for victim in self.victims.values() for tp in victim.out):
-                return f": not in the ISR of {len(out)} partitions, such as {out[0]}"
+    def reached(self) -> str:
+        """The same, and what it lacks to get further."""
+        return self.stage + self._lacking(self.stage)
+
+    def _lacking(self, stage: str) -> str:
+        victims = self.victims.values()
+        if stage == "detected":
+            unled = sorted(str(tp) for victim in victims for tp, at in victim.led.items() if not at)
+            return f": no leader for {_some(unled)}"
+        if stage == "elected":
+            away = [
+                str(each.id) for each in victims if each.id != COORDINATOR and not each.unfenced
+            ]
+            if away:
+                return f": broker {', '.join(away)} is not back"
+            if out := sorted(str(tp) for victim in victims for tp in victim.out):
+                return f": not in the ISR of {_some(out)}"
         return ""
 
     def ms(self, stage: str) -> float | None:
@@ -304,6 +312,12 @@ class Timeline:
         begin = min(victim.signalled for victim in self.victims.values())
         found = [step for victim in self.victims.values() for step in _steps(victim, begin)]
         return sorted(found, key=lambda step: step.ms)
+
+
+def _some(partitions: list[str]) -> str:
+    if len(partitions) == 1:
+        return partitions[0]
+    return f"{len(partitions)} partitions, such as {partitions[0]}"
 
 
 def _steps(victim: Victim, begin: int) -> list[Step]:

@@ -85,12 +85,12 @@ def test_a_kill_from_the_signal_to_the_return() -> None:
             reached.append(timeline.reached())
     assert reached == [
         "died",
-        "detected: 2 of 2 partitions that it led have no leader",
-        "detected: 1 of 2 partitions that it led have no leader",
+        "detected: no leader for 2 partitions, such as orders-0",
+        "detected: no leader for orders-2",
         "elected: broker 1 is not back",
         "elected: not in the ISR of 3 partitions, such as orders-0",
         "elected: not in the ISR of 2 partitions, such as orders-1",
-        "elected: not in the ISR of 1 partitions, such as orders-2",
+        "elected: not in the ISR of orders-2",
         "recovered",
     ]
     tells(
@@ -157,7 +157,7 @@ def test_coordinator_and_broker_together() -> None:
     told.coordinator(2_100, t.BrokerRegistered(1, 40, "crash"))
     told.coordinator(2_102, t.BrokerUnfenced(1, 40))
     timeline.heard(told.events)
-    assert timeline.reached() == "detected: 1 of 1 partitions that it led have no leader"
+    assert timeline.reached() == "detected: no leader for orders-0"
     told.coordinator(2_103, t.Elected("orders", 0, -1, 1, 6, "isr", "did not come back"))
     timeline.heard(told.events)
     assert timeline.is_reached("recovered")
