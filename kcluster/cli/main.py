@@ -27,6 +27,8 @@ MODULES = {
     "why": ("why",),
     "logs": ("logs",),
     "metrics": ("metrics",),
+    "segments": ("segments",),
+    "dump": ("dump-segment",),
     "verify": ("verify",),
     "kill": ("kill-broker",),
     "brokers": (

@@ -155,6 +155,19 @@ def duration(ms: float) -> str:
     return f"{ms / 3_600_000:.1f} h"
 
 
+def moment(wall_ms: int | None) -> str | None:
+    """A wall time as people read it, in their zone: 2026-01-31 12:00:00.123."""
+    import time
+
+    if wall_ms is None:
+        return None
+    try:
+        clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall_ms // 1000))
+    except (OverflowError, ValueError, OSError):  # of damaged bytes
+        return str(wall_ms)
+    return f"{clock}.{wall_ms % 1000:03d}"
+
+
 def confirms(question: str) -> bool:
     """A yes typed on the terminal; no without one."""
     if not sys.stdin.isatty():
@@ -168,7 +181,7 @@ _STYLES = {
     "running": "green", "up": "green", "ok": "green", "in-sync": "green", "leader": "bold green",
     "paused": "yellow", "starting": "yellow", "degraded": "yellow", "behind": "yellow",
     "fenced": "yellow", "killed": "red", "failed": "red", "unavailable": "red", "offline": "red",
-    "down": "red", "stopped": "dim",
+    "down": "red", "damaged": "red", "stopped": "dim",
 }  # fmt: skip
 
 

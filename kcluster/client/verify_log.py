@@ -131,7 +131,7 @@ def check_log(replica: Replica) -> Iterator[Place]:
         replica.notes.append(f"{replica.name}/{directory}: marked as damaged, the next start looks")
     _check_small_files(replica, files, names)
     epochs = _epochs(replica, files, names)
-    bases = _offsets(names, LOG)
+    bases = base_offsets(names, LOG)
     expected = bases[0] if bases else 0
     for number, base_offset in enumerate(bases):
         if 0 <= replica.end <= base_offset:
@@ -174,11 +174,11 @@ def _check_segment(
             entry = entries.pop(position, None)
             if entry is not None and entry != last_offset:
                 what = f"its entry of byte {position} says {entry}, the log {last_offset}"
-                replica.add(_sibling(path, INDEX), what, last_offset, position)
+                replica.add(sibling(path, INDEX), what, last_offset, position)
             time = times.pop(last_offset, None)
             if time is not None and time != header[8]:
                 what = f"its entry of {last_offset} says {time}, the log {header[8]}"
-                replica.add(_sibling(path, TIME_INDEX), what, last_offset, position)
+                replica.add(sibling(path, TIME_INDEX), what, last_offset, position)
             yield Place(header, path, position, batch_size)
             position += batch_size
             if 0 <= replica.end <= expected:
@@ -200,9 +200,9 @@ def _check_segment(
     if replica.is_moving and is_last:
         return
     for position, entry in sorted(entries.items()):
-        replica.add(_sibling(path, INDEX), f"no batch begins at byte {position}", entry, position)
+        replica.add(sibling(path, INDEX), f"no batch begins at byte {position}", entry, position)
     for offset in sorted(times):
-        replica.add(_sibling(path, TIME_INDEX), f"no batch ends at {offset}", offset)
+        replica.add(sibling(path, TIME_INDEX), f"no batch ends at {offset}", offset)
 
 
 def _indexes(
@@ -210,7 +210,7 @@ def _indexes(
 ) -> tuple[dict[int, int], dict[int, int]]:
     """{position: last offset of the batch there}, {last offset: timestamp}."""
     offsets, times = OffsetIndex(), TimeIndex()
-    index, time_index = _sibling(path, INDEX), _sibling(path, TIME_INDEX)
+    index, time_index = sibling(path, INDEX), sibling(path, TIME_INDEX)
     for name in (index, time_index):
         size = files.size(name)
         if size < 0:
@@ -240,7 +240,7 @@ def _check_small_files(replica: Replica, files: ReadOnlyFiles, names: list[str])
             replica.add(path, "is of another topic")
     except CorruptLogError as error:
         replica.add(path, str(error))
-    for offset in _offsets(names, SNAPSHOT):
+    for offset in base_offsets(names, SNAPSHOT):
         path = f"{directory}/{file_name(offset, SNAPSHOT)}"
         try:
             Producers.decode(files.read(path, 0, max(files.size(path), 0)))
@@ -259,10 +259,12 @@ def _epochs(replica: Replica, files: ReadOnlyFiles, names: list[str]) -> LeaderE
         return None
 
 
-def _offsets(names: list[str], suffix: str) -> list[int]:
+def base_offsets(names: list[str], suffix: str) -> list[int]:
+    """Of the files with that suffix, rising; what is named otherwise is left out."""
     stems = (name.removesuffix(suffix) for name in names if name.endswith(suffix))
     return sorted(int(stem) for stem in stems if len(stem) == OFFSET_DIGITS and stem.isdigit())
 
 
-def _sibling(path: str, suffix: str) -> str:
+def sibling(path: str, suffix: str) -> str:
+    """The index or time index of a segment's log."""
     return path.removesuffix(LOG) + suffix

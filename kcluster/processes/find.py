@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kcluster.client.control import EXIT_NOT_RUNNING, ControlClient
@@ -12,8 +13,9 @@ if TYPE_CHECKING:
     from kcluster.client.watch import Watch
 
 
-def running_cluster(name: str) -> ClusterFile:
-    """How to reach it. UsageError (exit 3) when it does not run."""
+def recorded_cluster(name: str) -> tuple[Path, ClusterFile]:
+    """Its directory and what that remembers, whether it runs or not. UsageError (exit 3) when
+    there is none."""
     directory = locate(name)
     cluster = read_cluster(directory)
     if cluster is None:
@@ -24,6 +26,12 @@ def running_cluster(name: str) -> ClusterFile:
             f"kcluster up -c {name}",
             EXIT_NOT_RUNNING,
         )
+    return directory, cluster
+
+
+def running_cluster(name: str) -> ClusterFile:
+    """How to reach it. UsageError (exit 3) when it does not run."""
+    directory, cluster = recorded_cluster(name)
     if holder(directory) is None or not cluster.control_endpoint:
         raise UsageError(
             f"cluster {name} is not running",

@@ -65,13 +65,17 @@ def is_torn(files: Files, path: str, position: int, end: int, base_offset: int) 
 
 
 def has_batch_behind(files: Files, path: str, position: int, end: int, base_offset: int) -> bool:
-    """Whether a whole batch with the CRC that it claims, and an offset at or behind
-    `base_offset`, lies anywhere in the file between `position`, where none is, and `end`."""
+    return find_batch_behind(files, path, position, end, base_offset) >= 0
+
+
+def find_batch_behind(files: Files, path: str, position: int, end: int, base_offset: int) -> int:
+    """Where the first whole batch with the CRC that it claims, and an offset at or behind
+    `base_offset`, lies in the file between `position`, where none is, and `end`; -1 for none."""
     at = position + 1
     while at + HEADER_BYTES <= end:
         chunk = files.read(path, at, min(CHUNK_BYTES, end - at))
         if len(chunk) < HEADER_BYTES:
-            return False
+            return -1
         found = chunk.find(MAGIC, MAGIC_POSITION)
         while 0 <= found <= len(chunk) - (HEADER_BYTES - MAGIC_POSITION):
             start = found - MAGIC_POSITION
@@ -84,7 +88,7 @@ def has_batch_behind(files: Files, path: str, position: int, end: int, base_offs
             ):
                 batch = files.read(path, at + start, size)
                 if len(batch) == size and check_crc(batch, 0, size):
-                    return True
+                    return at + start
             found = chunk.find(MAGIC, found + 1)
         at += max(len(chunk) - HEADER_BYTES + 1, 1)
-    return False
+    return -1

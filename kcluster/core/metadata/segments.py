@@ -35,7 +35,8 @@ from kcluster.wire.records import (
 )
 
 SUFFIX = ".log"
-_COMMITTED = "committed"
+COMMITTED = "committed"
+"""The record header that says up to where the log was committed before the batch."""
 _OFFSET = struct.Struct(">q")
 
 
@@ -51,7 +52,7 @@ def encode_batch(
     timestamp_ms: int,
 ) -> bytearray:
     values = [Record(value=r.encode(record), timestamp=timestamp_ms) for record in records]
-    values[0].headers = ((_COMMITTED, _OFFSET.pack(committed_offset)),)
+    values[0].headers = ((COMMITTED, _OFFSET.pack(committed_offset)),)
     return build_batch(values, base_offset=base_offset, leader_epoch=leader_epoch)
 
 
@@ -115,7 +116,7 @@ def _is_committed(data: bytes, position: int, offset: int) -> bool:
         except RemoteProtocolError:
             return True
         for name, value in first.headers:
-            if name == _COMMITTED and value is not None and len(value) == _OFFSET.size:
+            if name == COMMITTED and value is not None and len(value) == _OFFSET.size:
                 [committed] = _OFFSET.unpack(value)
                 if committed > offset:
                     return True
