@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 MODULES = {
     "up": ("up",),
     "clusters": ("down", "purge", "ls", "version"),
+    "env": ("env",),
+    "doctor": ("doctor",),
     "status": ("status",),
     "events": ("events",),
     "why": ("why",),

@@ -76,6 +76,19 @@ def tick(text: str) -> None:
     note(f"{_green('✓') if _has_colour(sys.stderr) else '✓'} {text}")
 
 
+def finding(verdict: str, subject: str, text: str, hint: str = "") -> None:
+    """One check of several: ok, warning or wrong, and what to do about it in a second line."""
+    mark, colour = _MARKS[verdict]
+    if _has_colour(sys.stdout):
+        mark = f"\x1b[{colour}m{mark}\x1b[0m"
+    data(f"{mark} {subject:<13} {text}")
+    if hint:
+        data(f"  {'':<13} try: {hint}")
+
+
+_MARKS = {"ok": ("✓", 32), "warning": ("!", 33), "wrong": ("✗", 31)}
+
+
 def error(problem: KclusterError) -> None:
     """What, why, the next command: a line each."""
     if isinstance(problem, UsageError):
