@@ -25,6 +25,7 @@ def doctor(
 
     ✓ fine, ! may become a trouble, ✗ wrong: then the exit code is 10. Nothing is changed.
 
+    \b
     kcluster doctor -c dev
     """
     from kcluster.processes.checkup import check_cluster

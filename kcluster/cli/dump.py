@@ -39,6 +39,7 @@ def dump_segment(
     Files are known by their names: those of a partition, the checkpoints of a broker, the metadata
     log of the coordinator. Exit code 11: something is damaged; it is said where it begins.
 
+    \b
     kcluster segments orders-0 -o wide         # where the files are
     kcluster dump-segment --records 00000000000000000000.log
     """

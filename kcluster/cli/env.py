@@ -37,6 +37,7 @@ def env(
     KAFKA_BOOTSTRAP_SERVERS is for clients; with the others every kcluster command of that shell is
     about this cluster.
 
+    \b
     eval "$(kcluster env)"                     # bash, zsh
     kcluster env --shell fish | source         # fish
     """

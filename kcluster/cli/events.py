@@ -67,6 +67,7 @@ def events(
 ) -> None:
     """Show what changed: kills, elections, in-sync replicas, segments.
 
+    \b
     kcluster events -f --type election,isr     # the story of a failure as it happens
     """
     from kcluster.processes.workdir import holder, locate, read_cluster

@@ -47,6 +47,7 @@ MODULES = {
     "load": ("load",),
     "bench": ("bench",),
     "sim": ("sim",),
+    "completion": ("completion",),
 }  # fmt: skip
 """Commands by the module in `kcluster.cli` that has them, in the order of `--help`."""
 
@@ -67,6 +68,10 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Carry out one command line; the exit code."""
+    if arguments[:1] == ["__complete"]:
+        from kcluster.cli import complete
+
+        return complete.run(arguments[1:])
     command = next((word for word in arguments if not word.startswith("-")), "")
     is_help = not {"-h", "--help"}.isdisjoint(arguments)
     if command == "up" and not is_help:

@@ -42,6 +42,7 @@ def segments(
     INDEX and TIME INDEX are entries on disk; an active segment gets its first at a checkpoint. AGE
     is that of the newest record, by which retention goes.
 
+    \b
     kcluster segments orders-0 --broker 1      # one replica
     kcluster segments -o wide                  # with the files, for kcluster dump-segment
     """
