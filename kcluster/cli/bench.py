@@ -36,7 +36,7 @@ def produce(
     batch_size: Annotated[str, typer.Option(help="Bytes of a batch: 16k, 64k, 1000000.")] = "64k",
     record_size: Annotated[str, typer.Option(help="Bytes of a record's value.")] = "1k",
     acks: Annotated[str, typer.Option(help="all, 1 or 0.")] = "all",
-    partitions: Annotated[int, typer.Option(min=1, max=1000)] = 1,
+    partitions: Annotated[int, typer.Option(min=1, max=1000, help="Of the topic.")] = 1,
     connections: Annotated[int, typer.Option(min=1, max=100, help="For each partition.")] = 1,
     in_flight: Annotated[
         int, typer.Option(min=1, max=1000, help="Requests not answered yet, of a connection.")
@@ -46,12 +46,17 @@ def produce(
     duration: Annotated[float, typer.Option(help="Seconds of a round, at most.")] = 3.0,
     size: Annotated[str, typer.Option("--bytes", help="Of a round, at most.")] = "256m",
     warm_up: Annotated[float, typer.Option(help="Seconds that do not count.")] = 1.0,
-    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="The median of so many.")] = 5,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the topic there.")] = False,
     output_format: OutputFormat = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Send prebuilt record batches over plain sockets, and count what is acknowledged."""
+    """Send prebuilt record batches over plain sockets, and count what is acknowledged.
+
+    \b
+    kcluster bench produce --acks 1 --batch-size 16k
+    kcluster bench produce --vs localhost:9092     # beside another Kafka
+    """
     if quiet or output_format is Format.JSON:
         output.be_quiet()
     load = Load(

@@ -54,7 +54,12 @@ def start_broker(
     all: All = False,
     timeout: Timeout = "30s",
 ) -> None:
-    """Start brokers that do not run; returns when they are ready."""
+    """Start brokers that do not run; returns when they are ready.
+
+    \b
+    kcluster start-broker 2
+    kcluster start-broker --all
+    """
     with connect(cluster) as control:
         chosen = _brokers(control) if all else []
         chosen += broker_ids(ids) + ([COORDINATOR] if coordinator else [])
@@ -68,7 +73,11 @@ def start_broker(
 def stop_broker(
     ids: Ids = None, cluster: ClusterName = DEFAULT_CLUSTER, timeout: Timeout = "30s"
 ) -> None:
-    """Shut brokers down cleanly: their leaderships move away first."""
+    """Shut brokers down cleanly: their leaderships move away first.
+
+    \b
+    kcluster stop-broker 2
+    """
     chosen = _some(ids, coordinator=False, what="stop-broker")
     with connect(cluster) as control:
         control.command(c.Stop(chosen, milliseconds(timeout)))
@@ -82,7 +91,11 @@ def restart_broker(
     coordinator: Coordinator = False,
     timeout: Timeout = "30s",
 ) -> None:
-    """Stop brokers cleanly and start them again."""
+    """Stop brokers cleanly and start them again.
+
+    \b
+    kcluster restart-broker 2
+    """
     chosen = _some(ids, coordinator=coordinator, what="restart-broker")
     with connect(cluster) as control:
         done = control.command(
@@ -100,7 +113,11 @@ def pause_broker(
         str | None, typer.Option("--for", metavar="TIME", help="Then it goes on.")
     ] = None,
 ) -> None:
-    """Stop brokers with SIGSTOP: they hang, and only silence tells."""
+    """Stop brokers with SIGSTOP: they hang, and only silence tells.
+
+    \b
+    kcluster pause-broker 2 --for 5s
+    """
     chosen = _some(ids, coordinator=coordinator, what="pause-broker")
     for_ms = None if for_time is None else milliseconds(for_time)
     with connect(cluster) as control:
@@ -112,7 +129,11 @@ def pause_broker(
 def resume_broker(
     ids: Ids = None, cluster: ClusterName = DEFAULT_CLUSTER, coordinator: Coordinator = False
 ) -> None:
-    """Let paused brokers go on."""
+    """Let paused brokers go on.
+
+    \b
+    kcluster resume-broker 2
+    """
     chosen = _some(ids, coordinator=coordinator, what="resume-broker")
     with connect(cluster) as control:
         control.command(c.Resume(chosen))
@@ -121,7 +142,11 @@ def resume_broker(
 
 @app.command(name="add-broker")
 def add_broker(cluster: ClusterName = DEFAULT_CLUSTER, timeout: Timeout = "30s") -> None:
-    """Add a broker to a running cluster. Existing partitions stay where they are."""
+    """Add a broker to a running cluster. Existing partitions stay where they are.
+
+    \b
+    kcluster add-broker
+    """
     with connect(cluster) as control:
         done = control.command(c.AddBroker(milliseconds(timeout)))
         info = next(i for i in control.describe().processes if i.state.id == done.ids[0])

@@ -37,7 +37,12 @@ def down(
     all: Annotated[bool, typer.Option("--all", help="Every cluster that runs.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """End a cluster; its data stays."""
+    """End a cluster; its data stays.
+
+    \b
+    kcluster down
+    kcluster down --all --force
+    """
     if quiet:
         output.be_quiet()
     if not all:
@@ -72,7 +77,11 @@ def purge(
         str | None, typer.Option(metavar="NAME", help="The cluster's name once more.")
     ] = None,
 ) -> None:
-    """Delete a cluster with all its data."""
+    """Delete a cluster with all its data.
+
+    \b
+    kcluster purge -c dev --confirm dev
+    """
     directory = locate(cluster)
     if read_cluster(directory) is None:
         raise UsageError(
@@ -104,7 +113,11 @@ def purge(
 
 @app.command()
 def ls(output_format: OutputFormat = Format.TABLE) -> None:
-    """List the clusters of this user."""
+    """List the clusters of this user.
+
+    \b
+    kcluster ls -o json
+    """
     rows = []
     for name, directory in list_clusters():
         cluster = read_cluster(directory)
@@ -132,7 +145,11 @@ def ls(output_format: OutputFormat = Format.TABLE) -> None:
 
 @app.command()
 def version() -> None:
-    """Print the version."""
+    """Print the version.
+
+    \b
+    kcluster version
+    """
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as version_of
 

@@ -67,7 +67,9 @@ def consume(
     exit_at_end: Annotated[
         bool, typer.Option("-e", "--exit", help="End when everything that is there is read.")
     ] = False,
-    output_format: Annotated[Output, typer.Option("-o", "--output")] = Output.TEXT,
+    output_format: Annotated[
+        Output, typer.Option("-o", "--output", help="Values only, or all as JSON.")
+    ] = Output.TEXT,
     template: Annotated[
         str | None,
         typer.Option("-f", "--format", help="%t %p %o %k %s %T %h, with \\n and \\t."),
@@ -77,10 +79,17 @@ def consume(
     ] = None,
 ) -> None:
     """Read records of topics, in the order of each partition. In a group, what was printed is
-    committed: each record is printed at least once by some member."""
+    committed: each record is printed at least once by some member.
+
+    \b
+    kcluster consume orders --from start -e
+    kcluster consume orders -g billing              # as a member of a group
+    kcluster consume orders -f '%p %o %k %s\\n'
+    """
     place = records.place(start)
     if template is not None and output_format is Output.JSONL:
-        raise UsageError("-f and -o jsonl exclude each other", "", "kcluster consume --help", 2)
+        raise UsageError("-f and -o jsonl exclude each other", "a format is for text",
+                         "kcluster consume TOPIC -o jsonl", 2)  # fmt: skip
     if group is not None and partition:
         raise UsageError(
             "-g and -p exclude each other",

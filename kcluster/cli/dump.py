@@ -62,7 +62,7 @@ def dump_segment(
             is_damaged |= _show(entries, is_wide=output_format is Format.WIDE)
         except OSError as error:
             raise UsageError(
-                f"cannot read {path}", error.strerror or "", "kcluster segments -o wide"
+                f"cannot read {path}", error.strerror or str(error), "kcluster segments -o wide"
             ) from error
     if output_format is Format.JSON:
         output.json({"schema": 1, "files": shown})
@@ -73,7 +73,8 @@ def _check(path: Path, kind: str) -> None:
     from kcluster.client.dump import NAMES
 
     if not path.exists():
-        raise UsageError(f"there is no file {path}", "", "kcluster segments -o wide", 2)
+        raise UsageError(f"there is no file {path}", "segments lists those of every replica",
+                         "kcluster segments -o wide", 2)  # fmt: skip
     if not path.is_file():
         raise UsageError(
             f"{path} is no file",

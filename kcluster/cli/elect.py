@@ -31,7 +31,11 @@ def elect_leaders(
     timeout: Annotated[str, typer.Option(help="How long it may take.")] = "30s",
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
-    """Have partitions led by the first replica of their assignment."""
+    """Have partitions led by the first replica of their assignment.
+
+    \b
+    kcluster elect-leaders orders
+    """
     from kcluster.wire.messages import elect_leaders as m
 
     with kafka.any_of(cluster) as (broker, _, _):

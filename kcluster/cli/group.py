@@ -47,7 +47,11 @@ def _described(
 
 @app.command()
 def ls(cluster: ClusterName = DEFAULT_CLUSTER, output_format: OutputFormat = Format.TABLE) -> None:
-    """List groups, with their states."""
+    """List groups, with their states.
+
+    \b
+    kcluster group ls
+    """
     with groups_of(cluster) as client:
         found = client.describe(sorted(client.coordinators()), with_offsets=False)
     rows = [
@@ -82,7 +86,11 @@ def describe(
     cluster: ClusterName = DEFAULT_CLUSTER,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
-    """Show what groups have committed, how far behind they are, and who reads what."""
+    """Show what groups have committed, how far behind they are, and who reads what.
+
+    \b
+    kcluster group describe billing
+    """
     with groups_of(cluster) as client:
         found = _described(client, names, cluster)
     if output_format is Format.JSON:
@@ -117,7 +125,11 @@ def _headline(group: GroupStatus) -> str:
 def members(
     name: Name, cluster: ClusterName = DEFAULT_CLUSTER, output_format: OutputFormat = Format.TABLE
 ) -> None:
-    """Show the members of a group and their partitions."""
+    """Show the members of a group and their partitions.
+
+    \b
+    kcluster group members billing
+    """
     with groups_of(cluster) as client:
         [group] = _described(client, [name], cluster, with_offsets=False)
     if output_format is Format.JSON:
@@ -184,10 +196,16 @@ def reset(
     cluster: ClusterName = DEFAULT_CLUSTER,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
-    """Move what a group without members has committed."""
+    """Move what a group without members has committed.
+
+    \b
+    kcluster group reset billing --to start --dry-run
+    kcluster group reset billing --topic orders --shift -100
+    """
     if (to is None) == (shift is None):
         raise UsageError(
-            "group reset wants either --to or --shift", "",
+            "group reset wants either --to or --shift",
+            "one is a place, the other so many records on or back",
             f"kcluster group reset {name} --to earliest --dry-run", 2,
         )  # fmt: skip
     with groups_of(cluster) as client:
@@ -294,7 +312,11 @@ def delete(
     cluster: ClusterName = DEFAULT_CLUSTER,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
-    """Delete groups without members, with all that they have committed."""
+    """Delete groups without members, with all that they have committed.
+
+    \b
+    kcluster group delete billing
+    """
     with groups_of(cluster) as client:
         for name in names:
             try:

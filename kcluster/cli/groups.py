@@ -14,5 +14,9 @@ app = typer.Typer()
 def groups(
     cluster: ClusterName = DEFAULT_CLUSTER, output_format: OutputFormat = Format.TABLE
 ) -> None:
-    """List groups, with their states."""
+    """List groups, with their states.
+
+    \b
+    kcluster groups
+    """
     group.ls(cluster, output_format)

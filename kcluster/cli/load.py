@@ -56,7 +56,7 @@ def load(
     ] = 1000,
     duration: Annotated[str, typer.Option(help="10s, 5m; 0 until Ctrl-C.")] = "10s",
     size: Annotated[int, typer.Option(min=1, max=900_000, help="Bytes of a value.")] = 100,
-    producers: Annotated[int, typer.Option(min=1, max=100)] = 1,
+    producers: Annotated[int, typer.Option(min=1, max=100, help="At once.")] = 1,
     readers: Annotated[
         int | None, typer.Option(min=0, max=100, help="1; 2 with --group.", show_default=False)
     ] = None,
@@ -77,7 +77,11 @@ def load(
 ) -> int:
     """Write and read checked records, whatever is done to the cluster; then look at every replica.
 
-    Ends with 11 when something acknowledged is missing, or something promised is broken."""
+    Ends with 11 when something acknowledged is missing, or something promised is broken.
+
+    \b
+    kcluster load --duration 30s --rate 5000 -g readers
+    """
     from kcluster.chaos.load import Load, LoadPlan
     from kcluster.chaos.reach import Reach
 

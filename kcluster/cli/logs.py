@@ -30,7 +30,11 @@ def logs(
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for more.")] = False,
     lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="The last so many.")] = 50,
 ) -> None:
-    """Show what brokers, coordinator and supervisor logged."""
+    """Show what brokers, coordinator and supervisor logged.
+
+    \b
+    kcluster logs 2 coordinator -f
+    """
     directory = locate(cluster)
     known = read_cluster(directory)
     if known is None:

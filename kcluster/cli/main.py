@@ -17,6 +17,8 @@ import sys
 
 TYPE_CHECKING = False  # as `typing` has it, whose import would keep the supervisor waiting
 if TYPE_CHECKING:
+    from typing import Any
+
     import typer
 
 MODULES = {
@@ -117,13 +119,21 @@ def _dispatch(command: str, arguments: list[str]) -> int:
         context = getattr(problem, "ctx", None)
         path = context.command_path if context is not None else "kcluster"
         message = problem.format_message().rstrip(".")
-        output.error(UsageError(message, "", f"{path} --help"))
+        output.error(UsageError(message, _usage(context), f"{path} --help"))
         return EXIT_USAGE
     except typer.Abort:
         return EXIT_INTERRUPTED
     except typer.Exit as leaving:
         return leaving.exit_code
     return result if isinstance(result, int) else 0
+
+
+def _usage(context: Any) -> str:
+    """How the command is used on which something is wrong."""
+    if context is None:
+        return ""
+    pieces = context.command.collect_usage_pieces(context)
+    return " ".join(["it is used like this:", context.command_path, *pieces])
 
 
 def make_app(command: str = "") -> typer.Typer:

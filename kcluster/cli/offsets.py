@@ -38,7 +38,11 @@ def offsets(
     ] = None,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
-    """Show where partitions start and end, and their youngest record."""
+    """Show where partitions start and end, and their youngest record.
+
+    \b
+    kcluster topic offsets orders --at @-5m
+    """
     time = None if at is None else _place(at, "--at @-5m", "time")
     with kafka.any_of(cluster) as (broker, control, servers):
         topic, partitions = kafka.partitions_meant(broker, meant)
@@ -93,7 +97,8 @@ def _place(text: str, example: str, *kinds: str) -> tuple[str, int]:
 
     found = records.place(text)
     if found.place.value not in kinds:
-        raise UsageError(f"{text!r} does not say where", "", example, 2)
+        raise UsageError(f"{text!r} does not say where", f"here it is {' or '.join(kinds)}",
+                         example, 2)  # fmt: skip
     return found.place.value, found.value
 
 
@@ -116,7 +121,11 @@ def trim(
     timeout: Annotated[str, typer.Option(help="How long replicas may take.")] = "30s",
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
-    """Delete the records before a place, for good, on every replica."""
+    """Delete the records before a place, for good, on every replica.
+
+    \b
+    kcluster topic trim orders-0 --before 1000
+    """
     kind, value = _place(before, "--before end", "end", "offset", "time")
     with kafka.any_of(cluster) as (broker, control, servers):
         topic, partitions = kafka.partitions_meant(broker, meant)

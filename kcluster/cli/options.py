@@ -73,7 +73,10 @@ def settings(texts: list[str] | None, *, option: str = "-X") -> dict[str, str]:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise UsageError(
-                f"{option} {text!r} is not key=value", "", f"{option} log.segment.bytes=1048576", 2
+                f"{option} {text!r} is not key=value",
+                "there is no = in it, or nothing before it",
+                f"{option} log.segment.bytes=1048576",
+                2,
             )
         pairs[key.strip()] = value.strip()
     return pairs

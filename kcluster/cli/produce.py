@@ -54,8 +54,12 @@ def produce(
     header: Annotated[
         list[str] | None, typer.Option("-H", "--header", metavar="NAME=VALUE", help="Repeat it.")
     ] = None,
-    compression: Annotated[Codec, typer.Option("-z", "--compression")] = Codec.NONE,
-    partition: Annotated[int | None, typer.Option("-p", "--partition", min=0)] = None,
+    compression: Annotated[
+        Codec, typer.Option("-z", "--compression", help="Of record batches.")
+    ] = Codec.NONE,
+    partition: Annotated[
+        int | None, typer.Option("-p", "--partition", min=0, help="By key or in turn by default.")
+    ] = None,
     acks: Annotated[Acks, typer.Option(help="Who has to have a record.")] = Acks.ALL,
     rate: Annotated[float | None, typer.Option(min=0.001, help="Records per second.")] = None,
     input_format: Annotated[
@@ -66,7 +70,12 @@ def produce(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write records to a topic."""
+    """Write records to a topic.
+
+    \b
+    kcluster produce orders hello -k greeting
+    kcluster produce orders --rate 100 < lines.txt
+    """
     if quiet:
         output.be_quiet()
     settings = ProducerSettings(
@@ -110,7 +119,11 @@ def produce(
         is_done = producer.flush()
         count.take(producer.take())
         if not is_done:
-            raise UsageError("not everything was delivered", "", f"kcluster status -c {cluster}")
+            raise UsageError(
+                "not everything was delivered",
+                "the brokers did not answer in time",
+                f"kcluster status -c {cluster}",
+            )
     count.report()
 
 

@@ -48,7 +48,11 @@ def restart(
     ] = "60s",
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
-    """Restart brokers; with --rolling clients do not notice."""
+    """Restart brokers; with --rolling clients do not notice.
+
+    \b
+    kcluster restart --rolling
+    """
     timeout_ms = milliseconds(timeout)
     with connect(cluster) as control, BusClient() as servers:
         known = [info.state.id for info in control.describe().processes if info.state.id > 0]

@@ -113,7 +113,8 @@ def sim(
     _refuse_both(one, many)
     _refuse_both({"--trace": trace}, {"--shrink": shrink})
     if shrink_runs is not None and not shrink:
-        raise UsageError("--shrink-runs without --shrink", "", "kcluster sim --help", 2)
+        raise UsageError("--shrink-runs without --shrink", "it says how long to shrink",
+                         "kcluster sim --seed 7 --shrink", 2)  # fmt: skip
     limit_s = milliseconds(timeout) / 1000
     if limit_s <= 0:
         raise UsageError("--timeout 0: no seed ends at once", "", "--timeout 5m", 2)
@@ -149,7 +150,10 @@ def _refuse_both(some: dict[str, Any], others: dict[str, Any]) -> None:
     ]
     if all(given):
         raise UsageError(
-            f"{given[0][0]} and {given[1][0]} exclude each other", "", "kcluster sim --help", 2
+            f"{given[0][0]} and {given[1][0]} exclude each other",
+            "they ask for different runs",
+            "kcluster sim --help",
+            2,
         )
 
 

@@ -52,7 +52,12 @@ def status(
     ] = False,
     timeout: Annotated[str, typer.Option(help="Of --wait-healthy.")] = "30s",
 ) -> int:
-    """Show brokers, partitions, segments, sizes and lag. Exit code 10: something is wrong."""
+    """Show brokers, partitions, segments, sizes and lag. Exit code 10: something is wrong.
+
+    \b
+    kcluster status --watch
+    kcluster status --wait-healthy --timeout 1m
+    """
     if watch:
         _watch(cluster, output_format)
     with connect(cluster) as control, BusClient() as servers:

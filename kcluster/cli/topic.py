@@ -42,7 +42,11 @@ def create(
     ] = -1,
     config: Configs = None,
 ) -> None:
-    """Create a topic; returns when every broker knows it."""
+    """Create a topic; returns when every broker knows it.
+
+    \b
+    kcluster topic create orders -p 6 -r 3 -X retention.ms=60000
+    """
     with any_of(cluster) as (broker, _, _):
         result = _create(broker, name, partitions, replicas, settings(config))
     output.tick(
@@ -94,7 +98,11 @@ def ls(
     output_format: OutputFormat = Format.TABLE,
     internal: Annotated[bool, typer.Option("--internal", help="Kafka's own as well.")] = False,
 ) -> None:
-    """List topics."""
+    """List topics.
+
+    \b
+    kcluster topic ls --internal
+    """
     with any_of(cluster) as (broker, _, _):
         topics = metadata(broker, None).topics
     rows = [
@@ -124,7 +132,11 @@ def ls(
 def describe(
     name: Name, cluster: ClusterName = DEFAULT_CLUSTER, output_format: OutputFormat = Format.TABLE
 ) -> None:
-    """Show a topic's partitions and what its configs override."""
+    """Show a topic's partitions and what its configs override.
+
+    \b
+    kcluster topic describe orders
+    """
     from kcluster.cli.status import partition_rows
     from kcluster.client.snapshot import ask_snapshot
 
@@ -180,7 +192,11 @@ def config(
     ] = None,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
-    """Show a topic's configs and where each value is from; set or remove some first."""
+    """Show a topic's configs and where each value is from; set or remove some first.
+
+    \b
+    kcluster topic config orders -X retention.ms=60000
+    """
     changes = settings(pairs)
     with any_of(cluster) as (broker, _, _):
         if changes or removed:
@@ -221,11 +237,18 @@ def alter(
         list[str] | None, typer.Option("--delete-config", metavar="KEY", help="Back to default.")
     ] = None,
 ) -> None:
-    """Add partitions, set or remove configs."""
+    """Add partitions, set or remove configs.
+
+    \b
+    kcluster topic alter orders -p 12
+    """
     pairs = settings(config)
     if partitions is None and not pairs and not delete_config:
         raise UsageError(
-            f"topic alter {name}: nothing to alter", "", f"kcluster topic alter {name} -p 12", 2
+            f"topic alter {name}: nothing to alter",
+            "neither -p nor a config is given",
+            f"kcluster topic alter {name} -p 12",
+            2,
         )
     with any_of(cluster) as (broker, _, _):
         if partitions is not None:
@@ -279,7 +302,11 @@ def delete(
     names: Annotated[list[str], typer.Argument(metavar="NAME...")],
     cluster: ClusterName = DEFAULT_CLUSTER,
 ) -> None:
-    """Delete topics with their records."""
+    """Delete topics with their records.
+
+    \b
+    kcluster topic delete orders clicks
+    """
     from kcluster.wire.messages import delete_topics as m
 
     with any_of(cluster) as (broker, _, _):

@@ -66,18 +66,27 @@ def up(
     ] = None,
     quiet: Quiet = False,
 ) -> int:
-    """Start a cluster. Ctrl-C ends it, unless it is detached."""  # fmt: skip
+    """Start a cluster. Ctrl-C ends it, unless it is detached.
+
+    \b
+    kcluster up --brokers 5 --detach
+    kcluster up --topic orders:6:3 -X log.retention.ms=60000
+    """
     if quiet:
         output.be_quiet()
     topics = [_topic(text) for text in topic or []]
     options = settings(config) if config else None
     _check(options or {})
     if restart not in (None, "no", "on-failure", "always"):
-        raise UsageError(f"--restart {restart}: unknown", "it is no, on-failure or always", "", 2)
+        raise UsageError(f"--restart {restart}: unknown", "it is no, on-failure or always",
+                         "kcluster up --restart on-failure", 2)  # fmt: skip
     if transport not in (None, "ipc", "tcp"):
-        raise UsageError(f"--transport {transport}: unknown", "it is ipc or tcp", "", 2)
+        raise UsageError(f"--transport {transport}: unknown", "it is ipc or tcp",
+                         "kcluster up --transport ipc", 2)  # fmt: skip
     if ephemeral and dir is not None:
-        raise UsageError("--ephemeral and --dir exclude each other", "", "kcluster up --help", 2)
+        raise UsageError("--ephemeral and --dir exclude each other",
+                         "an ephemeral cluster has a temporary directory",
+                         "kcluster up --ephemeral", 2)  # fmt: skip
     request = {
         "type": "Up",
         "name": cluster,
@@ -109,7 +118,10 @@ def _check(options: dict[str, str]) -> None:
             check_broker_config(key, value, at_start=True)
         except ApiError as error:
             raise UsageError(
-                f"-X {key}={value}: {error.message}", "", "kcluster up --help", 2
+                f"-X {key}={value} is refused",
+                error.message or error.code.name,
+                "kcluster up -X num.partitions=3",
+                2,
             ) from error
 
 
@@ -118,7 +130,10 @@ def _topic(text: str) -> tuple[str, int, int]:
     name, *numbers = text.split(":")
     if not name or len(numbers) > 2 or not all(number.isdigit() for number in numbers):
         raise UsageError(
-            f"--topic {text!r} is not NAME[:PARTITIONS[:REPLICAS]]", "", "--topic orders:6:3", 2
+            f"--topic {text!r} is not NAME[:PARTITIONS[:REPLICAS]]",
+            "both are numbers",
+            "--topic orders:6:3",
+            2,
         )
     partitions, replicas = (*map(int, numbers), -1, -1)[:2]
     return name, partitions, replicas

@@ -34,7 +34,11 @@ def verify(
     output_format: OutputFormat = Format.TABLE,
     quiet: Quiet = False,
 ) -> int:
-    """Check every file of a cluster, running or not. Exit code 11: something is damaged."""
+    """Check every file of a cluster, running or not. Exit code 11: something is damaged.
+
+    \b
+    kcluster verify -o json
+    """
     from kcluster.client import verify as checking
 
     if quiet:
@@ -66,7 +70,9 @@ def _target(name: str) -> Cluster:
         control, servers = connect(name), BusClient()
         image = read_image(servers, [info.state for info in control.describe().processes])
         if image is None:
-            raise UsageError(f"nobody in cluster {name} answers", "", f"kcluster status -c {name}")
+            raise UsageError(f"nobody in cluster {name} answers",
+                             "neither the coordinator nor a broker",
+                             f"kcluster status -c {name}")  # fmt: skip
 
         def marks() -> Any:
             states = [info.state for info in control.describe().processes]

@@ -85,7 +85,7 @@ def test_wrong_use_says_what_and_what_next(
     assert captured.out == ""
     assert captured.err.startswith("error: ")
     assert says in captured.err
-    assert len(captured.err.splitlines()) <= 3
+    assert len(captured.err.splitlines()) == 3
     assert "Traceback" not in captured.err
 
 
