@@ -132,7 +132,12 @@ def _cluster(before: Sequence[str]) -> str:
         if flag in ("-c", "--cluster"):
             return value
     joined = [word.partition("=")[2] for word in before if word.startswith("--cluster=")]
-    return joined[-1] if joined else os.environ.get("KCLUSTER_CLUSTER", DEFAULT_CLUSTER)
+    if joined or "KCLUSTER_CLUSTER" in os.environ:
+        return joined[-1] if joined else os.environ["KCLUSTER_CLUSTER"]
+    from kcluster.cli import defaults
+
+    value, _ = defaults.read(defaults.files()).get((defaults.CLUSTER,), (DEFAULT_CLUSTER, None))
+    return str(value)
 
 
 def _clusters() -> Candidates:

@@ -49,6 +49,7 @@ MODULES = {
     "load": ("load",),
     "bench": ("bench",),
     "sim": ("sim",),
+    "config": ("config",),
     "completion": ("completion",),
 }  # fmt: skip
 """Commands by the module in `kcluster.cli` that has them, in the order of `--help`."""
@@ -108,9 +109,13 @@ def _dispatch(command: str, arguments: list[str]) -> int:
     app = make_app(command)
     gc.freeze()
     gc.enable()
+    root = typer.main.get_command(app)
     try:
-        result = typer.main.get_command(app)(
-            args=arguments, prog_name="kcluster", standalone_mode=False
+        result = root(
+            args=arguments,
+            prog_name="kcluster",
+            standalone_mode=False,
+            **_defaults(root, command, arguments),
         )
     except refusal as problem:  # type: ignore[misc]
         from kcluster.cli import output
@@ -126,6 +131,20 @@ def _dispatch(command: str, arguments: list[str]) -> int:
     except typer.Exit as leaving:
         return leaving.exit_code
     return result if isinstance(result, int) else 0
+
+
+def _defaults(root: Any, command: str, arguments: list[str]) -> dict[str, Any]:
+    """Where click takes the values of options from that are not given."""
+    if not {"-h", "--help"}.isdisjoint(arguments):
+        return {}  # it would name a variable beside each option, and a file is nothing to it
+    from kcluster.cli import defaults
+
+    if command in root.commands:
+        defaults.name_variables(root.commands[command], (command,))
+    places = defaults.files(without_project=defaults.names_a_file(command, arguments))
+    if command == "config" or not places:
+        return {}
+    return {"default_map": defaults.default_map(root, command, defaults.read(places))}
 
 
 def _usage(context: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kcluster.cli import ahead, output
+from kcluster.cli import ahead, defaults, output
 from kcluster.cli.options import DEFAULT_CLUSTER, ClusterName, Quiet, milliseconds, settings
 from kcluster.errors import ApiError, UsageError
 from kcluster.processes.launch import Launch
@@ -62,7 +62,21 @@ def up(
         typer.Option("--topic", metavar="NAME[:PARTITIONS[:REPLICAS]]", help="Create a topic."),
     ] = None,
     config: Annotated[
-        list[str] | None, typer.Option("-X", metavar="KEY=VALUE", help="A broker config.")
+        list[str] | None,
+        typer.Option(
+            "-X", metavar="KEY=VALUE", help="A broker config.", callback=defaults.with_file
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "-f",
+            "--file",
+            metavar="FILE",
+            is_eager=True,
+            callback=defaults.take_file,
+            help="Options, in place of ./kcluster.toml; see kcluster config --help.",
+        ),
     ] = None,
     quiet: Quiet = False,
 ) -> int:

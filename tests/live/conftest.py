@@ -154,15 +154,13 @@ class LiveCluster:
 
 @pytest.fixture(scope="session")
 def live_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where the clusters of this test run are recorded, apart from the user's own."""
+    """Where the clusters of this test run are recorded, apart from the user's own, whose config
+    file is not read either."""
     home = tmp_path_factory.mktemp("home")
-    before = os.environ.get("KCLUSTER_HOME")
-    os.environ["KCLUSTER_HOME"] = str(home)
-    yield home
-    if before is None:
-        del os.environ["KCLUSTER_HOME"]
-    else:
-        os.environ["KCLUSTER_HOME"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KCLUSTER_HOME", str(home))
+        patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+        yield home
 
 
 @pytest.fixture(scope="session")
