@@ -15,7 +15,7 @@ from kcluster.errors import UsageError
 
 if TYPE_CHECKING:
     from kcluster.client.dump import Entry
-    from kcluster.client.dump_log import Batch
+    from kcluster.client.dump_log import Batch, Flaw
 
 app = typer.Typer()
 
@@ -58,8 +58,13 @@ def dump_segment(
                 is_damaged |= bool(found["damage"])
                 continue
             if len(file) > 1:
-                output.data(f"{path}  ({kind_of(path.name)})")
-            is_damaged |= _show(entries, is_wide=output_format is Format.WIDE)
+                output.line(f"{path}  ({kind_of(path.name)})")
+            flaws: list[Flaw] = []
+            for line in _lines(entries, flaws, is_wide=output_format is Format.WIDE):
+                output.line(line)
+            is_damaged |= bool(flaws)
+        except BrokenPipeError:
+            raise
         except OSError as error:
             raise UsageError(
                 f"cannot read {path}", error.strerror or str(error), "kcluster segments -o wide"
@@ -111,44 +116,42 @@ def _as_values(path: Path, kind: str, entries: Iterator[Entry]) -> dict[str, Any
 # --- for people -----------------------------------------------------------------------------
 
 
-def _show(entries: Iterator[Entry], *, is_wide: bool) -> bool:
-    """As they come, since there may be many; whether something is damaged."""
+def _lines(entries: Iterator[Entry], flaws: list[Flaw], *, is_wide: bool) -> Iterator[str]:
+    """As they come, since there may be many; what is damaged is added to `flaws` as well."""
     from kcluster.client.dump import Fact
     from kcluster.client.dump_log import Batch, Flaw, Remark
 
     headed: type | None = None
-    is_damaged = False
     for entry in entries:
         match entry:
             case Flaw():
-                is_damaged = True
-                output.data(f"✗ byte {entry.position}: {entry.damage}")
+                flaws.append(entry)
+                yield f"✗ byte {entry.position}: {entry.damage}"
             case Remark():
-                output.data(f"! {entry.remark}")
+                yield f"! {entry.remark}"
             case Batch():
                 if headed is not Batch:
-                    output.data(BATCH_LINE.format(*BATCH_COLUMNS).rstrip())
-                _show_batch(entry, is_wide=is_wide)
+                    yield BATCH_LINE.format(*BATCH_COLUMNS).rstrip()
+                yield from _batch_lines(entry, is_wide=is_wide)
             case Fact():
-                output.data(f"{entry.name}: {_plain(entry.value)}")
+                yield f"{entry.name}: {_plain(entry.value)}"
             case _:
                 names = entry.__struct_fields__
                 if headed is not type(entry):
-                    output.data(_columns([name.upper().replace("_", " ") for name in names]))
+                    yield _columns([name.upper().replace("_", " ") for name in names])
                 values = [getattr(entry, name) for name in names]
                 if "timestamp" in names:
                     at = names.index("timestamp")
                     values[at] = output.moment(values[at])
-                output.data(_columns(values))
+                yield _columns(values)
         headed = type(entry) if not isinstance(entry, Flaw | Remark) else headed
-    return is_damaged
 
 
 def _columns(values: list[Any]) -> str:
     return "  ".join(f"{value!s:>20}" for value in values)
 
 
-def _show_batch(batch: Batch, *, is_wide: bool) -> None:
+def _batch_lines(batch: Batch, *, is_wide: bool) -> Iterator[str]:
     has_producer = batch.producer_id >= 0
     flags = [
         word
@@ -174,19 +177,19 @@ def _show_batch(batch: Batch, *, is_wide: bool) -> None:
         batch.size,
         " ".join([crc, *flags]),
     )
-    output.data(line)
+    yield line
     for record in batch.records or []:
-        _show_record(record)
+        yield _record_line(record)
 
 
-def _show_record(record: dict[str, Any]) -> None:
+def _record_line(record: dict[str, Any]) -> str:
     words = [f"{record['offset']:>12}"]
     if record["timestamp"] >= 0:
         words.append(str(output.moment(record["timestamp"])))
     for name, value in record.items():
         if name not in ("offset", "timestamp"):
             words.append(f"{name}={_plain(value)}")
-    output.data("           | " + " ".join(words))
+    return "           | " + " ".join(words)
 
 
 def _plain(value: Any) -> str:

@@ -39,6 +39,11 @@ def data(text: str) -> None:
     sys.stdout.flush()
 
 
+def line(text: str) -> None:
+    """One of many: what was asked for, written when there is enough of it."""
+    sys.stdout.write(text + "\n")
+
+
 def raw(content: bytes) -> None:
     """What was asked for, as it is."""
     sys.stdout.buffer.write(content)

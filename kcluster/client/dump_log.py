@@ -35,6 +35,7 @@ from kcluster.wire.records import (
 )
 
 OFFSETS_TOPIC: Final = "__consumer_offsets"
+CODECS: Final = {int(codec): codec.name.lower() for codec in Compression}
 _OFFSET: Final = re.compile(r"^(\d{20})\.")
 
 
@@ -93,7 +94,11 @@ def dump_log(path: Path, *, with_records: bool = False) -> Iterator[Batch | Flaw
             span = position, size
             for position, header in checked_batches(files, name, span, expected):
                 found = BatchHeader(*header)
-                yield from _batch(files, name, position, found, topic, with_records=with_records)
+                if with_records:
+                    data = files.read(name, position, found.size)
+                    yield from _batch_with_records(position, found, data, topic)
+                else:
+                    yield _batch(position, found, is_crc_ok=True)
                 position, expected = position + found.size, found.last_offset + 1
             return
         except CorruptLogError as error:
@@ -106,8 +111,13 @@ def dump_log(path: Path, *, with_records: bool = False) -> Iterator[Batch | Flaw
             return
         bad = _whole_batch(files, name, position, size)
         if bad is not None:
-            yield from _batch(files, name, position, bad, topic, with_records=with_records)
-            if _has_its_crc(files, name, position, bad):
+            data = files.read(name, position, bad.size)
+            is_crc_ok = len(data) == bad.size and check_crc(data, 0, bad.size)
+            if is_crc_ok and with_records:
+                yield from _batch_with_records(position, bad, data, topic)
+            else:
+                yield _batch(position, bad, is_crc_ok=is_crc_ok)
+            if is_crc_ok and bad.last_offset_delta >= 0:
                 yield Flaw(position, what)
                 position, expected = position + bad.size, bad.last_offset + 1
                 continue
@@ -130,36 +140,27 @@ def _whole_batch(files: ReadOnlyFiles, name: str, position: int, size: int) -> B
     return header if is_whole else None
 
 
-def _has_its_crc(files: ReadOnlyFiles, name: str, position: int, header: BatchHeader) -> bool:
-    data = files.read(name, position, header.size)
-    return (
-        len(data) == header.size and header.last_offset_delta >= 0 and check_crc(data, 0, len(data))
-    )
+def _batch_with_records(
+    position: int, header: BatchHeader, data: bytes, topic: str
+) -> Iterator[Batch | Flaw]:
+    try:
+        found = read_records(data)
+    except RemoteProtocolError as error:
+        yield _batch(position, header, is_crc_ok=True)
+        yield Flaw(position, f"its CRC fits, and its records cannot be read: {error}")
+        return
+    shown = [show_record(record, topic, is_control=header.is_control) for record in found]
+    yield _batch(position, header, shown, is_crc_ok=True)
 
 
 def _batch(
-    files: ReadOnlyFiles,
-    name: str,
     position: int,
     header: BatchHeader,
-    topic: str,
+    shown: list[dict[str, Any]] | None = None,
     *,
-    with_records: bool,
-) -> Iterator[Batch | Flaw]:
-    data = files.read(name, position, header.size)
-    is_crc_ok = len(data) == header.size and check_crc(data, 0, len(data))
-    shown: list[dict[str, Any]] | None = None
-    problem = ""
-    if with_records and is_crc_ok:
-        try:
-            shown = [
-                show_record(record, topic, is_control=header.is_control)
-                for record in read_records(data)
-            ]
-        except RemoteProtocolError as error:
-            problem = str(error)
-    codecs = {int(codec): codec.name.lower() for codec in Compression}
-    yield Batch(
+    is_crc_ok: bool,
+) -> Batch:
+    return Batch(
         position,
         header.base_offset,
         header.last_offset,
@@ -169,7 +170,7 @@ def _batch(
         header.producer_epoch,
         header.base_sequence,
         header.last_sequence,
-        codecs.get(header.compression, f"codec {header.compression}"),
+        CODECS.get(header.compression, f"codec {header.compression}"),
         header.is_transactional,
         header.is_control,
         header.is_log_append_time,
@@ -180,8 +181,6 @@ def _batch(
         is_crc_ok,
         shown,
     )
-    if problem:
-        yield Flaw(position, f"its CRC fits, and its records cannot be read: {problem}")
 
 
 # --- records --------------------------------------------------------------------------------
