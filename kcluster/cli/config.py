@@ -51,7 +51,7 @@ def show(output_format: OutputFormat = Format.TABLE) -> None:
         output.json({"schema": 1, "values": rows})
     elif found:
         rows_shown = [[v.key, _plain(v.value), v.source] for v in found]
-        output.table(["KEY", "VALUE", "FROM"], rows_shown)
+        output.table(["KEY", "VALUE", "FROM"], rows_shown, is_whole=True)
     else:
         output.note("nothing is set; kcluster config path says where it would be")
 
@@ -73,7 +73,8 @@ def path(output_format: OutputFormat = Format.TABLE) -> None:
     if output_format is Format.JSON:
         output.json({"schema": 1, "files": rows})
     else:
-        output.table(["OF", "FILE", "STATE"], [list(row.values()) for row in rows])
+        table = [list(row.values()) for row in rows]
+        output.table(["OF", "FILE", "STATE"], table, is_whole=True)
 
 
 def _values() -> Iterator[Value]:

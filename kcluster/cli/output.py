@@ -109,10 +109,19 @@ def error(problem: KclusterError) -> None:
 
 
 def table(
-    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, numbers: Sequence[str] = ()
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    numbers: Sequence[str] = (),
+    is_whole: bool = False,
 ) -> None:
-    """Rows under headings; the columns in `numbers` to the right. None is shown as "-"."""
-    console().print(make_table(columns, rows, numbers=numbers))
+    """Rows under headings; the columns in `numbers` to the right. None is shown as "-". Nothing
+    of a whole one is cut off, however narrow the terminal is."""
+    drawn_on = console()
+    if is_whole:
+        drawn_on.width = WIDE
+        drawn_on.soft_wrap = True
+    drawn_on.print(make_table(columns, rows, numbers=numbers))
 
 
 def make_table(

@@ -67,6 +67,7 @@ def segments(
         columns,
         [_row(segment, is_wide=is_wide) for segment in found],
         numbers=[column for column in columns if column not in left],
+        is_whole=is_wide,
     )
     is_running = holder(directory) is not None
     for segment in found:

@@ -23,6 +23,8 @@ from kcluster.processes.workdir import (
 )  # fmt: skip
 from kcluster.world import platform
 
+LEFTOVERS_NAMED = 3
+
 
 def check_cluster(name: str) -> Iterator[Finding]:
     what = f"cluster {name}"
@@ -42,7 +44,10 @@ def check_cluster(name: str) -> Iterator[Finding]:
         yield from _check_stopped(name, directory, known)
     if stale := stale_socket_dirs():
         text = f"{len(stale)} socket directories of supervisors that are gone"
-        yield Finding("leftovers", WARNING, text, f"rm -r {' '.join(map(str, stale))}")
+        named = " ".join(map(str, stale[:LEFTOVERS_NAMED]))
+        more = len(stale) - LEFTOVERS_NAMED
+        hint = f"rm -r {named}" + (f", and {more} more like them" if more > 0 else "")
+        yield Finding("leftovers", WARNING, text, hint)
 
 
 # --- one that runs --------------------------------------------------------------------------
