@@ -27,6 +27,7 @@ MODULES = {
     "env": ("env",),
     "doctor": ("doctor",),
     "status": ("status",),
+    "top": ("top",),
     "events": ("events",),
     "why": ("why",),
     "logs": ("logs",),
