@@ -32,6 +32,7 @@ app = typer.Typer()
 TICK_S = 0.25
 PLAIN_TICKS = 20
 """Off a terminal, a line each five seconds."""
+JSON_TICKS = 2
 
 
 class Acks(enum.StrEnum):
@@ -72,6 +73,9 @@ def load(
     settle: Annotated[
         str, typer.Option(help="How long the cluster may take to mend at the end.")
     ] = "60s",
+    progress: Annotated[
+        bool, typer.Option("--progress", help="With -o json: a line of figures twice a second.")
+    ] = False,
     output_format: OutputFormat = Format.TABLE,
     quiet: Quiet = False,
 ) -> int:
@@ -108,7 +112,7 @@ def load(
     made.prepare()
     with interrupts() as interrupted:
         made.start()
-        _watch(made, interrupted)
+        _watch(made, interrupted, as_json=progress and output_format is Format.JSON)
         output.note("no more is sent; waiting for answers and for full ISRs")
         made.finish()
         output.note("reading every replica")
@@ -138,13 +142,15 @@ def interrupts() -> Iterator[threading.Event]:
             signal.signal(each, handler)
 
 
-def _watch(load: Load, interrupted: threading.Event) -> None:
+def _watch(load: Load, interrupted: threading.Event, *, as_json: bool) -> None:
     is_live = sys.stderr.isatty()
     ticks, recent, before = 0, 0, 0.0
     while not interrupted.wait(TICK_S) and not load.is_over:
         figures = load.tick()
         ticks += 1
         recent += figures.recent
+        if as_json and not ticks % JSON_TICKS:
+            output.json(figures)
         if is_live or not ticks % PLAIN_TICKS:
             line = _line(figures, recent / max(figures.seconds - before, 0.001))
             output.live(line) if is_live else output.note(line)

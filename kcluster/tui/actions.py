@@ -20,6 +20,9 @@ RESTART_AFTER_MS = 5_000
 TIMEOUT_MS = 30_000
 DEFAULT_CLUSTER = "dev"
 
+LOAD = ("load", "--duration", "0", "--rate", "500", "--size", "1000")
+"""Enough to be seen, and little enough to leave a laptop its cores."""
+
 PREFERRED = 0
 """The type of ElectLeaders."""
 
@@ -132,6 +135,10 @@ def elect_leaders(view: View) -> Action:
         _line(view, "elect-leaders"), -1, "electing preferred leaders",
         "partitions are led by their preferred leaders, where these live", elect,
     )  # fmt: skip
+
+
+def load_command(view: View) -> str:
+    return _line(view, " ".join(LOAD))
 
 
 # --- what the keys mean now ---------------------------------------------------------------

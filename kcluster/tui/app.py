@@ -13,8 +13,9 @@ from textual.message import Message
 from kcluster.client.watch import Sight
 from kcluster.tui import actions, keys, pages
 from kcluster.tui.canvas import Canvas
-from kcluster.tui.feeds import PageFeed, WatchFeed, carry_out
+from kcluster.tui.feeds import LoadFeed, PageFeed, WatchFeed, carry_out
 from kcluster.tui.lines import Line
+from kcluster.tui.load_figures import LoadState
 from kcluster.tui.picture import draw, page_height
 from kcluster.tui.story import command
 from kcluster.tui.view import Menu, Page, View
@@ -55,6 +56,7 @@ class Top(App[str]):
         self._after = after
         self._watch: WatchFeed | None = None
         self._page_feed: PageFeed | None = None
+        self._load_feed: LoadFeed | None = None
         self._canvas = Canvas()
 
     # --- living ---------------------------------------------------------------------------
@@ -75,6 +77,8 @@ class Top(App[str]):
     def on_unmount(self) -> None:
         if self._watch is not None:
             self._watch.stop()
+        if self._load_feed is not None and self.view.load.is_on:
+            self._load_feed.kill()
         self._close_page()
 
     def on_resize(self, _: events.Resize) -> None:
@@ -252,7 +256,25 @@ class Top(App[str]):
         self._do(actions.fault(self.view, what, id))
 
     def action_load(self) -> None:
-        self.view.say("not yet")
+        state = self.view.load
+        if state.phase == "ending":
+            self.view.say("the load is reading every replica; its verdict comes", "warn")
+        elif state.is_on and self._load_feed is not None:
+            state.phase = "ending"
+            self._load_feed.finish()
+        elif self._may_break():
+            self._start_load()
+
+    def _start_load(self) -> None:
+        view = self.view
+        state = view.load = LoadState("starting", command=actions.load_command(view))
+        view.tell(command(view.next_seq(), state.command))
+        self._load_feed = LoadFeed(
+            view.name,
+            lambda told: self.do_soon(lambda: state.take(told)),
+            lambda problem: self.do_soon(lambda: state.fail(problem)),
+        )
+        self._load_feed.start()
 
     # --- pages ----------------------------------------------------------------------------
 

@@ -3,18 +3,25 @@
 WatchFeed   sights of the cluster; begins anew when its supervisor comes back
 carry_out   one action, with a connection of its own
 PageFeed    what a page shows, asked again while it is open
+LoadFeed    figures of a checked load, which is a process of its own
 """
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 
+import msgspec
+
+from kcluster.chaos.report import Figures, Report
 from kcluster.client.control import ControlTimeout
 from kcluster.client.watch import Sight
 from kcluster.errors import KclusterError, UsageError
 from kcluster.processes.find import connect, watch
-from kcluster.tui.actions import Action
+from kcluster.tui.actions import LOAD, Action
 from kcluster.tui.lines import Line
 
 AGAIN_S = 1.0
@@ -104,3 +111,46 @@ class PageFeed(threading.Thread):
             if not self._stops.is_set():
                 self._tell(rows)
             self._stops.wait(AGAIN_S)
+
+
+class LoadFeed(threading.Thread):
+    """A child process, so that neither its work nor its end is this screen's."""
+
+    def __init__(
+        self,
+        cluster: str,
+        tell: Callable[[Figures | Report], object],
+        fail: Callable[[str], object],
+    ) -> None:
+        super().__init__(name="load", daemon=True)
+        self._tell = tell
+        self._fail = fail
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "kcluster.cli.main", *LOAD, "-c", cluster, "-o", "json",
+             "--progress"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def finish(self) -> None:
+        """No more writing; then it reads every replica, and tells its verdict."""
+        self._process.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """Without a verdict."""
+        self._process.kill()
+
+    def run(self) -> None:
+        figures, report = msgspec.json.Decoder(Figures), msgspec.json.Decoder(Report)
+        is_judged = False
+        with self._process as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            for line in process.stdout:
+                if line.startswith(b'{"schema"'):
+                    is_judged = True
+                    self._tell(report.decode(line))
+                elif line.strip():
+                    self._tell(figures.decode(line))
+            said = process.stderr.read().decode("utf-8", "replace").split("\n", maxsplit=1)[0]
+        if not is_judged:
+            self._fail(said or f"the load ended with {process.returncode}")

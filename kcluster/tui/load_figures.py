@@ -18,6 +18,21 @@ class LoadState:
     problem: str = ""
     command: str = ""
 
+    def take(self, told: Figures | Report) -> None:
+        if isinstance(told, Report):
+            self.phase, self.report = "over", told
+            return
+        before = self.figures
+        if before is not None and told.seconds > before.seconds:
+            passed_s = told.seconds - before.seconds
+            self.rate = (told.acknowledged - before.acknowledged) / passed_s
+        self.figures = told
+        if self.phase == "starting":
+            self.phase = "running"
+
+    def fail(self, problem: str) -> None:
+        self.phase, self.problem = "failed", problem
+
     @property
     def is_on(self) -> bool:
         return self.phase in ("starting", "running", "ending")

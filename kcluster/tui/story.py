@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from kcluster.tui import figures
 from kcluster.tui.lines import Line, Row, box, clean, cut, left
@@ -11,8 +11,11 @@ from kcluster.tui.view import View
 from kcluster.wire.events import ClusterEvent
 
 FOLD_MS = 1_000
-"""Events of one kind that follow each other so closely are one line, and how many more there
-are: a broker that dies changes every ISR at once."""
+"""Events of one kind, by one process, that follow each other so closely are one line, and how many
+more there are: a broker that dies changes every ISR at once."""
+
+TAIL = 600
+"""Of the events, so many are looked at for a panel."""
 
 FOLDED = frozenset({"isr", "election", "role", "log", "segment", "retention", "compaction"})
 
@@ -36,29 +39,19 @@ def command(seq: int, text: str, broker: int = -1, at_ms: int | None = None) -> 
 def folded(events: Sequence[ClusterEvent], wanted: int) -> list[tuple[ClusterEvent, int]]:
     """The last lines, oldest first: an event, and how many of its kind it stands for besides."""
     lines: list[tuple[ClusterEvent, int]] = []
-    for event in _ordered(events):
-        if lines and _is_of_one(event, lines[-1][0]):
-            lines[-1] = (event, lines[-1][1] + 1)
+    places: dict[tuple[str, int], int] = {}
+    for event in sorted(events[-TAIL:], key=lambda event: event.at_ms, reverse=True):
+        kind = (event.event, event.process)
+        place = places.get(kind, -1)
+        if place >= 0 and lines[place][0].at_ms - event.at_ms < FOLD_MS:
+            lines[place] = (event, lines[place][1] + 1)
         elif len(lines) == wanted:
             break
         else:
+            if event.type in FOLDED:
+                places[kind] = len(lines)
             lines.append((event, 0))
-    return lines[::-1]
-
-
-def _ordered(events: Sequence[ClusterEvent]) -> Iterator[ClusterEvent]:
-    """Newest first; the clocks of processes agree, their tellings come a little out of order."""
-    tail = sorted(events[-600:], key=lambda event: event.at_ms)
-    return reversed(tail)
-
-
-def _is_of_one(event: ClusterEvent, other: ClusterEvent) -> bool:
-    return (
-        event.type in FOLDED
-        and event.event == other.event
-        and event.process == other.process
-        and abs(other.at_ms - event.at_ms) < FOLD_MS
-    )
+    return sorted(lines, key=lambda line: line[0].at_ms)
 
 
 def story(view: View, width: int, height: int) -> list[Line]:
