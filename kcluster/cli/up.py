@@ -6,9 +6,11 @@ JSON: importing the structs would take time from the supervisor, which is starti
 
 from __future__ import annotations
 
+import importlib
 import json
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,12 +18,14 @@ import typer
 
 from kcluster.cli import ahead, defaults, output
 from kcluster.cli.options import DEFAULT_CLUSTER, ClusterName, Quiet, milliseconds, settings
+from kcluster.cli.top import no_screen_because, show
 from kcluster.errors import ApiError, UsageError
 from kcluster.processes.launch import Launch
 
 app = typer.Typer()
 
 BROKERS_MAX = 64
+SCREEN = "kcluster.tui.start"
 
 
 @app.command()
@@ -45,6 +49,9 @@ def up(
     dir: Annotated[Path | None, typer.Option("--dir", help="Where the data lives.")] = None,
     detach: Annotated[
         bool, typer.Option("-d", "--detach", help="Return when the cluster takes writes.")
+    ] = False,
+    no_tui: Annotated[
+        bool, typer.Option("--no-tui", help="Open no screen; stay in the foreground.")
     ] = False,
     restart: Annotated[
         str | None, typer.Option(help="Of servers that end: no, on-failure or always.")
@@ -80,7 +87,9 @@ def up(
     ] = None,
     quiet: Quiet = False,
 ) -> int:
-    """Start a cluster. Ctrl-C ends it, unless it is detached.
+    """Start a cluster, and open its screen (`kcluster top`) on a terminal.
+
+    With --no-tui, or off a terminal, it stays in the foreground and Ctrl-C ends the cluster.
 
     \b
     kcluster up --brokers 5 --detach
@@ -101,6 +110,7 @@ def up(
         raise UsageError("--ephemeral and --dir exclude each other",
                          "an ephemeral cluster has a temporary directory",
                          "kcluster up --ephemeral", 2)  # fmt: skip
+    has_screen = not (no_tui or detach or quiet) and not no_screen_because()
     request = {
         "type": "Up",
         "name": cluster,
@@ -114,11 +124,15 @@ def up(
         "options": options,
         "is_ephemeral": ephemeral,
         "is_fresh": fresh,
-        "is_detached": detach,
+        "is_detached": detach or has_screen,
         "timeout_ms": milliseconds(timeout),
         "transport": transport,
     }
-    return _Up(request, topics).run(ahead.take())
+    starting = _Up(request, topics, has_screen=has_screen)
+    code = starting.run(ahead.take())
+    if has_screen and not code and not starting.is_stopped:
+        show(cluster)
+    return code
 
 
 def _check(options: dict[str, str]) -> None:
@@ -156,19 +170,28 @@ def _topic(text: str) -> tuple[str, int, int]:
 class _Up:
     """One start, told line by line."""
 
-    def __init__(self, request: dict[str, Any], topics: list[tuple[str, int, int]]) -> None:
+    def __init__(
+        self, request: dict[str, Any], topics: list[tuple[str, int, int]], *, has_screen: bool
+    ) -> None:
         self._request = request
         self._name: str = request["name"]
         self._topics = topics
+        self._has_screen = has_screen
+        """The cluster runs on in its supervisor, and whoever leaves the screen says how long."""
         self._interrupts = 0
         self._is_up = False
         self._launch: Launch | None = None
 
     def run(self, launch: Launch) -> int:
         self._launch = launch
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._interrupted)
+        before = {
+            number: signal.signal(number, self._interrupted)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
         launch.write(json.dumps(self._request).encode())
+        if self._has_screen:
+            # Nothing but lines to wait for: the brokers start meanwhile.
+            threading.Thread(target=importlib.import_module, args=(SCREEN,), daemon=True).start()
         for text in launch.lines():
             line = json.loads(text)
             match line["type"]:
@@ -182,6 +205,8 @@ class _Up:
                     return self._attach(line)
         if self._request["is_detached"] and self._is_up:
             launch.let_go()
+            for number, handler in before.items():
+                signal.signal(number, handler)
             return 0
         code = launch.wait()
         if self._is_up and code == 0:
@@ -193,6 +218,11 @@ class _Up:
             f"exit code {code}",
             f"kcluster logs supervisor -c {self._name}",
         )
+
+    @property
+    def is_stopped(self) -> bool:
+        """By Ctrl-C, while it started."""
+        return bool(self._interrupts)
 
     def _progress(self, line: dict[str, Any]) -> None:
         match line["event"]:
