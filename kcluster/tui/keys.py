@@ -46,7 +46,20 @@ KEYS = (
     Key("q,ctrl+c", "leave", "q", "quit", "leave; asks whether the cluster shall run on"),
 )  # fmt: skip
 
-BRIEF_ORDER = "kprscg"
+LEFT_OUT_FIRST = (
+    "stop",
+    "freeze",
+    "groups",
+    "log",
+    "events",
+    "panel",
+    "order",
+    "open",
+    "filter",
+    "load",
+    "pause",
+)
+"""Of the last line, where it is narrow."""
 
 
 def brief(width: int, *, is_read_only: bool) -> str:
@@ -54,14 +67,12 @@ def brief(width: int, *, is_read_only: bool) -> str:
     shown = [key for key in KEYS if key.brief and not (is_read_only and key.breaks)]
     last = [key for key in shown if key.action in ("help", "leave")]
     rest = [key for key in shown if key not in last]
-    line = " ".join(["", *(f"{key.shown} {key.brief} " for key in last)])
-    words = ""
-    for key in rest:
-        word = f" {key.shown} {key.brief} "
-        if len(words) + len(word) + len(line) > width:
+    for action in (*LEFT_OUT_FIRST, None):
+        line = " " + "  ".join(f"{key.shown} {key.brief}" for key in rest + last)
+        if len(line) <= width:
             break
-        words += word
-    return words + line
+        rest = [key for key in rest if key.action != action]
+    return line
 
 
 def bound(entry: Key, key: str) -> str:

@@ -17,7 +17,7 @@ ROLES = {
 FULL, WITHOUT_SIZE, WITHOUT_BAR = 22, 13, 8
 """Widths of a cell from which on it has all, no size, no bar; below that a letter alone."""
 
-FULL_REST, SHORT_REST = 16, 9
+FULL_REST, SHORT_REST = 16, 10
 """What a cell of these forms has besides its bar."""
 
 NAME_MIN, MARK = 12, 10
@@ -30,7 +30,7 @@ def matrix(view: View, width: int, height: int) -> list[Line]:
     rows = view.partitions()
     brokers, first_broker, name, cell = _columns(view, rows, inner)
     lines = [_head(view, brokers, name, cell)]
-    with_legend = height >= 9
+    with_legend = height >= 12
     room = height - 3 - with_legend
     keys = [(row.topic, row.partition) for row in rows]
     at = keys.index(view.cursor) if view.cursor in keys else 0
@@ -78,12 +78,16 @@ def _head(view: View, brokers: list[int], name: int, cell: int) -> Line:
         style = "title" if id == view.selected else "dim"
         if cell >= FULL:
             bar = cell - FULL_REST
-            row.add(" ").add(left(f"B{id}", 3), style).add(left("segments", bar - 1), "dim")
+            row.add(" ").add(left(f"B{id}", 3), style).add(
+                left("segments" if bar > 9 else "segs", bar - 1), "dim"
+            )
             row.add(right("size", 7) + " " + right("lag", 4) + " ", "dim")
         elif cell >= WITHOUT_SIZE:
             bar = cell - SHORT_REST
-            row.add(" ").add(left(f"B{id}", 3), style).add(left("segments", bar - 1), "dim")
-            row.add(right("lag", 6), "dim")
+            row.add(" ").add(left(f"B{id}", 3), style).add(
+                left("segments" if bar > 9 else "segs", bar - 1), "dim"
+            )
+            row.add(right("lag", 6) + " ", "dim")
         elif cell >= WITHOUT_BAR:
             row.add(" ").add(left(f"B{id}", cell - 6), style).add(right("lag", 5), "dim")
         else:
@@ -138,7 +142,7 @@ def _cell(
             row.add(right(figures.size(replica.size), 5) + " ")
             row.add(right(figures.count(replica.lag), 4) + " ", _lag_style(replica))
         else:
-            row.add(right(figures.count(replica.lag), 4), _lag_style(replica))
+            row.add(right(figures.count(replica.lag), 4) + " ", _lag_style(replica))
     else:
         row.add(right(figures.count(replica.lag), cell - 4) + " ", _lag_style(replica))
 

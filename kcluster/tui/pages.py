@@ -131,9 +131,17 @@ def log(view: View) -> Asked:
         lines = data.decode("utf-8", "replace").splitlines()
         if end > LOG_BYTES:
             lines = lines[1:]
-        return [((f" {clean(text.expandtabs(4))}", ""),) for text in lines]
+        return [_log_line(clean(text.expandtabs(4))) for text in lines]
 
     return page, ask
+
+
+def _log_line(text: str) -> Line:
+    """Its wall clock in ms, which each begins with, as people read it."""
+    at_ms, blank, said = text.partition(" ")
+    if not blank or len(at_ms) != 13 or not at_ms.isdecimal():
+        return ((f" {text}", ""),)
+    return ((f" {figures.clock(int(at_ms))} ", "dim"), (said, ""))
 
 
 # --- groups -------------------------------------------------------------------------------

@@ -6,12 +6,15 @@ from kcluster.client.snapshot import BrokerStatus, ClusterSnapshot, CoordinatorS
 from kcluster.model import COORDINATOR
 from kcluster.tui import figures
 from kcluster.tui.history import Traffic
-from kcluster.tui.lines import Line, Row, Span, beside, box, clean, right
+from kcluster.tui.lines import Line, Row, Span, beside, box, clean, left, right
 from kcluster.tui.marks import Marks, block
 from kcluster.tui.view import View
 
 CARD_HEIGHT = 8
 CARD_WIDTH_MIN = 30
+
+STATE = 14
+"""Cells of a state in the table: "✗ KILLED 59s"."""
 
 HEALTH = {
     "ok": ("HEALTHY", "good"),
@@ -205,11 +208,19 @@ def table(view: View, width: int, height: int, *, with_coordinator: bool) -> lis
     assert snapshot is not None
     inner = width - 2
     # ID STATE CPU RSS | IN graph rate OUT | DISK bar size | SEG LEAD LAG
-    fixed = 3 + 17 + 5 + 6 + 6 + 6 + 6 + 5 + 6 + 7
-    spare = max(0, inner - fixed - 1)
-    graph = min(24, spare * 3 // 5) if spare >= 4 else 0
-    bar = min(20, spare - graph - 3) if spare - graph >= 5 else 0
-    head = Row().add(" ID ").add(f"{'STATE':<17}").add(f"{'CPU':>5}{'RSS':>6}")
+    # One blank at the end; a narrow screen does without CPU and RSS.
+    fixed = 4 + STATE + 6 + 6 + 6 + 5 + 6 + 7 + 1
+    has_process = inner >= fixed + 11
+    fixed += 11 * has_process
+    spare = max(0, inner - fixed)
+    graph = min(24, spare // 2) if spare >= 4 else 0
+    bar = min(20, spare - graph - 2) if spare - graph >= 6 else 0
+    head = (
+        Row()
+        .add(" ID ")
+        .add(f"{'STATE':<{STATE}}")
+        .add(f"{'CPU':>5}{'RSS':>6}" if has_process else "")
+    )
     head.add(" " * graph).add(f"{'IN/s':>6}{'OUT/s':>6}").add(
         "  DISK".ljust(bar + 2) if bar else ""
     )
@@ -223,7 +234,7 @@ def table(view: View, width: int, height: int, *, with_coordinator: bool) -> lis
     first = max(0, min(at - room + 1, len(ids) - room))
     biggest = max((each.size or 0 for each in snapshot.brokers), default=0) or 1
     rows += [
-        _broker_row(view, broker, graph, bar, biggest)
+        _broker_row(view, broker, graph, bar, biggest, has_process=has_process)
         for broker in snapshot.brokers[first : first + room]
     ]
     hidden = len(ids) - room
@@ -233,10 +244,9 @@ def table(view: View, width: int, height: int, *, with_coordinator: bool) -> lis
 
 def _coordinator_row(view: View, snapshot: ClusterSnapshot) -> Line:
     own = snapshot.coordinator
-    mark, state, style = state_of(own, snapshot.at_ms, view.marks)
     is_selected = view.selected == COORDINATOR
     row = Row().add(view.marks.cursor if is_selected else " ", "focus")
-    row.add("0  ", "title" if is_selected else "").add(f"{mark} {state}".ljust(17), style)
+    row.add("0  ", "title" if is_selected else "").extend(_state(own, snapshot, view.marks))
     row.add(right(_percent(view.traffic.get(COORDINATOR)), 5))
     row.add(right(figures.size(own.rss) if own.pid else "-", 6)).add("  coordinator", "dim")
     if own.metadata_offset is not None:
@@ -244,16 +254,25 @@ def _coordinator_row(view: View, snapshot: ClusterSnapshot) -> Line:
     return row.line()
 
 
-def _broker_row(view: View, broker: BrokerStatus, graph: int, bar: int, biggest: int) -> Line:
+def _state(
+    status: BrokerStatus | CoordinatorStatus, snapshot: ClusterSnapshot, marks: Marks
+) -> Line:
+    mark, state, style = state_of(status, snapshot.at_ms, marks)
+    return ((left(f"{mark} {state.removesuffix(' ago')}", STATE), style),)
+
+
+def _broker_row(
+    view: View, broker: BrokerStatus, graph: int, bar: int, biggest: int, *, has_process: bool
+) -> Line:
     assert view.snapshot is not None
     traffic = view.traffic[broker.id]
-    mark, state, style = state_of(broker, view.snapshot.at_ms, view.marks)
     is_selected = view.selected == broker.id
     row = Row().add(view.marks.cursor if is_selected else " ", "focus")
     row.add(f"{broker.id:<3}", "title" if is_selected else "")
-    row.add(f"{mark} {state}".ljust(17), style)
-    row.add(right(_percent(traffic) if broker.pid else "-", 5))
-    row.add(right(figures.size(broker.rss) if broker.pid else "-", 6))
+    row.extend(_state(broker, view.snapshot, view.marks))
+    if has_process:
+        row.add(right(_percent(traffic) if broker.pid else "-", 5))
+        row.add(right(figures.size(broker.rss) if broker.pid else "-", 6))
     if graph:
         row.add(" ").extend(spark(list(traffic.bytes_in), traffic, graph - 1, view.marks))
     row.add(right(figures.short_rate(traffic.rate_in), 6))
@@ -296,7 +315,7 @@ def _load(view: View) -> list[Span]:
     if told is None:
         return [(f" {state.phase}", "warn")]
     spans: list[Span] = [
-        (f" acks=all   {figures.count(round(state.rate))} rec/s   ", ""),
+        (f" {figures.count(round(state.rate))} rec/s   ", ""),
         (f"p50 {figures.latency(told.p50_ms)}   p99 {figures.latency(told.p99_ms)}   ", ""),
         (f"acked {told.acknowledged:,}   ", ""),
         (f"longest gap {figures.latency(told.longest_gap_ms)}   ", ""),
@@ -306,5 +325,5 @@ def _load(view: View) -> list[Span]:
     if state.phase == "ending":
         spans.append(("reading every replica…", "warn"))
     else:
-        spans.append(("lost, duplicated: counted at the end", "dim"))
+        spans.append(("lost, duplicated: counted when it ends", "dim"))
     return spans

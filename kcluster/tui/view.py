@@ -263,7 +263,8 @@ def _size(partition: PartitionStatus) -> int:
 
 _ORDERS: dict[str, Callable[[PartitionStatus], tuple[object, ...]]] = {
     "lag": lambda p: (
-        not p.is_offline, -worst_lag(p), not p.is_under_replicated, p.topic, p.partition
+        not p.is_offline, -worst_lag(p), not p.is_under_replicated, -_size(p).bit_length(), p.topic,
+        p.partition
     ),
     "name": lambda p: (p.topic, p.partition),
     "size": lambda p: (-_size(p), p.topic, p.partition),
