@@ -57,7 +57,7 @@ class Top(App[str]):
         self._watch: WatchFeed | None = None
         self._page_feed: PageFeed | None = None
         self._load_feed: LoadFeed | None = None
-        self._canvas = Canvas()
+        self._canvas = Canvas(self.draw)
 
     # --- living ---------------------------------------------------------------------------
 
@@ -81,9 +81,6 @@ class Top(App[str]):
             self._load_feed.kill()
         self._close_page()
 
-    def on_resize(self, _: events.Resize) -> None:
-        self.draw()
-
     def do_soon(self, do: Callable[[], object]) -> None:
         """In the loop, from any thread; then draw."""
         self.post_message(self.Told(do))
@@ -102,7 +99,9 @@ class Top(App[str]):
         self.view.lose(problem)
 
     def draw(self) -> None:
-        self._canvas.show(draw(self.view, self.size.width, self.size.height))
+        width, height = self._canvas.size
+        if height:
+            self._canvas.show(draw(self.view, width, height))
 
     # --- keys -----------------------------------------------------------------------------
 
@@ -157,7 +156,7 @@ class Top(App[str]):
             self.view.select(ids[(ids.index(self.view.selected) + by) % len(ids)])
 
     def action_move(self, key: str) -> None:
-        height = page_height(self.view, self.size.width, self.size.height)
+        height = page_height(self.view, *self._canvas.size)
         by = {
             "up": -1, "down": 1, "pageup": -height, "pagedown": height, "home": -10**6,
             "end": 10**6,

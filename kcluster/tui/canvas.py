@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.segment import Segment
 from rich.style import Style
@@ -45,9 +45,13 @@ class Canvas(Widget):
 
     DEFAULT_CSS = "Canvas { width: 100%; height: 100%; background: ansi_default; }"
 
-    def __init__(self) -> None:
+    def __init__(self, resized: Callable[[], object]) -> None:
         super().__init__()
+        self._resized = resized
         self._lines: list[Line] = []
+
+    def on_resize(self) -> None:
+        self._resized()
 
     def show(self, lines: Sequence[Line]) -> None:
         before, self._lines = self._lines, list(lines)

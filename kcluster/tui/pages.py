@@ -10,7 +10,7 @@ from kcluster.client.control import BusClient
 from kcluster.client.groups import GroupClient, GroupStatus, OffsetStatus
 from kcluster.client.snapshot import BrokerStatus, PartitionStatus
 from kcluster.processes.find import connect
-from kcluster.processes.workdir import process_name
+from kcluster.processes.workdir import locate, process_name
 from kcluster.tui import figures
 from kcluster.tui.lines import EMPTY, Line, Row, clean, left, right
 from kcluster.tui.picture import help_rows
@@ -120,8 +120,7 @@ def log(view: View) -> Asked:
     """Of the selected process."""
     name = process_name(view.selected)
     page = Page("log", f"log of {name}", is_tail=True)
-    assert view.snapshot is not None
-    path = Path(view.snapshot.directory) / "logs" / f"{name}.log"
+    path = locate(view.name) / "logs" / f"{name}.log"
 
     def ask() -> list[Line]:
         with path.open("rb") as file:
