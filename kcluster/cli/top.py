@@ -41,7 +41,7 @@ def top(
         raise UsageError(
             "top needs a terminal that can be drawn on",
             problem,
-            f"kcluster status{_suffix(cluster)}",
+            f"kcluster status --watch{_suffix(cluster)}",
         )
     running_cluster(cluster)
     show(cluster, is_read_only=read_only, interval_ms=interval_ms, is_ascii=ascii)
