@@ -22,7 +22,7 @@ export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 FUZZ_SECONDS ?= 60
 MODEL_EXAMPLES ?= 1000
 
-.PHONY: up setup setup-test setup-fuzz test check fix test-pure test-live test-long test-java test-node bench sim fuzz mutants lock
+.PHONY: up setup setup-test setup-fuzz test check fix test-pure test-live test-long test-java test-node bench sim fuzz mutants screenshots lock
 
 up: $(RUN_READY)
 	@$(PY) -m kcluster.cli.main up --brokers 3
@@ -83,6 +83,10 @@ fuzz: $(FUZZ_READY)
 # How many seeds it takes to notice each historical bug.
 mutants: $(TEST_READY)
 	$(PY) -m kcluster.sim.mutants
+
+# Of the screen, of a real cluster: examples/screenshots/*.svg.
+screenshots: $(RUN_READY)
+	$(PY) examples/screenshots/make.py
 
 # Writes requirements.lock from pyproject.toml.
 lock:

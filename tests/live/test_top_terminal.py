@@ -25,6 +25,8 @@ STEP_S = 0.05
 CPU_MAX = 0.06
 """Of one core, at 4 Hz on 120x40 with three brokers and fifty partitions."""
 
+MEASURED_S = 10
+
 COMMAND = [sys.executable, "-m", "kcluster.cli.main"]
 
 
@@ -60,6 +62,10 @@ class Terminal:
             assert time.monotonic() < deadline, f"not seen in time: {words}\n{text}"
             time.sleep(STEP_S)
         return text
+
+    def stay(self, seconds: float) -> None:
+        """As its user who looks on: what a screen costs is to be measured over time."""
+        time.sleep(seconds)
 
     @property
     def pid(self) -> int:
@@ -152,12 +158,9 @@ def test_it_takes_a_small_part_of_a_core(
     screen.until_seen("rec/s")
     pid = screen.pid
     before, began = cpu_s(pid), time.monotonic()
-    screen.press("Escape")
-    while time.monotonic() < began + 10:
-        screen.text  # noqa: B018 - a terminal that is read
-        time.sleep(1)
+    screen.stay(MEASURED_S)
     share = (cpu_s(pid) - before) / (time.monotonic() - began)
-    assert share <= CPU_MAX
+    assert share <= CPU_MAX, f"{share:.1%} of a core"
 
 
 def cpu_s(pid: int) -> float:
