@@ -24,13 +24,14 @@ HERE = Path(__file__).parent
 NAME = "dev"
 SIZES = ((120, 40), (80, 24))
 TOPICS = {
-    "orders": ("-p", "4", "-r", "3", "-X", "segment.bytes=1048576"),
+    "orders": ("-p", "3", "-r", "3", "-X", "segment.bytes=1048576"),
     "clicks": ("-p", "2", "-r", "3", "-X", "segment.bytes=1048576",
                "-X", "retention.bytes=3145728"),
     "audit": ("-p", "1", "-r", "2"),
 }  # fmt: skip
 SEEN_S = 60
-DEAD_S = 8
+FILLED_S = 20
+DEAD_S = 5
 """From the kill to the picture."""
 
 
@@ -59,7 +60,7 @@ async def take(app: Top) -> None:
         await until(lambda: app.view.snapshot is not None, "the cluster")
         await pilot.press("g")
         await until(lambda: app.view.load.phase == "running", "the load")
-        await pilot.pause(20)
+        await pilot.pause(FILLED_S)
         await pilot.press("3", "k", "9")
         await until(lambda: app.view.selected_state == "killed", "the death of broker 3")
         await pilot.pause(DEAD_S)

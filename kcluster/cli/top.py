@@ -64,7 +64,9 @@ def show(
     from kcluster.tui.start import make_top
 
     app = make_top(cluster, is_read_only=is_read_only, interval_ms=interval_ms, is_ascii=is_ascii)
-    wish = app.run()
+    # Without the mouse: what stands on the screen can be marked and copied as in any terminal,
+    # and its wheel is what terminals make of it there, arrow keys.
+    wish = app.run(mouse=False)
     if app.return_code:
         raise UsageError("the screen ended by a bug", "", f"kcluster status{_suffix(cluster)}")
     if wish == STOP_CLUSTER:

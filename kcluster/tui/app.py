@@ -147,7 +147,7 @@ class Top(App[str]):
         if not self.view.select(id):
             self.view.say(f"there is no broker {id}", "warn")
         elif self.view.page is not None and self.view.page.kind == "log":
-            self.action_log()
+            self._open(*pages.log(self.view))
 
     def action_next_broker(self, by: int) -> None:
         snapshot = self.view.snapshot
@@ -167,14 +167,6 @@ class Top(App[str]):
             self.view.move(by)
         else:
             self.action_events()
-
-    def on_mouse_scroll_down(self, _: events.MouseScrollDown) -> None:
-        self.action_move("down")
-        self.draw()
-
-    def on_mouse_scroll_up(self, _: events.MouseScrollUp) -> None:
-        self.action_move("up")
-        self.draw()
 
     def action_filter(self) -> None:
         self._close_page()
@@ -316,7 +308,7 @@ class Top(App[str]):
         self._refresh_page()
 
     def action_log(self) -> None:
-        self._open(*pages.log(self.view))
+        self._toggle("log", lambda: self._open(*pages.log(self.view)))
 
     def action_groups(self) -> None:
         self._toggle("groups", lambda: self._open(*pages.groups(self.view)))

@@ -15,8 +15,8 @@ from kcluster.tui.lines import Line
 
 STYLES = {
     "": "default",
-    "dim": "bright_black",
-    "edge": "bright_black",
+    "dim": "dim",
+    "edge": "dim",
     "focus": "bold cyan",
     "title": "bold",
     "label": "cyan",

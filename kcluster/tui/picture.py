@@ -13,6 +13,7 @@ from kcluster.tui.story import story
 from kcluster.tui.view import Menu, Page, View
 
 WIDTH_MIN, HEIGHT_MIN = 60, 16
+EVENTS_MORE = 6
 
 
 class Room(NamedTuple):
@@ -27,7 +28,9 @@ class Room(NamedTuple):
     load: int
 
 
-def divide(width: int, height: int, brokers: int, *, has_load: bool) -> Room:
+def divide(view: View, width: int, height: int) -> Room:
+    brokers = len(view.snapshot.brokers) if view.snapshot is not None else 0
+    partitions = len(view.snapshot.partitions) if view.snapshot is not None else 0
     has_cards = height >= 30 and brokers > 0 and width // brokers >= panels.CARD_WIDTH_MIN
     coordinator = 1 if height >= 30 else 0
     if has_cards:
@@ -36,8 +39,12 @@ def divide(width: int, height: int, brokers: int, *, has_load: bool) -> Room:
         with_coordinator = not coordinator and height >= 20
         tall = 3 + with_coordinator + min(brokers, max(3, height // 4))
     events = 8 if height >= 36 else 6 if height >= 30 else 5 if height >= 22 else 0
-    load = 3 if height >= 36 else 1 if has_load else 0
+    load = 3 if height >= 36 else 1 if view.load.phase != "off" else 0
     body = height - 2 - coordinator - tall - events - load
+    if events:
+        # Few partitions leave their room to the story.
+        spare = max(0, min(EVENTS_MORE, body - partitions - 4))
+        events, body = events + spare, body - spare
     return Room(has_cards, coordinator, tall, body, events, load)
 
 
@@ -60,7 +67,7 @@ def _draw(view: View, width: int, height: int) -> list[Line]:
     if snapshot is None:
         lines += [fit((), width)] * (height - 2)
         return [*lines, footer(view, width)]
-    room = divide(width, height, len(snapshot.brokers), has_load=view.load.phase != "off")
+    room = divide(view, width, height)
     if room.coordinator:
         lines.append(panels.coordinator(view, width))
     if room.has_cards:
@@ -100,8 +107,7 @@ def footer(view: View, width: int) -> Line:
 
 def page_height(view: View, width: int, height: int) -> int:
     """Rows that a page can show."""
-    brokers = len(view.snapshot.brokers) if view.snapshot is not None else 0
-    room = divide(width, height, brokers, has_load=view.load.phase != "off")
+    room = divide(view, width, height)
     head = view.page is not None and view.page.head is not None
     return max(1, room.body + room.events - 2 - head)
 

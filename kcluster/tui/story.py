@@ -11,7 +11,7 @@ from kcluster.tui.view import View
 from kcluster.wire.events import ClusterEvent
 
 FOLD_MS = 1_000
-"""Events of one kind, by one process, that follow each other so closely are one line, and how many
+"""Events of one kind that follow each other so closely are one line, and how many
 more there are: a broker that dies changes every ISR at once."""
 
 TAIL = 600
@@ -39,9 +39,9 @@ def command(seq: int, text: str, broker: int = -1, at_ms: int | None = None) -> 
 def folded(events: Sequence[ClusterEvent], wanted: int) -> list[tuple[ClusterEvent, int]]:
     """The last lines, oldest first: an event, and how many of its kind it stands for besides."""
     lines: list[tuple[ClusterEvent, int]] = []
-    places: dict[tuple[str, int], int] = {}
+    places: dict[str, int] = {}
     for event in sorted(events[-TAIL:], key=lambda event: event.at_ms, reverse=True):
-        kind = (event.event, event.process)
+        kind = event.event
         place = places.get(kind, -1)
         if place >= 0 and lines[place][0].at_ms - event.at_ms < FOLD_MS:
             lines[place] = (event, lines[place][1] + 1)
