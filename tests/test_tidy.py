@@ -17,7 +17,7 @@ TOP_LEVEL = {
 }  # fmt: skip
 
 LINES_MAX = 500
-LONGER = {"kcluster/core/broker/broker.py": 510}
+LONGER = {"kcluster/core/broker/broker.py": 515}
 """Files that are longer, each with a bound of its own."""
 
 NAMES_REFUSED = {"utils", "util", "common", "helpers", "helper", "manager", "service", "base"}

@@ -20,7 +20,7 @@ from prometheus_client.core import (
 from kcluster.client.groups import GroupStatus
 from kcluster.client.snapshot import BrokerStatus, ClusterSnapshot
 from kcluster.wire.apis import APIS
-from kcluster.wire.bus import REQUEST_BOUNDS_MS, Counters, RequestTimes
+from kcluster.wire.telling import REQUEST_BOUNDS_MS, Counters, RequestTimes
 
 EVENTS = {
     "IsrShrunk": ("kafka_server_replicamanager_isrshrinks", "ISRs that lost a replica"),

@@ -19,7 +19,7 @@ from kcluster.client.control import BusClient, ControlClient
 from kcluster.core.metadata import records
 from kcluster.core.metadata.image import BrokerImage, ClusterImage
 from kcluster.model import COORDINATOR, NO_LEADER, topic_id_text
-from kcluster.wire import bus
+from kcluster.wire import bus, telling
 from kcluster.wire import control as c
 
 SCHEMA = 1
@@ -94,7 +94,7 @@ class BrokerStatus(msgspec.Struct, frozen=True):
     """Bytes of its logs."""
     segments: int | None = None
     max_lag: int | None = None
-    counters: bus.Counters | None = None
+    counters: telling.Counters | None = None
     """Of this incarnation; None for one that does not answer."""
 
 
@@ -146,9 +146,9 @@ class ClusterSnapshot(msgspec.Struct, frozen=True):
 class Holdings(msgspec.Struct):
     """What one broker told of its replicas."""
 
-    replicas: dict[tuple[str, int], bus.ReplicaState]
+    replicas: dict[tuple[str, int], telling.ReplicaState]
     notices: list[str] = []
-    counters: bus.Counters | None = None
+    counters: telling.Counters | None = None
     is_current: bool = True
     """Otherwise as it was when the broker was last heard of."""
 
@@ -215,11 +215,11 @@ def read_image(servers: BusClient, states: list[bus.ProcessState]) -> ClusterIma
         [state for state in running if state.id == COORDINATOR],
         [state for state in running if state.id != COORDINATOR],
     ):
-        answers = servers.ask(group, bus.DescribeImage, QUESTION_MS)
+        answers = servers.ask(group, telling.DescribeImage, QUESTION_MS)
         images = [
             (message.metadata_offset, payload)
             for message, payload in answers.values()
-            if isinstance(message, bus.Image) and payload
+            if isinstance(message, telling.Image) and payload
         ]
         if images:
             offset, payload = max(images, key=lambda image: image[0])
@@ -234,10 +234,10 @@ def read_image(servers: BusClient, states: list[bus.ProcessState]) -> ClusterIma
 def ask_holdings(servers: BusClient, states: list[bus.ProcessState]) -> dict[int, Holdings]:
     """By broker; one that did not answer is missing."""
     running = [state for state in states if state.id != COORDINATOR and state.state == "running"]
-    answers = servers.ask(running, bus.DescribeReplicas, QUESTION_MS)
+    answers = servers.ask(running, telling.DescribeReplicas, QUESTION_MS)
     found = {}
     for id, (message, _) in sorted(answers.items()):
-        if isinstance(message, bus.Replicas):
+        if isinstance(message, telling.Replicas):
             replicas = {(own.topic, own.partition): own for own in message.replicas}
             found[id] = Holdings(replicas, message.notices, message.counters)
     return found
@@ -280,7 +280,7 @@ def _replica(
     broker: int,
     key: tuple[str, int],
     held: Holdings | None,
-    leader: bus.ReplicaState | None,
+    leader: telling.ReplicaState | None,
     *,
     is_leader: bool,
     is_in_sync: bool,

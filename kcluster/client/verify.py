@@ -26,8 +26,8 @@ from kcluster.core.metadata.records import PartitionChanged
 from kcluster.core.turn import Turn
 from kcluster.errors import CorruptLogError, RemoteProtocolError
 from kcluster.model import TopicPartition
-from kcluster.wire.bus import ReplicaState
 from kcluster.wire.records import Record, read_records
+from kcluster.wire.telling import ReplicaState
 
 T = TypeVar("T")
 Records = dict[int, tuple[Record, Place]]

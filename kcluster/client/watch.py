@@ -24,7 +24,7 @@ from kcluster.client.snapshot import ClusterSnapshot, Holdings, compose
 from kcluster.core.metadata import records
 from kcluster.core.metadata.image import ClusterImage
 from kcluster.model import COORDINATOR
-from kcluster.wire import bus
+from kcluster.wire import bus, telling
 from kcluster.wire import control as c
 from kcluster.wire.events import ClusterEvent
 
@@ -157,7 +157,7 @@ class Watch:
         source.asked_s = time.monotonic()
         if request != source.request:
             source.request, source.expected = request, 0
-        source.ask(bus.Watch(request, self._interval_ms, LEASE_MS))
+        source.ask(telling.Watch(request, self._interval_ms, LEASE_MS))
 
     def _ask_brokers_for_image(self, now_s: float) -> None:
         if self._description is None or now_s - self._image_asked_s < IMAGE_AGAIN_S:
@@ -166,7 +166,7 @@ class Watch:
             return
         self._image_asked_s = now_s
         for source in self._sources.values():
-            source.ask(bus.DescribeImage(0))
+            source.ask(telling.DescribeImage(0))
 
     # --- hearing --------------------------------------------------------------------------
 
@@ -217,10 +217,10 @@ class Watch:
         while source.socket.poll(0):
             head, *payload = source.socket.recv_multipart()
             message = bus.decode(head).message
-            if not isinstance(message, bus.Replicas | bus.Image):
+            if not isinstance(message, telling.Replicas | telling.Image):
                 continue
             if message.request != source.request:
-                if isinstance(message, bus.Image) and message.request == 0:
+                if isinstance(message, telling.Image) and message.request == 0:
                     self._take_image(message, payload)
                 continue
             if message.told != source.expected:
@@ -228,13 +228,13 @@ class Watch:
                     self._ask(source, next(self._numbers))
                 continue
             source.expected += 1
-            if isinstance(message, bus.Image):
+            if isinstance(message, telling.Image):
                 self._take_image(message, payload, is_controllers=True)
             else:
                 self._take_replicas(source, message)
 
     def _take_image(
-        self, message: bus.Image, payload: list[bytes], *, is_controllers: bool = False
+        self, message: telling.Image, payload: list[bytes], *, is_controllers: bool = False
     ) -> None:
         if not payload:
             return
@@ -247,7 +247,7 @@ class Watch:
         image.next_offset = message.metadata_offset
         self._image = image
 
-    def _take_replicas(self, source: _Source, message: bus.Replicas) -> None:
+    def _take_replicas(self, source: _Source, message: telling.Replicas) -> None:
         changed = {(own.topic, own.partition): own for own in message.replicas}
         held = self._holdings.get(source.state.id)
         if message.told == 0 or held is None:

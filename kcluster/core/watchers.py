@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from kcluster.core.turn import Timer, Turn
-from kcluster.wire.bus import Watch
+from kcluster.wire.telling import Watch
 
 WATCHERS_MAX: Final = 64
 INTERVAL_MS_MIN: Final = 50

@@ -42,11 +42,9 @@ from kcluster.wire.bus import (
     Announce,
     Bound,
     CompactionEnded,
-    DescribeImage,
     Died,
     Failed,
     Freeze,
-    Image,
     Message,
     ProcessState,
     Ready,
@@ -55,6 +53,7 @@ from kcluster.wire.bus import (
     Traced,
 )
 from kcluster.wire.events import ClusterEvent
+from kcluster.wire.telling import DescribeImage, Image
 from kcluster.world import platform
 from kcluster.world.bus import Bus
 from kcluster.world.loop import EXIT_BUG

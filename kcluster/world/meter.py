@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import Final
 
-from kcluster.wire.bus import REQUEST_BOUNDS_MS, RequestTimes
+from kcluster.wire.telling import REQUEST_BOUNDS_MS, RequestTimes
 
 _BOUNDS_NS: Final = [int(bound * 1_000_000) for bound in REQUEST_BOUNDS_MS]
 

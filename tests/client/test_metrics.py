@@ -21,14 +21,14 @@ from kcluster.client.snapshot import (
     ReplicaStatus,
     SupervisorStatus,
 )
-from kcluster.wire import bus
+from kcluster.wire import telling
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 """By name and labels."""
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "metrics"
 
-FETCH_TIMES = bus.RequestTimes(1, 4, 7_000, [1, 2, *[0] * 10, 1])
+FETCH_TIMES = telling.RequestTimes(1, 4, 7_000, [1, 2, *[0] * 10, 1])
 
 SNAPSHOT = ClusterSnapshot(
     1, "dev", "degraded", ["broker 2 is killed"], "id", "127.0.0.1:19092", "/data",
@@ -38,8 +38,8 @@ SNAPSHOT = ClusterSnapshot(
         BrokerStatus(
             1, 12, "running", "127.0.0.1", 19092, "/data/broker-1", False, 2, 3, 3000, 4500, 1,
             leads=1, replicas=1, max_lag=0,
-            counters=bus.Counters(
-                bus.Traffic(100, 50, 7), {"orders": bus.Traffic(100, 50, 7)}, [FETCH_TIMES], 3
+            counters=telling.Counters(
+                telling.Traffic(100, 50, 7), {"orders": telling.Traffic(100, 50, 7)}, [FETCH_TIMES], 3
             ),
         ),
         BrokerStatus(2, None, "killed", "127.0.0.1", 19093, "/data/broker-2", True, replicas=1),

@@ -20,7 +20,7 @@ from kcluster.core.log.segment import INDEX, LOG, SNAPSHOT, TIME_INDEX, file_nam
 from kcluster.core.metadata import records as r
 from kcluster.core.metadata.segments import encode_batch
 from kcluster.model import TopicPartition
-from kcluster.wire import bus, consumer_protocol, control, group_records
+from kcluster.wire import bus, consumer_protocol, control, group_records, telling
 from kcluster.wire.apis import APIS
 from kcluster.wire.compression import Compression, compress
 from kcluster.wire.frame import request_frame
@@ -134,8 +134,8 @@ BUS: Final[list[bus.Message]] = [
     bus.Refuse([bus.RefuseEntry(1, 6)]),
     bus.Push([bus.PushEntry(1, 2, 3, 4, 5)]),
     bus.Ack([bus.AckEntry(1, 2, 3, 4)]),
-    bus.Replicas(1, 2, 3, [bus.ReplicaState("t", 0, "leader", 1, 0, 9, 9, 70, [(0, 70)])]),
-    bus.Image(1, 2),
+    telling.Replicas(1, 2, 3, [telling.ReplicaState("t", 0, "leader", 1, 0, 9, 9, 70, [(0, 70)])]),
+    telling.Image(1, 2),
 ]
 
 

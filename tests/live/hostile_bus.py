@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 import zmq
 
-from kcluster.wire import bus
+from kcluster.wire import bus, telling
 from kcluster.wire import control as c
 
 SEED: Final = 11
@@ -62,7 +62,7 @@ def any_value(kind: Any, source: random.Random) -> Any:
 def envelopes(target: int, incarnation: int) -> Iterator[tuple[bytes, list[bytes]]]:
     """(identity of the sender, frames); an empty identity is a control connection."""
     source = random.Random(SEED)
-    sound = bus.encode(bus.Envelope(0, 0, target, incarnation, bus.DescribeImage(1)))
+    sound = bus.encode(bus.Envelope(0, 0, target, incarnation, telling.DescribeImage(1)))
     malformed = [b"", b"\xc1", b"\x91" * 100_000, sound[:-1], sound + b"\0", b"\x95" + sound[1:]]
     malformed += [source.randbytes(source.randrange(1, 200)) for _ in range(100)]
     malformed += [sound.replace(b"DescribeImage", b"DescribeImagf"), b"\x00" * 1000]

@@ -16,7 +16,7 @@ from kcluster.core.turn import DiskOperation, Event, Received, Turn
 from kcluster.errors import UsageError
 from kcluster.model import SUPERVISOR
 from kcluster.processes.server import Life, ServerArguments, main_of
-from kcluster.wire import bus
+from kcluster.wire import bus, telling
 
 
 class ToyCore:
@@ -35,8 +35,8 @@ class ToyCore:
         if isinstance(event, Received):
             if isinstance(event.message, bus.Stop):
                 self.has_stopped = self.manner != "deaf"
-            elif isinstance(event.message, bus.DescribeImage):
-                image = bus.Image(event.message.request, 0)
+            elif isinstance(event.message, telling.DescribeImage):
+                image = telling.Image(event.message.request, 0)
                 turn.send(event.source, image, [b"\x90"])
             else:
                 turn.trace(event.message)

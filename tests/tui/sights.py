@@ -12,8 +12,8 @@ from kcluster.client.snapshot import (
 )
 from kcluster.client.watch import Sight
 from kcluster.tui.view import View
-from kcluster.wire.bus import Counters, Traffic
 from kcluster.wire.events import ClusterEvent
+from kcluster.wire.telling import Counters, Traffic
 
 NOON_MS = 1_700_049_600_000 + 4 * 60_000 + 31_207
 """12:04:31.207 UTC."""

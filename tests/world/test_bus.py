@@ -21,7 +21,6 @@ from kcluster.model import SUPERVISOR
 from kcluster.wire.bus import (
     Ack,
     Announce,
-    DescribeReplicas,
     Died,
     Envelope,
     Freeze,
@@ -30,11 +29,11 @@ from kcluster.wire.bus import (
     MetadataDelta,
     ProcessState,
     Push,
-    Replicas,
     Stop,
     decode,
     encode,
 )
+from kcluster.wire.telling import DescribeReplicas, Replicas
 from kcluster.world import bus as bus_module
 from kcluster.world.arenas import is_free
 from kcluster.world.bus import Bus

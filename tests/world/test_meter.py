@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kcluster.wire.bus import REQUEST_BOUNDS_MS, RequestTimes
+from kcluster.wire.telling import REQUEST_BOUNDS_MS, RequestTimes
 from kcluster.world.meter import Meter
 
 

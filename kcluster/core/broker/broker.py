@@ -69,7 +69,7 @@ from kcluster.core.turn import (
 from kcluster.core.watchers import TellDue
 from kcluster.errors import ApiError, CorruptLogError, ErrorCode
 from kcluster.model import SUPERVISOR
-from kcluster.wire import bus
+from kcluster.wire import bus, telling
 
 HELD_REQUESTS: Final = 1000
 """Requests that wait until this broker may serve; a connection that brings more is closed."""
@@ -182,9 +182,9 @@ class BrokerCore:
             bus.AreYouThere: lambda m, r, turn: turn.send(r.source, bus.HereIAm(m.number)),
             bus.HereIAm: self._is_here,
             bus.KafkaRequest: self._kafka_request,
-            bus.DescribeReplicas: self.status.describe_replicas,
-            bus.DescribeImage: self.status.describe_image,
-            bus.Watch: self.status.watch,
+            telling.DescribeReplicas: self.status.describe_replicas,
+            telling.DescribeImage: self.status.describe_image,
+            telling.Watch: self.status.watch,
             bus.CompactionEnded: self.upkeep.compactions.ended,
             bus.Announce: self.members.announced,
             bus.Died: self.members.died,

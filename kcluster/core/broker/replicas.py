@@ -31,7 +31,8 @@ from kcluster.core.replication.replica import Replica
 from kcluster.core.turn import Delete, Files, Rename, Replace, Turn
 from kcluster.errors import CorruptLogError
 from kcluster.model import TopicPartition
-from kcluster.wire.bus import LogEnd, ReplicaState
+from kcluster.wire.bus import LogEnd
+from kcluster.wire.telling import ReplicaState
 
 _DIRECTORY: Final = re.compile(r"(?P<topic>.+)-(?P<partition>\d+)")
 _METADATA_LOG: Final = "__cluster_metadata"

@@ -11,7 +11,7 @@ from kcluster.core.replication.replica import Replica
 from kcluster.core.turn import Received, Turn
 from kcluster.core.watchers import TellDue, Watchers
 from kcluster.model import TopicPartition
-from kcluster.wire import bus
+from kcluster.wire import telling
 
 if TYPE_CHECKING:
     from kcluster.core.broker.broker import BrokerCore
@@ -21,27 +21,29 @@ class Status:
     def __init__(self, broker: BrokerCore) -> None:
         self._broker = broker
         self.traffic = TrafficCounts()
-        self.meter: Callable[[], tuple[list[bus.RequestTimes], int]] = _nothing_measured
+        self.meter: Callable[[], tuple[list[telling.RequestTimes], int]] = _nothing_measured
         """Request times and open connections, which only the outside knows."""
         self._watchers = Watchers()
         self._told: dict[TopicPartition, tuple[object, ...]] = {}
         """What those who watch know of each replica."""
-        self._told_counters: bus.Counters | None = None
+        self._told_counters: telling.Counters | None = None
 
     def describe_replicas(
-        self, message: bus.DescribeReplicas, received: Received, turn: Turn
+        self, message: telling.DescribeReplicas, received: Received, turn: Turn
     ) -> None:
         turn.send(received.source, self._whole(message.request, 0, self._counters()))
 
-    def describe_image(self, message: bus.DescribeImage, received: Received, turn: Turn) -> None:
+    def describe_image(
+        self, message: telling.DescribeImage, received: Received, turn: Turn
+    ) -> None:
         image = self._broker.image
         turn.send(
             received.source,
-            bus.Image(message.request, image.next_offset),
+            telling.Image(message.request, image.next_offset),
             [records.encode_all(image.records())],
         )
 
-    def watch(self, message: bus.Watch, received: Received, turn: Turn) -> None:
+    def watch(self, message: telling.Watch, received: Received, turn: Turn) -> None:
         if self._watchers.watch(received.source, message, turn):
             request, told = self._watchers.number(received.source)
             turn.send(received.source, self._whole(request, told, self._counters()))
@@ -69,31 +71,31 @@ class Status:
         broker = self._broker
         for source in sources:
             request, told = self._watchers.number(source)
-            message = bus.Replicas(
+            message = telling.Replicas(
                 request, broker.broker_id, broker.epoch, changed, replicas.notices, list(gone),
                 told, counters,
             )  # fmt: skip
             turn.send(source, message)
 
-    def _whole(self, request: int, told: int, counters: bus.Counters) -> bus.Replicas:
+    def _whole(self, request: int, told: int, counters: telling.Counters) -> telling.Replicas:
         broker = self._broker
         replicas = broker.replica_set
         everything = [
             replicas.describe(replica) for _, replica in sorted(replicas.by_partition.items())
         ]
-        return bus.Replicas(
+        return telling.Replicas(
             request, broker.broker_id, broker.epoch, everything, replicas.notices, [], told,
             counters,
         )  # fmt: skip
 
-    def _counters(self) -> bus.Counters:
+    def _counters(self) -> telling.Counters:
         self.traffic.keep(self._broker.image.topics)
         requests, connections = self.meter()
         topics = {
-            name: bus.Traffic(traffic.bytes_in, traffic.bytes_out, traffic.records_in)
+            name: telling.Traffic(traffic.bytes_in, traffic.bytes_out, traffic.records_in)
             for name, traffic in self.traffic.by_topic.items()
         }
-        return bus.Counters(self.traffic.total(), topics, requests, connections)
+        return telling.Counters(self.traffic.total(), topics, requests, connections)
 
 
 def _figures(replica: Replica) -> tuple[object, ...]:
@@ -106,5 +108,5 @@ def _figures(replica: Replica) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _nothing_measured() -> tuple[list[bus.RequestTimes], int]:
+def _nothing_measured() -> tuple[list[telling.RequestTimes], int]:
     return [], 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from kcluster.wire.bus import Traffic
+from kcluster.wire.telling import Traffic
 
 
 class TrafficCounts:

@@ -49,7 +49,7 @@ from kcluster.core.turn import (
 from kcluster.core.watchers import TellDue, Watchers
 from kcluster.errors import ApiError, DiskError, ErrorCode
 from kcluster.model import COORDINATOR, SUPERVISOR
-from kcluster.wire import bus
+from kcluster.wire import bus, telling
 from kcluster.wire.apis import ELECT_LEADERS
 
 START_WAIT_MS = 200
@@ -227,9 +227,9 @@ class ControllerCore:
                 self.is_frozen = True
             case bus.Stop():
                 self.is_stopping = True
-            case bus.DescribeImage():
-                self._answer(event.source, bus.Image(message.request, -1))
-            case bus.Watch():
+            case telling.DescribeImage():
+                self._answer(event.source, telling.Image(message.request, -1))
+            case telling.Watch():
                 if self._watchers.watch(event.source, message, turn):
                     self._tell_image(event.source)
             case _:
@@ -245,7 +245,7 @@ class ControllerCore:
 
     def _tell_image(self, source: int) -> None:
         request, told = self._watchers.number(source)
-        self._answer(source, bus.Image(request, -1, told))
+        self._answer(source, telling.Image(request, -1, told))
 
     def _register(self, event: Received, message: bus.Register, turn: Turn) -> None:
         incarnation = message.incarnation

@@ -26,7 +26,7 @@ from kcluster.core.metadata import records as r
 from kcluster.core.metadata.image import ClusterImage
 from kcluster.core.metadata.metadata_log import MetadataLog
 from kcluster.core.turn import Buffer, Timer, Turn
-from kcluster.wire import bus
+from kcluster.wire import bus, telling
 
 FORWARD_WAIT_MS = 1000
 """How long an answer waits for brokers to apply what it says (rule 10)."""
@@ -100,8 +100,8 @@ class Telling:
                 session = self.brokers.sessions.get(held.target)
                 if session is not None and session.broker_epoch == message.broker_epoch:
                     self._send_image(session, turn)
-            case bus.Image():
-                image = bus.Image(message.request, self.log.committed_offset, message.told)
+            case telling.Image():
+                image = telling.Image(message.request, self.log.committed_offset, message.told)
                 turn.send(held.target, image, [r.encode_all(self.log.image.records())])
             case bus.Forwarded() if len(self._spreading) < LIMITS.purgatory_requests:
                 self._spreading.append(Spreading(held, turn.now_ms + FORWARD_WAIT_MS))

@@ -9,7 +9,7 @@ from kcluster.core.turn import StoodStill
 from kcluster.errors import ErrorCode
 from kcluster.model import COORDINATOR, SUPERVISOR
 from kcluster.sim.disk import SimDisk
-from kcluster.wire import bus
+from kcluster.wire import bus, telling
 from kcluster.wire.message import encode
 from kcluster.wire.messages.create_topics import (
     CreatableTopic,
@@ -221,8 +221,8 @@ def test_status_names_role_offsets_and_segments() -> None:
     stage.deliver()
     stage[1].asks(produce(b"a", acks=1), 9)
     stage[1].told.clear()
-    stage[1].hears(-5, bus.DescribeReplicas(3))
-    [told] = stage[1].heard(bus.Replicas)
+    stage[1].hears(-5, telling.DescribeReplicas(3))
+    [told] = stage[1].heard(telling.Replicas)
     [state] = told.replicas
     assert (state.role, state.log_end_offset, state.high_watermark) == ("leader", 1, 0)
     assert state.is_in_sync

@@ -2,7 +2,7 @@
 
 from kcluster.config import LIMITS
 from kcluster.core.metadata import records as r
-from kcluster.wire import bus
+from kcluster.wire import bus, telling
 
 from .playbook import Playbook, messages, only
 
@@ -105,5 +105,5 @@ def test_answers_that_wait_for_a_hanging_disk_are_bounded() -> None:
     p.holds_syncs = True
     p.make_topic("t", [1])
     for _ in range(LIMITS.purgatory_requests + 5):
-        p.receive(-7, bus.DescribeImage(1))
+        p.receive(-7, telling.DescribeImage(1))
     assert len(p.core.telling.held) == LIMITS.purgatory_requests

@@ -8,7 +8,7 @@ from kcluster.core.metadata import records as r
 from kcluster.core.turn import StoodStill
 from kcluster.errors import ErrorCode
 from kcluster.model import SUPERVISOR
-from kcluster.wire import bus
+from kcluster.wire import bus, telling
 
 from .playbook import Playbook, messages, only
 
@@ -240,8 +240,8 @@ def test_blocks_of_producer_ids_never_overlap_also_across_restarts(p: Playbook) 
 
 
 def test_control_connection_sees_the_committed_image(p: Playbook) -> None:
-    (send,) = p.receive(-7, bus.DescribeImage(4), epoch=0)
-    assert send.message == bus.Image(4, p.core.log.committed_offset)
+    (send,) = p.receive(-7, telling.DescribeImage(4), epoch=0)
+    assert send.message == telling.Image(4, p.core.log.committed_offset)
     assert r.decode_all(send.payload[0]) == p.image.records()
 
 
