@@ -80,7 +80,7 @@ def kill_broker(
         str, typer.Option(metavar="TIME", help="From one kill to the next, at least.")
     ] = "5s",
     check: Annotated[
-        bool, typer.Option("--check", help="With a load meanwhile that says what was lost.")
+        bool, typer.Option("--check", help="Under a load on topic load that says what was lost.")
     ] = False,
     seed: Annotated[int | None, typer.Option(help="For --random: the same choices again.")] = None,
     output_format: OutputFormat = Format.TABLE,
@@ -172,7 +172,7 @@ class _Story:
             output.note(f"--seed {self._seed} makes the same choices again")
         problem: UsageError | None = None
         report = None
-        with _until_interrupted(self._is_long) as is_over:
+        with _until_interrupted(self._is_long or self._plan.until != "none") as is_over:
             failover = Failover(control, follower, servers, is_over)
             load = _begin_load(cluster, failover, is_over) if self._checks else None
             try:
@@ -218,8 +218,9 @@ class _Story:
                 for step in timeline.steps():
                     output.data(line_of(step))
             return
+        seed = "" if self._seed is None else f", --seed {self._seed}"
         of = f" of {self._plan.times}" if len(self._kills) < self._plan.times else ""
-        output.data(f"{len(self._kills)}{of} kills")
+        output.data(f"{len(self._kills)}{of} kills{seed}")
         for name, spread in spreads(self._kills).items():
             output.data(
                 f"  {name.replace('_', ' '):<12}"
@@ -254,9 +255,9 @@ class _Story:
 
 
 @contextlib.contextmanager
-def _until_interrupted(is_long: bool) -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C was pressed. One kill just ends by it; of many, the report comes first."""
-    if not is_long:
+def _until_interrupted(has_story: bool) -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed: what was seen until then is told first, if there is any."""
+    if not has_story:
         yield lambda: False
         return
     from kcluster.cli.load import interrupts

@@ -84,7 +84,7 @@ class Lives:
                 died = self[id].died
                 if died is None:
                     return [f"broker {id} was fenced: its process had ended", UNKNOWN]
-                first = f"broker {id} was fenced {ms(died, fenced)} after it died"
+                first = f"broker {id} was fenced {ms(died, fenced)} after it {_ended(died)}"
                 ready = self[COORDINATOR].ready
                 if ready is not None and ready.monotonic_ns > died.monotonic_ns:
                     first += f", since the coordinator ran only from {self._clock(ready.at_ms)} on"
@@ -156,7 +156,7 @@ class Lives:
         ):
             after = f", {ms(registered, at)} after it registered"
             if life.died is not None:
-                after += f", {ms(life.died, at)} after it died"
+                after += f", {ms(life.died, at)} after it {_ended(life.died)}"
         elif unfenced is not None and unfenced.seq > away:
             after = f", {ms(unfenced, at)} after it was unfenced"
         elif left is not None:
@@ -164,6 +164,10 @@ class Lives:
         else:
             after = ""
         return [f"broker {id} caught up{after}"]
+
+
+def _ended(died: ClusterEvent) -> str:
+    return "ended" if str(died.fields.get("how", "")).startswith("exit 0") else "died"
 
 
 def is_one_decision(one: ClusterEvent, other: ClusterEvent) -> bool:

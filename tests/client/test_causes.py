@@ -134,6 +134,9 @@ def test_a_clean_stop() -> None:
     )
     told.died(1_050, 1, "exit 0 by command")
     told.coordinator(1_055, t.BrokerFenced(1, "died"))
+    told.started(2_000, 1)
+    told.coordinator(2_100, t.BrokerRegistered(1, 30, "clean"))
+    told.coordinator(2_104, t.IsrExpanded("orders", 0, [2, 3], [1, 2, 3]))
     told.signalled(5_000, 2, "SIGTERM")
     told.coordinator(5_001, t.Elected("orders", 0, 2, 3, 2, "isr", "shutting down"))
     tells(
@@ -141,6 +144,7 @@ def test_a_clean_stop() -> None:
         """
         12:00:01.002  ISR {1,2,3} → {2,3}: broker 1 was shutting down: asked to by stop-broker or restart, 2.0 ms before
         12:00:01.002  leader 1 → 2, epoch 0 → 1: broker 1 was shutting down: asked to by stop-broker or restart, 2.0 ms before
+        12:00:02.104  ISR {2,3} → {1,2,3}: broker 1 caught up, 4.0 ms after it registered, 1,054 ms after it ended
         12:00:05.001  leader 2 → 3, epoch 1 → 2: broker 2 was shutting down: SIGTERM by kill-broker, 1.0 ms before
         """,  # noqa: E501
     )

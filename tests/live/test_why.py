@@ -174,7 +174,7 @@ def test_ctrl_c_ends_repeated_kills_with_their_report(cluster: LiveCluster) -> N
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=COMMAND_S)
     assert process.returncode == 130
-    assert rest.splitlines()[0] == "1 of 9 kills"
+    assert rest.splitlines()[0] == "1 of 9 kills, --seed 1"
     assert "--seed 1 makes the same choices again" in errors
     assert "Traceback" not in errors
 
