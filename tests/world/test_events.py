@@ -12,8 +12,8 @@ def test_each_trace_is_one_line_with_its_time(tmp_path: Path) -> None:
     log.close()
     log.write(1701, [Warned("after the end")])
     assert log.path.read_text().splitlines() == [
-        "1700 BecameLeader(topic='t', partition=0, leader_epoch=3, log_end_offset=10, "
-        "high_watermark=-1)",
+        "1700 BecameLeader(topic='t', partition=0, leader_epoch=3, log_end_offset=10,"
+        " high_watermark=-1)",
         "1700 Warned(text='two\\nlines')",
     ]
 
