@@ -101,7 +101,7 @@ def _environment(made: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, s
             yield from _environment(below, (*path, name))
         return
     for param in made.params:
-        if param.param_type_name == "option" and os.environ.get(param.envvar):
+        if param.param_type_name == "option" and os.environ.get(param.envvar or ""):
             is_for_all = param.envvar == f"{defaults.ENVIRONMENT}_CLUSTER"
             key = defaults.key_of(param)
             yield key if is_for_all else ".".join((*path, key)), param.envvar

@@ -31,6 +31,9 @@ OPTIONS = "options"
 """Table of what -X sets."""
 CLUSTER = "cluster"
 
+BY_HAND = ("confirm", "fresh")
+"""Options that delete data: nobody shall have to look for a file or a variable that did it."""
+
 Keys = tuple[str, ...]
 """("up", "brokers"), ("up", "options", "num.partitions")."""
 Values = dict[Keys, tuple[Any, Path]]
@@ -117,6 +120,9 @@ def _of(made: Any, path: Keys, values: Values) -> dict[str, Any]:
         name, *rest = (part.replace("_", "-") for part in given[len(path) :])
         if name == OPTIONS and OPTIONS in known and rest:
             pairs.append(f"{'.'.join(given[len(path) + 1 :])}={_text(value)}")
+        elif name in BY_HAND and name in known:
+            raise UsageError(f"{place}: {'.'.join(given)} can only be given as a flag",
+                             "it deletes data", f"kcluster {path[0]} --help", 2)  # fmt: skip
         elif rest or name not in known or name == OPTIONS:
             _unknown(given, len(path), place, list(known))
         else:
@@ -186,7 +192,8 @@ def name_variables(made: Any, path: Keys) -> None:
             name_variables(below, (*path, name))
         return
     for param in made.params:
-        if param.param_type_name == "option" and not param.envvar:
+        is_free = param.param_type_name == "option" and not param.envvar
+        if is_free and key_of(param) not in BY_HAND:
             name = "_".join((ENVIRONMENT, *path, key_of(param)))
             param.envvar = name.upper().replace("-", "_")
 

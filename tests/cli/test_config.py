@@ -169,6 +169,24 @@ def test_a_wrong_file_is_named_with_key_and_remedy(
     assert not asked
 
 
+@pytest.mark.parametrize(("command", "key"), [("up", "fresh = true"), ("purge", "confirm = 'dev'")])
+def test_what_deletes_is_said_by_hand(
+    command: str,
+    key: str,
+    project: Path,
+    asked: Requests,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("KCLUSTER_UP_FRESH", "1")
+    assert main.run(["up"]) == 0
+    assert asked.pop()["is_fresh"] is False
+    (project / "kcluster.toml").write_text(f"[{command}]\n{key}\n")
+    assert main.run([command]) == 2
+    assert "can only be given as a flag" in capsys.readouterr().err
+    assert not asked
+
+
 def test_what_is_wrong_for_one_command_leaves_the_others_alone(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
