@@ -87,9 +87,10 @@ def up(
     ] = None,
     quiet: Quiet = False,
 ) -> int:
-    """Start a cluster, and open its screen (`kcluster top`) on a terminal.
+    """Start a cluster; on a terminal, open its screen.
 
-    With --no-tui, or off a terminal, it stays in the foreground and Ctrl-C ends the cluster.
+    The screen is that of `kcluster top`, and whoever leaves it says whether the cluster runs on.
+    With --no-tui, or off a terminal, up stays in the foreground and Ctrl-C ends the cluster.
 
     \b
     kcluster up --brokers 5 --detach

@@ -14,8 +14,8 @@ ROLES = {
 }  # fmt: skip
 """Letters and styles."""
 
-FULL, WITHOUT_SIZE, WITHOUT_BAR = 22, 13, 8
-"""Widths of a cell from which on it has all, no size, no bar; below that a letter alone."""
+FULL, WITHOUT_SIZE, WITHOUT_BAR, LETTER = 22, 13, 8, 3
+"""Widths of a cell from which on it has all, no size, no bar, a letter alone."""
 
 FULL_REST, SHORT_REST = 16, 10
 """What a cell of these forms has besides its bar."""
@@ -65,8 +65,8 @@ def _columns(
     name = max(NAME_MIN, min(longest, room - len(ids) * (FULL + 2)))
     cell = (room - name) // max(1, len(ids))
     shown = len(ids)
-    if cell < 2:
-        cell, shown = 2, (room - name) // 2
+    if cell < LETTER:
+        cell, shown = LETTER, (room - name) // LETTER
     at = ids.index(view.selected) if view.selected in ids else 0
     first = max(0, min(at - shown // 2, len(ids) - shown))
     return ids[first : first + shown], first, name, min(cell, 40)
@@ -91,7 +91,7 @@ def _head(view: View, brokers: list[int], name: int, cell: int) -> Line:
         elif cell >= WITHOUT_BAR:
             row.add(" ").add(left(f"B{id}", cell - 6), style).add(right("lag", 5), "dim")
         else:
-            row.add(left(f" {id}" if cell > 2 else str(id % 100), cell), style)
+            row.add(left(f" {id}", cell), style)
     return row.line()
 
 
@@ -131,7 +131,7 @@ def _cell(
         return
     letter, style = ROLES[replica.role]
     if cell < WITHOUT_BAR:
-        row.add(left(f" {letter}" if cell > 2 else letter, cell), style)
+        row.add(left(f" {letter}", cell), style)
         return
     row.add(" ").add(f"{letter} ", style)
     if cell >= WITHOUT_SIZE:

@@ -69,6 +69,9 @@ def coordinator(view: View, width: int) -> Line:
     snapshot = view.snapshot
     if snapshot is None:
         return Row().line(width)
+    if view.problem:
+        when = figures.clock(snapshot.at_ms, with_ms=False)
+        return Row().add(f" what follows is how it was at {when}, when last heard of").line(width)
     own = snapshot.coordinator
     mark, state, style = state_of(own, snapshot.at_ms, view.marks)
     is_selected = view.selected == COORDINATOR

@@ -56,6 +56,10 @@ def draw(view: View, width: int, height: int) -> list[Line]:
     assert len(lines) == height, f"{len(lines)} lines for {height}"
     if view.menu is not None and not view.menu.is_prompt:
         _lay_over(lines, _menu_box(view, view.menu, width), width)
+    if view.problem and view.snapshot is not None:
+        # It may all be otherwise by now.
+        lines = [lines[0], *(tuple((text, "dim") for text, _ in line) for line in lines[1:-1]),
+                 lines[-1]]  # fmt: skip
     if view.marks is ASCII:
         lines = [tuple((to_ascii(text), style) for text, style in line) for line in lines]
     return lines
