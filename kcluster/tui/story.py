@@ -40,7 +40,7 @@ def folded(events: Sequence[ClusterEvent], wanted: int) -> list[tuple[ClusterEve
     """The last lines, oldest first: an event, and how many of its kind it stands for besides."""
     lines: list[tuple[ClusterEvent, int]] = []
     places: dict[str, int] = {}
-    for event in reversed(sorted(events[-TAIL:], key=lambda event: event.at_ms)):
+    for event in sorted(events[-TAIL:][::-1], key=lambda event: event.at_ms, reverse=True):
         kind = event.event
         place = places.get(kind, -1)
         if place >= 0 and lines[place][0].at_ms - event.at_ms < FOLD_MS:
@@ -49,7 +49,7 @@ def folded(events: Sequence[ClusterEvent], wanted: int) -> list[tuple[ClusterEve
             if event.type in FOLDED:
                 places[kind] = len(lines)
             lines.append((event, 0))
-    return sorted(reversed(lines), key=lambda line: line[0].at_ms)
+    return sorted(lines[::-1], key=lambda line: line[0].at_ms)
 
 
 def story(view: View, width: int, height: int) -> list[Line]:
