@@ -40,7 +40,8 @@ def folded(events: Sequence[ClusterEvent], wanted: int) -> list[tuple[ClusterEve
     """The last lines, oldest first: an event, and how many of its kind it stands for besides."""
     lines: list[tuple[ClusterEvent, int]] = []
     places: dict[str, int] = {}
-    for event in sorted(events[-TAIL:][::-1], key=lambda event: event.at_ms, reverse=True):
+    tail = sorted(events[-TAIL:], key=lambda event: event.at_ms)
+    for event in tail[::-1]:
         kind = event.event
         place = places.get(kind, -1)
         if place >= 0 and lines[place][0].at_ms - event.at_ms < FOLD_MS:
@@ -49,7 +50,9 @@ def folded(events: Sequence[ClusterEvent], wanted: int) -> list[tuple[ClusterEve
             if event.type in FOLDED:
                 places[kind] = len(lines)
             lines.append((event, 0))
-    return sorted(lines[::-1], key=lambda line: line[0].at_ms)
+    lines.reverse()
+    lines.sort(key=lambda line: line[0].at_ms)
+    return lines
 
 
 def story(view: View, width: int, height: int) -> list[Line]:
