@@ -100,9 +100,11 @@ def kill_broker(
         output.be_quiet()
     number = signal_name.upper().removeprefix("SIG")
     if number not in SIGNALS:
-        raise UsageError(f"--signal {signal_name}: unknown", "it is KILL, TERM or INT", "", 2)
+        raise UsageError(f"--signal {signal_name}: unknown", "it is KILL, TERM or INT",
+                         "kcluster kill-broker --signal TERM", 2)  # fmt: skip
     if wait not in WAITS:
-        raise UsageError(f"--wait {wait}: unknown", f"it is {', '.join(WAITS)}", "", 2)
+        raise UsageError(f"--wait {wait}: unknown", f"it is {', '.join(WAITS)}",
+                         "kcluster kill-broker --wait elected", 2)  # fmt: skip
     restart_after_ms = RESTART_MS if wait == "recovered" else None
     plan = KillPlan(
         signal.Signals[f"SIG{number}"],
@@ -357,11 +359,15 @@ def _leader_of(control: ControlClient, servers: BusClient, text: str) -> int:
 
     topic, _, partition = text.rpartition("-")
     if not topic or not partition.isdigit():
-        raise UsageError(f"{text!r} is not TOPIC-PARTITION", "", "--leader-of orders-0", 2)
+        raise UsageError(f"{text!r} is not TOPIC-PARTITION",
+                         "the number behind the last - says which partition",
+                         "kcluster kill-broker --leader-of orders-0", 2)  # fmt: skip
     states = [info.state for info in control.describe().processes]
     image = read_image(servers, states)
     if image is None:
-        raise UsageError("nobody could say who leads what", "", "kcluster status", 10)
+        raise UsageError("nobody could say who leads what",
+                         "neither the coordinator nor a broker answers",
+                         "kcluster status", 10)  # fmt: skip
     tp = TopicPartition(topic, int(partition))
     if image.partition(tp) is None:
         raise UsageError(
@@ -372,5 +378,6 @@ def _leader_of(control: ControlClient, servers: BusClient, text: str) -> int:
         )
     leader = leader_of(image, tp)
     if leader <= 0:
-        raise UsageError(f"{tp} has no leader", "", "kcluster status", 10)
+        raise UsageError(f"{tp} has no leader", "none of its replicas that may lead runs",
+                         "kcluster status", 10)  # fmt: skip
     return leader

@@ -40,6 +40,7 @@ def metrics(
 ) -> None:
     """Serve Prometheus metrics of a cluster at /metrics, until it is down or Ctrl-C.
 
+    \b
     kcluster metrics --once | grep lag     # what there is
     """
     from prometheus_client import CollectorRegistry, generate_latest, start_http_server

@@ -47,7 +47,9 @@ def why(
 
     topic, _, number = partition.rpartition("-")
     if not topic or not number.isdecimal():
-        raise UsageError(f"{partition!r} is not TOPIC-PARTITION", "", "kcluster why orders-0", 2)
+        raise UsageError(f"{partition!r} is not TOPIC-PARTITION",
+                         "the number behind the last - says which partition",
+                         "kcluster why orders-0", 2)  # fmt: skip
     tp = TopicPartition(topic, int(number))
     since_ms = 0
     if since is not None:

@@ -31,7 +31,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Requests:
     requests: Requests = []
 
     class Recorded:
-        def __init__(self, request: dict[str, Any], topics: list[tuple[str, int, int]]) -> None:
+        def __init__(
+            self, request: dict[str, Any], topics: list[tuple[str, int, int]], *, has_screen: bool
+        ) -> None:
+            assert not has_screen
             requests.append(request | {"topics": topics})
 
         def run(self, launch: object) -> int:

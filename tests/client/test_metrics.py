@@ -39,7 +39,8 @@ SNAPSHOT = ClusterSnapshot(
             1, 12, "running", "127.0.0.1", 19092, "/data/broker-1", False, 2, 3, 3000, 4500, 1,
             leads=1, replicas=1, max_lag=0,
             counters=telling.Counters(
-                telling.Traffic(100, 50, 7), {"orders": telling.Traffic(100, 50, 7)}, [FETCH_TIMES], 3
+                telling.Traffic(100, 50, 7), {"orders": telling.Traffic(100, 50, 7)},
+                [FETCH_TIMES], 3,
             ),
         ),
         BrokerStatus(2, None, "killed", "127.0.0.1", 19093, "/data/broker-2", True, replicas=1),

@@ -15,8 +15,8 @@ from kcluster.tui.marks import UNICODE
 from kcluster.tui.matrix import segments
 from kcluster.tui.story import folded
 from kcluster.tui.view import View, worst_lag
-from kcluster.wire.bus import Traffic as Bytes
 from kcluster.wire.telling import Counters
+from kcluster.wire.telling import Traffic as Bytes
 from tests.tui import sights
 
 
