@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import typer
 from kcluster.cli import main
 
 WIDTH_MAX = 100
+README = Path(__file__).parents[2] / "README.md"
 
 
 def commands(made: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -53,12 +55,29 @@ def test_help_fits_and_has_examples_that_parse(
     found = examples(path)
     assert any(tuple(words[: len(path)]) == path for words in found), "no example of its own"
     for words in found:
-        made, rest = ROOT, words
-        while hasattr(made, "commands"):
-            assert rest and rest[0] in made.commands, words
-            made, rest = made.commands[rest[0]], rest[1:]
-        # Refuses options that are not there, values that cannot be and what is missing.
-        made.make_context(made.name, list(rest))
+        parse(words)
+
+
+def parse(words: list[str]) -> None:
+    """Refuses options that are not there, values that cannot be and what is missing."""
+    made, rest = ROOT, words
+    while hasattr(made, "commands"):
+        assert rest and rest[0] in made.commands, words
+        made, rest = made.commands[rest[0]], rest[1:]
+    made.make_context(made.name, list(rest))
+
+
+def test_every_command_line_of_the_readme_would_be_taken() -> None:
+    lines = [words for line in README.read_text("utf-8").splitlines() if (words := shown(line))]
+    assert len(lines) > 25
+    for words in lines:
+        parse(words)
+
+
+def shown(line: str) -> list[str]:
+    """The words behind `kcluster` in an indented line of code."""
+    match = re.search(r"^    (?:.*(?:\| |\$\())?kcluster ([^<>|]*?)(?:\)\".*|[<>|].*)?$", line)
+    return shlex.split(match[1], comments=True) if match else []
 
 
 def test_every_group_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
