@@ -246,7 +246,7 @@ class _Up:
         for line in (
             f"kcluster produce orders{suffix}",
             f"kcluster kill-broker --random{suffix}",
-            f"kcluster status --watch{suffix}",
+            f"kcluster top{suffix}",
         ):
             output.note(f"  {line}")
         if not self._request["is_detached"]:

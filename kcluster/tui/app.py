@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -72,6 +74,11 @@ class Top(App[str]):
                 lambda problem: self.do_soon(lambda: self._lose(problem)), after=self._after,
             )  # fmt: skip
             self._watch.start()
+        if not self.is_headless:
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                # Or the terminal would be left as the screen has it.
+                loop.add_signal_handler(number, self.action_leave_running)
         self.draw()
 
     def on_unmount(self) -> None:

@@ -149,7 +149,7 @@ class LoadFeed(threading.Thread):
                 if line.startswith(b'{"schema"'):
                     is_judged = True
                     self._tell(report.decode(line))
-                elif line.strip():
+                elif line.startswith(b"{"):
                     self._tell(figures.decode(line))
             said = process.stderr.read().decode("utf-8", "replace").split("\n", maxsplit=1)[0]
         if not is_judged:

@@ -29,6 +29,9 @@ EVENTS_MAX = 2_000
 NOISE = 100
 """Records that a replica in sync may lack at any moment: rows do not change places for them."""
 
+NOTE_MS = 6_000
+"""How long a note stands in the place of the keys."""
+
 ORDERS = ("lag", "name", "size")
 PANELS = ("partitions", "events")
 LEVELS = ("story", "all", "chaos", "election", "isr", "segment", "group")
@@ -105,6 +108,8 @@ class View:
     note: str = ""
     """What the last key did or could not do."""
     note_style: str = ""
+    note_ms: int = 0
+    """When, by the clock of the snapshots."""
     load: LoadState = field(default_factory=LoadState)
     _pending: list[ClusterEvent] = field(default_factory=list)
     _pending_snapshot: ClusterSnapshot | None = None
@@ -147,6 +152,8 @@ class View:
     def _show(self, snapshot: ClusterSnapshot, events: Iterable[ClusterEvent]) -> None:
         self.snapshot = snapshot
         self.story.extend(events)
+        if self.note and snapshot.at_ms - self.note_ms > NOTE_MS:
+            self.note = ""
         statuses: dict[int, BrokerStatus | CoordinatorStatus] = {COORDINATOR: snapshot.coordinator}
         statuses.update({broker.id: broker for broker in snapshot.brokers})
         for id, status in statuses.items():
@@ -239,6 +246,7 @@ class View:
 
     def say(self, text: str, style: str = "") -> None:
         self.note, self.note_style = clean(text), style
+        self.note_ms = self.snapshot.at_ms if self.snapshot is not None else 0
 
 
 def _after(values: tuple[str, ...], value: str) -> str:

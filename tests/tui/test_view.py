@@ -5,12 +5,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from kcluster.chaos.report import Figures
 from kcluster.client.snapshot import BrokerStatus, ClusterSnapshot, PartitionStatus
 from kcluster.client.watch import Sight
 from kcluster.tui import actions
 from kcluster.tui.history import Traffic
 from kcluster.tui.keys import KEYS, brief
 from kcluster.tui.lines import plain
+from kcluster.tui.load_figures import LoadState
 from kcluster.tui.marks import UNICODE
 from kcluster.tui.matrix import segments
 from kcluster.tui.story import folded
@@ -231,3 +233,36 @@ def test_the_last_line_always_has_help_and_quit(width: int) -> None:
         assert len(line) <= width
         assert line.endswith("? help  q quit")
         assert ("k kill" in line) != is_read_only
+
+
+# --- the load -----------------------------------------------------------------------------
+
+
+def told_by_load(seconds: float, acknowledged: int) -> Figures:
+    return Figures(seconds, 0, 3.1, 18.0, acknowledged, acknowledged, 0, 0, 0, 0, 214.0)
+
+
+def test_the_rate_of_the_load_is_what_was_acknowledged_since_the_figures_before() -> None:
+    state = LoadState("starting")
+    state.take(told_by_load(1.0, 500))
+    assert state.phase == "running"
+    state.take(told_by_load(1.5, 800))
+    assert state.rate == 600
+
+
+def test_a_load_that_ends_stays_so_while_figures_still_come() -> None:
+    state = LoadState("ending")
+    state.take(told_by_load(1.0, 500))
+    assert state.phase == "ending"
+    assert state.is_on
+    state.fail("error: no broker")
+    assert not state.is_on
+
+
+def test_a_note_makes_room_for_the_keys_again() -> None:
+    view = sighted(sights.snapshot(second=0))
+    view.say("broker 2: SIGKILL sent", "good")
+    view.take(Sight(sights.snapshot(second=5), []))
+    assert view.note
+    view.take(Sight(sights.snapshot(second=7), []))
+    assert not view.note
