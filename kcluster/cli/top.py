@@ -29,7 +29,9 @@ def top(
         bool, typer.Option("--ascii", help="For terminals without block characters.")
     ] = False,
 ) -> None:
-    """Watch brokers, segments, ISR and lag live, and break things: the interactive screen.
+    """Watch a cluster live, and break it: the interactive screen.
+
+    Brokers, partitions, segments, in-sync replicas and lag, and what happens to them.
 
     kcluster top --read-only     # press ? for the keys
     """

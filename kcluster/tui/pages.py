@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from kcluster.client.control import BusClient
-from kcluster.client.groups import GroupClient, GroupStatus, OffsetStatus
+from kcluster.client.groups import GroupClient, GroupStatus, MemberStatus, OffsetStatus
 from kcluster.client.snapshot import BrokerStatus, PartitionStatus
 from kcluster.processes.find import connect
 from kcluster.processes.workdir import locate, process_name
@@ -175,12 +175,17 @@ def group_rows(found: Sequence[GroupStatus]) -> list[Line]:
         )  # fmt: skip
         for member in group.members:
             own = [each for each in group.partitions if each.member == member.member]
-            rows.append(_member(clean(member.client_id or member.member), member.host, own))
+            rows.append(_member(_called(member), member.host, own))
         free = [each for each in group.partitions if not each.member]
         if free:
             rows.append(_member("nobody reads", "", free))
         rows.append(EMPTY)
     return rows
+
+
+def _called(member: MemberStatus) -> str:
+    """By its client id; members of one program have the same, so by the end of its own, too."""
+    return clean(f"{member.client_id} …{member.member[-6:]}" if member.client_id else member.member)
 
 
 def _member(name: str, host: str, own: Sequence[OffsetStatus]) -> Line:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from kcluster.chaos.report import Figures
+from kcluster.client.groups import GroupStatus, MemberStatus, OffsetStatus
 from kcluster.client.snapshot import BrokerStatus, ClusterSnapshot, PartitionStatus
 from kcluster.client.watch import Sight
 from kcluster.tui import actions
@@ -15,6 +16,7 @@ from kcluster.tui.lines import plain
 from kcluster.tui.load_figures import LoadState
 from kcluster.tui.marks import UNICODE
 from kcluster.tui.matrix import segments
+from kcluster.tui.pages import group_rows
 from kcluster.tui.story import folded
 from kcluster.tui.view import View, worst_lag
 from kcluster.wire.telling import Counters
@@ -266,3 +268,24 @@ def test_a_note_makes_room_for_the_keys_again() -> None:
     assert view.note
     view.take(Sight(sights.snapshot(second=7), []))
     assert not view.note
+
+
+# --- groups -------------------------------------------------------------------------------
+
+
+def test_a_group_shows_how_far_behind_each_member_is_the_worst_partition_first() -> None:
+    members = [MemberStatus(f"app-{end}", None, "app", "::1", []) for end in ("aaaaaa", "bbbbbb")]
+    offsets = [
+        OffsetStatus("orders", 0, 5, 0, 10, 5, "app-aaaaaa", "::1", "app"),
+        OffsetStatus("orders", 1, 1, 0, 10, 9, "app-aaaaaa", "::1", "app"),
+        OffsetStatus("orders", 2, None, 0, 10, None, None, None, None),
+    ]
+    group = GroupStatus("billing", "Stable", "consumer", "range", 2, members, offsets)
+    texts = [" ".join(plain(row).split()) for row in group_rows([group])]
+    assert texts == [
+        "billing Stable range coordinator 2 members 2 lag 14",
+        "app …aaaaaa ::1 lag 14 orders-1 9, orders-0 5",
+        "app …bbbbbb ::1 lag 0",
+        "nobody reads lag 0 orders-2 -",
+        "",
+    ]
