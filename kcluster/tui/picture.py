@@ -38,7 +38,18 @@ def divide(view: View, width: int, height: int) -> Room:
     else:
         with_coordinator = not coordinator and height >= 20
         tall = 3 + with_coordinator + min(brokers, max(3, height // 4))
-    events = 8 if height >= 36 else 6 if height >= 30 else 5 if height >= 22 else 0
+    # A kill is told in seven lines: command, signal, end, fencing, ISR, election, groups.
+    events = (
+        10
+        if height >= 40
+        else 8
+        if height >= 36
+        else 6
+        if height >= 30
+        else 5
+        if height >= 22
+        else 0
+    )
     load = 3 if height >= 36 else 1 if view.load.phase != "off" else 0
     body = height - 2 - coordinator - tall - events - load
     if events:
