@@ -65,12 +65,19 @@ def show(
     from kcluster.tui.app import STOP_CLUSTER
     from kcluster.tui.start import make_top
 
+    for name in ("COLUMNS", "LINES"):
+        # Some shells export what they once were, and the toolkit would believe them.
+        os.environ.pop(name, None)
     app = make_top(cluster, is_read_only=is_read_only, interval_ms=interval_ms, is_ascii=is_ascii)
     # Without the mouse: what stands on the screen can be marked and copied as in any terminal,
     # and its wheel is what terminals make of it there, arrow keys.
     wish = app.run(mouse=False)
     if app.return_code:
-        raise UsageError("the screen ended by a bug", "", f"kcluster status{_suffix(cluster)}")
+        raise UsageError(
+            "the screen ended by a bug",
+            "the cluster runs on",
+            f"kcluster status{_suffix(cluster)}",
+        )
     if wish == STOP_CLUSTER:
         from kcluster.wire import control as c
 
