@@ -16,13 +16,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from kcluster.chaos.report import Figures, Report
 from kcluster.client.control import ControlTimeout
 from kcluster.client.watch import Sight
 from kcluster.errors import KclusterError, UsageError
 from kcluster.processes.find import connect, watch
 from kcluster.tui.actions import LOAD, Action
 from kcluster.tui.lines import Line
+from kcluster.tui.load_figures import Figures, Report
 
 AGAIN_S = 1.0
 """How often a supervisor that is gone is looked for, and a page is read anew."""

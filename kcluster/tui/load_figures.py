@@ -4,7 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kcluster.chaos.report import Figures, Report
+import msgspec
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """What is shown of `kcluster.chaos.report.Figures`, whose room takes long to import."""
+
+    seconds: float
+    acknowledged: int
+    failed: int
+    unknown: int
+    p50_ms: float | None
+    p99_ms: float | None
+    longest_gap_ms: float
+
+
+class Report(msgspec.Struct, frozen=True):
+    """The same of `kcluster.chaos.report.Report`."""
+
+    verdict: str
+    acknowledged: int
+    lost: int
+    duplicated: int
+    reordered: int
+    longest_gap_ms: float | None
 
 
 @dataclass(slots=True)

@@ -308,7 +308,7 @@ def _load(view: View) -> list[Span]:
             return [(f" {view.marks.dead} {clean(state.problem)}", "bad")]
         case "over" if state.report is not None:
             report = state.report
-            style = "good" if report.exit_code == 0 else "bad"
+            style = "good" if report.verdict == "ok" else "bad"
             return [
                 (f" {report.verdict.upper()}", style),
                 (f"   acked {report.acknowledged:,}   lost {report.lost:,}   ", ""),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from kcluster.chaos.report import Figures
+from kcluster.chaos import report
 from kcluster.client.groups import GroupStatus, MemberStatus, OffsetStatus
 from kcluster.client.snapshot import BrokerStatus, ClusterSnapshot, PartitionStatus
 from kcluster.client.watch import Sight
@@ -13,7 +13,7 @@ from kcluster.tui import actions
 from kcluster.tui.history import Traffic
 from kcluster.tui.keys import KEYS, brief
 from kcluster.tui.lines import plain
-from kcluster.tui.load_figures import LoadState
+from kcluster.tui.load_figures import Figures, LoadState, Report
 from kcluster.tui.marks import UNICODE
 from kcluster.tui.matrix import segments
 from kcluster.tui.pages import group_rows
@@ -241,7 +241,7 @@ def test_the_last_line_always_has_help_and_quit(width: int) -> None:
 
 
 def told_by_load(seconds: float, acknowledged: int) -> Figures:
-    return Figures(seconds, 0, 3.1, 18.0, acknowledged, acknowledged, 0, 0, 0, 0, 214.0)
+    return Figures(seconds, acknowledged, 0, 0, 3.1, 18.0, 214.0)
 
 
 def test_the_rate_of_the_load_is_what_was_acknowledged_since_the_figures_before() -> None:
@@ -259,6 +259,13 @@ def test_a_load_that_ends_stays_so_while_figures_still_come() -> None:
     assert state.is_on
     state.fail("error: no broker")
     assert not state.is_on
+
+
+def test_what_is_read_of_a_load_is_what_the_load_writes() -> None:
+    for own, theirs in ((Figures, report.Figures), (Report, report.Report)):
+        written = {field.name: field.type for field in msgspec.structs.fields(theirs)}
+        for field in msgspec.structs.fields(own):
+            assert written[field.name] == field.type
 
 
 def test_a_note_makes_room_for_the_keys_again() -> None:
