@@ -161,12 +161,12 @@ def groups(view: View) -> Asked:
 
 
 def group_rows(found: Sequence[GroupStatus]) -> list[Line]:
-    """Each group, and below it how far behind each member is."""
+    """Each group, the furthest behind first, and below it how far behind each member is."""
     if not found:
         return [(("  no groups; one begins with kcluster consume TOPIC -g GROUP", "dim"),)]
     rows: list[Line] = []
-    for group in found:
-        total = sum(each.lag or 0 for each in group.partitions)
+    for group in sorted(found, key=lambda group: (-_lag(group), not group.members, group.group)):
+        total = _lag(group)
         rows.append(
             ((f"  {clean(group.group)}  ", "title"),
              (group.state, "good" if group.state == "Stable" else "warn"),
@@ -181,6 +181,10 @@ def group_rows(found: Sequence[GroupStatus]) -> list[Line]:
             rows.append(_member("nobody reads", "", free))
         rows.append(EMPTY)
     return rows
+
+
+def _lag(group: GroupStatus) -> int:
+    return sum(each.lag or 0 for each in group.partitions)
 
 
 def _called(member: MemberStatus) -> str:

@@ -41,6 +41,11 @@ def any_value(kind: Any, source: random.Random) -> Any:
     if origin is list:
         [element] = typing.get_args(kind)
         return [any_value(element, source) for _ in range(source.choice((0, 1, 3)))]
+    if origin is dict:
+        return {
+            any_value(key, source): any_value(value, source)
+            for key, value in [typing.get_args(kind)] * source.choice((0, 1))
+        }
     if origin is tuple:
         return tuple(any_value(part, source) for part in typing.get_args(kind))
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):

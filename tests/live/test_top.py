@@ -183,6 +183,7 @@ def test_what_cannot_be_is_said_and_the_screen_goes_on(cluster: LiveCluster) -> 
 def test_pages_show_segments_logs_and_groups(cluster: LiveCluster, seen: str) -> None:
     write(seen, 10)
     ok("consume", seen, "-c", "live", "-g", f"group-{seen}", "--from", "start", "-n", "10")
+    write(seen, 50)
 
     async def story(screen: Screen) -> None:
         await screen.press("slash", *seen, "enter")
@@ -192,7 +193,7 @@ def test_pages_show_segments_logs_and_groups(cluster: LiveCluster, seen: str) ->
         await screen.press("l")
         await screen.until_seen("log of broker-1", "BecameFollower")
         await screen.press("G")
-        await screen.until_seen(f"group-{seen}", "lag")
+        await screen.until_seen(f"group-{seen}", "lag 50")
         await screen.press("G")
         await screen.until_seen("partitions 1 of")
 
