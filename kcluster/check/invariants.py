@@ -205,7 +205,7 @@ class Ledger:
                 "a leader's high watermark never falls within its epoch",
                 lambda: f"{now} from {before.high_watermark} to {now.high_watermark}",
             )  # fmt: skip
-            if now.isr != before.isr and len(now.isr) >= now.min_isr:
+            if now.is_settled and now.isr != before.isr and len(now.isr) >= now.min_isr:
                 held = [p.log_end_offset for p in now.positions
                         if p.has_stream or p.broker in now.maximal_isr]  # fmt: skip
                 require(

@@ -80,6 +80,8 @@ class ReplicaSeen:
     """A leader's: its own, and what it believes of its followers."""
     producers_end: int = field(default=0, compare=False)
     """Exclusive end of the newest batch that the producer state knows."""
+    is_settled: bool = field(default=True, compare=False)
+    """The turn was carried out to its end; otherwise its process died in the middle."""
 
     def __str__(self) -> str:
         return f"{self.tp} on broker {self.broker}"

@@ -92,6 +92,8 @@ class Process:
     """Some of its files were, while it was down."""
     inbox: list[Arrival] = field(default_factory=list)
     turns: int = 0
+    died_in_turn: bool = False
+    """Killed in the middle of its last turn: what it holds was never settled."""
     asked_since_gap: set[Asked] = field(default_factory=set)
     """What it has taken since it last went on after a gap longer than a session."""
     _turn: Turn = field(default_factory=Turn)
@@ -119,6 +121,7 @@ class Process:
         self._turn = Turn()
         self._is_armed = False
         self._is_first = True
+        self.died_in_turn = False
 
     def first_turn(self) -> None:
         """Without events: a core loads what its disk has."""
@@ -181,6 +184,7 @@ class Process:
             else:
                 run_turn(_First(self.core), [Timer()], self._turn, self.world)
         except Killed:
+            self.died_in_turn = True
             self.watch(self, events)
             self.ended(self, KILLED)
             return

@@ -293,6 +293,7 @@ def replica_seen(
         partition_epoch=leader.partition_epoch if leader is not None else -1,
         positions=_positions(process.id, leader) if leader is not None else (),
         producers_end=_producers_end(log),
+        is_settled=not process.died_in_turn,
     )
 
 

@@ -183,6 +183,15 @@ def test_a_high_watermark_that_a_change_of_the_isr_does_not_move():
     story.look(1, isr=shrunk, maximal_isr=shrunk, positions=positions, high_watermark=1)
 
 
+def test_a_leader_that_died_in_the_middle_of_its_turn_need_not_have_moved_it():
+    story = Story()
+    story.write(batch(0))
+    story.decide(isr=[1, 2])
+    positions = tuple(Position(id, 10 + id, 1, has_stream=id < 3) for id in ALL)
+    shrunk = frozenset({1, 2})
+    story.look(1, isr=shrunk, maximal_isr=shrunk, positions=positions, is_settled=False)
+
+
 def test_a_position_that_its_follower_does_not_hold():
     story = Story()
     story.write(batch(0), ids=(1,))
