@@ -3,9 +3,11 @@
 The rooms, from the top; imports go one way, downwards:
 
     cli         commands, one file per noun; `output` is the only printer
-    bench       measures any cluster
+    tui         the screen: a view model, and pictures made of it
+    chaos bench kill, load and judge a cluster; measure any
     processes   the life of each process: supervisor, zygote, coordinator, broker
-    client      our own small client, and control: what the supervisor takes and tells
+    client      our own small client, control (what the supervisor takes and tells), and watch:
+                the state of a cluster as its processes push it
     world sim   two Worlds that carry out the same turns: the real one, and one from a seed
     check       what must never happen
     core        what is true: logs, replication, the controller, the broker. Pure.
@@ -26,6 +28,10 @@ How a produced record goes through the house:
     core.replication.leader positions move the high watermark
     core.purgatory          acks=all has waited for it: the reply goes into the Turn
     world.kafka_server      replies leave in the order of the requests
+
+How a change becomes an event: a core leaves a trace in its Turn; world.world writes it to the log
+and tells the supervisor; processes.chronicle puts it into words, processes.journal on disk;
+`kcluster events`, `why`, `kill-broker --wait` and the screen read it there or follow it.
 """
 
 __version__ = "0.1.0"
