@@ -88,22 +88,14 @@ class GroupHistory:
         """The newest commit that was acknowledged, or told to somebody who asked. In which order
         that was heard tells nothing: a member that stood still hears an old answer late."""
         commits = self.commits.get(place, ())
-        acknowledged = [commit for commit in commits if commit.acknowledged is not None]
-        known = list(acknowledged)
+        known = [commit for commit in commits if commit.acknowledged is not None]
         last_reads = {read.offset: read for read in self.reads.get(place, ())}
         for read in last_reads.values():
-            before = [c for c in acknowledged if (c.acknowledged or 0) < read.asked]
-            told = [
-                commit
-                for commit in commits
-                if commit.offset == read.offset
-                and commit.asked < read.answered
-                and not commit.is_refused
-                and not any(_replaces(later, commit) for later in before)
-            ]
-            if told:
-                # The others of this offset may never have been taken.
-                known.append(min(told, key=_rank))
+            # Of those that it may have told only the oldest is certain: the others may never have
+            # been taken.
+            told = min(_tellable(read, commits), key=_rank, default=None)
+            if told is not None:
+                known.append(told)
         newest = max(known, key=_rank, default=None)
         return NEVER if newest is None else newest.offset
 
@@ -145,20 +137,26 @@ def _stale(place: Place, commits: Sequence[Committed]) -> Iterator[tuple[str, st
 
 def _may_be_told(read: Read, commits: Sequence[Committed]) -> bool:
     """Some commit of this offset, or having none, is not replaced for certain."""
-    before = [
-        commit
-        for commit in commits
-        if commit.acknowledged is not None and commit.acknowledged < read.asked
-    ]
     if read.offset == NEVER:
-        return not before
-    return any(
-        commit.offset == read.offset
-        and commit.asked < read.answered
-        and not commit.is_refused
-        and not any(_replaces(later, commit) for later in before)
-        for commit in commits
-    )
+        return not _acknowledged_before(read, commits)
+    return any(True for _ in _tellable(read, commits))
+
+
+def _tellable(read: Read, commits: Sequence[Committed]) -> Iterator[Committed]:
+    """Those that a read may have told: of its offset, and not replaced for certain."""
+    before = _acknowledged_before(read, commits)
+    for commit in commits:
+        if (
+            commit.offset == read.offset
+            and commit.asked < read.answered
+            and not commit.is_refused
+            and not any(_replaces(later, commit) for later in before)
+        ):
+            yield commit
+
+
+def _acknowledged_before(read: Read, commits: Sequence[Committed]) -> list[Committed]:
+    return [c for c in commits if c.acknowledged is not None and c.acknowledged < read.asked]
 
 
 def _learn(read: Read, commits: Sequence[Committed]) -> None:
@@ -183,8 +181,7 @@ def _rank(commit: Committed) -> tuple[int, int]:
 
 
 def _newest(read: Read, commits: Sequence[Committed]) -> Committed | None:
-    before = [c for c in commits if c.acknowledged is not None and c.acknowledged < read.asked]
-    return max(before, key=_rank, default=None)
+    return max(_acknowledged_before(read, commits), key=_rank, default=None)
 
 
 def _skipped(

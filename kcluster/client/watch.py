@@ -126,7 +126,7 @@ class Watch:
         self._seen_s = now_s
         events, self._events = self._events, []
         assert self._description is not None
-        return Sight(compose(self._description, self._image, dict(self._holdings)), events)
+        return Sight(compose(self._description, self._image, self._holdings), events)
 
     def _is_complete(self, now_s: float) -> bool:
         """All have answered for the first time, or had an interval to do so."""
