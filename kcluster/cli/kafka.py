@@ -19,7 +19,7 @@ EXIT_NO_SUCH_TOPIC = 4
 def any_of(cluster: str) -> Iterator[tuple[KafkaConnection, ControlClient, BusClient]]:
     """Any broker that runs, and the ways to the supervisor and to the servers."""
     with connect(cluster) as control, BusClient() as servers:
-        states = [info.state for info in control.describe().processes]
+        states = control.states()
         yield any_broker(states, servers, cluster), control, servers
 
 
@@ -28,9 +28,7 @@ def groups_of(cluster: str) -> Iterator[GroupClient]:
     """What Kafka says no to is a UsageError."""
     with connect(cluster) as control, BusClient() as servers:
         try:
-            yield GroupClient(
-                lambda: [info.state for info in control.describe().processes], servers, cluster
-            )
+            yield GroupClient(control.states, servers, cluster)
         except ApiError as error:
             raise UsageError(
                 "the groups could not be read or written",

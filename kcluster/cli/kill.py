@@ -21,10 +21,11 @@ from kcluster.cli.options import (
     Quiet,
     broker_ids,
     milliseconds,
+    partition_meant,
 )
 from kcluster.client.control import EXIT_TIMED_OUT, BusClient, ControlClient
 from kcluster.errors import UsageError
-from kcluster.model import COORDINATOR, TopicPartition
+from kcluster.model import COORDINATOR
 from kcluster.processes.find import connect
 
 if TYPE_CHECKING:
@@ -357,18 +358,13 @@ def _leader_of(control: ControlClient, servers: BusClient, text: str) -> int:
     from kcluster.client.snapshot import read_image
     from kcluster.core.metadata.image import leader_of
 
-    topic, _, partition = text.rpartition("-")
-    if not topic or not partition.isdigit():
-        raise UsageError(f"{text!r} is not TOPIC-PARTITION",
-                         "the number behind the last - says which partition",
-                         "kcluster kill-broker --leader-of orders-0", 2)  # fmt: skip
-    states = [info.state for info in control.describe().processes]
+    tp = partition_meant(text, "kcluster kill-broker --leader-of orders-0")
+    states = control.states()
     image = read_image(servers, states)
     if image is None:
         raise UsageError("nobody could say who leads what",
                          "neither the coordinator nor a broker answers",
                          "kcluster status", 10)  # fmt: skip
-    tp = TopicPartition(topic, int(partition))
     if image.partition(tp) is None:
         raise UsageError(
             f"there is no partition {tp}",

@@ -105,7 +105,7 @@ def _place(text: str, example: str, *kinds: str) -> tuple[str, int]:
 def _leaders(topic: Any, control: ControlClient, servers: BusClient) -> Leaders:
     from kcluster.client.leaders import Leaders
 
-    return Leaders(topic, [info.state for info in control.describe().processes], servers)
+    return Leaders(topic, control.states(), servers)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kcluster.errors import UsageError
+from kcluster.model import TopicPartition
 
 EXIT_NOT_RUNNING = 3
 
@@ -64,6 +65,19 @@ def broker_ids(texts: list[str] | None) -> list[int]:
                 )
             ids.append(int(number))
     return list(dict.fromkeys(ids))
+
+
+def partition_meant(text: str, example: str) -> TopicPartition:
+    """ "orders-0", which need not be there. UsageError otherwise."""
+    topic, _, number = text.rpartition("-")
+    if not topic or not number.isdecimal():
+        raise UsageError(
+            f"{text!r} is not TOPIC-PARTITION",
+            "the number behind the last - says which partition",
+            example,
+            2,
+        )
+    return TopicPartition(topic, int(number))
 
 
 def settings(texts: list[str] | None, *, option: str = "-X") -> dict[str, str]:

@@ -124,7 +124,7 @@ def _await_in_sync(
 
 def _missing(control: ControlClient, servers: BusClient, id: int | None) -> str:
     """A replica that is not in sync; empty when there is none."""
-    image = read_image(servers, [info.state for info in control.describe().processes])
+    image = read_image(servers, control.states())
     if image is None:
         return "nobody could say who is in sync"
     for name, topic in sorted(image.topics.items()):

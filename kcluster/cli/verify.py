@@ -68,14 +68,14 @@ def _target(name: str) -> Cluster:
     brokers = [seat.id for seat in known.seats]
     if holder(directory) is not None:
         control, servers = connect(name), BusClient()
-        image = read_image(servers, [info.state for info in control.describe().processes])
+        image = read_image(servers, control.states())
         if image is None:
             raise UsageError(f"nobody in cluster {name} answers",
                              "neither the coordinator nor a broker",
                              f"kcluster status -c {name}")  # fmt: skip
 
         def marks() -> Any:
-            states = [info.state for info in control.describe().processes]
+            states = control.states()
             return {id: held.replicas for id, held in ask_holdings(servers, states).items()}
 
         return checking.Cluster(name, directory, brokers, image, marks)

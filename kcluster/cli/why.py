@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kcluster.cli import output
-from kcluster.cli.options import DEFAULT_CLUSTER, ClusterName, milliseconds
+from kcluster.cli.options import DEFAULT_CLUSTER, ClusterName, milliseconds, partition_meant
 from kcluster.errors import UsageError
 from kcluster.model import NO_LEADER, TopicPartition
 
@@ -45,12 +45,7 @@ def why(
     from kcluster.processes.journal import read_events
     from kcluster.processes.workdir import locate, read_cluster
 
-    topic, _, number = partition.rpartition("-")
-    if not topic or not number.isdecimal():
-        raise UsageError(f"{partition!r} is not TOPIC-PARTITION",
-                         "the number behind the last - says which partition",
-                         "kcluster why orders-0", 2)  # fmt: skip
-    tp = TopicPartition(topic, int(number))
+    tp = partition_meant(partition, "kcluster why orders-0")
     since_ms = 0
     if since is not None:
         since_ms = time.time_ns() // 1_000_000 - milliseconds(since)

@@ -16,7 +16,7 @@ def over_bus(control: ControlClient) -> Transport:
     """To the brokers that this supervisor looks after. UsageError when none runs."""
 
     def processes() -> Sequence[bus.ProcessState]:
-        return [info.state for info in control.describe().processes]
+        return control.states()
 
     transport = BusTransport(processes)
     if not transport.brokers():

@@ -77,6 +77,10 @@ class ControlClient:
         assert isinstance(answer, c.Description)
         return answer
 
+    def states(self) -> list[bus.ProcessState]:
+        """Of all processes, the coordinator first."""
+        return [info.state for info in self.describe().processes]
+
     def command(self, command: c.Command, timeout_ms: int = ANSWER_MS) -> c.Done:
         """Carry it out. UsageError when it is refused, ControlTimeout when nobody answers."""
         own_ms: int = getattr(command, "timeout_ms", 0)

@@ -75,5 +75,5 @@ class Failover:
             yield events, is_whole
 
     def _look(self) -> tuple[ClusterImage | None, list[bus.ProcessState]]:
-        states = [info.state for info in self._control.describe().processes]
+        states = self._control.states()
         return read_image(self._servers, states), states

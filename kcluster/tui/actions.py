@@ -118,7 +118,7 @@ def add_broker(view: View) -> Action:
 
 def elect_leaders(view: View) -> Action:
     def elect(control: ControlClient) -> None:
-        states = [info.state for info in control.describe().processes]
+        states = control.states()
         with BusClient() as servers:
             broker = any_broker(states, servers, view.name)
             answer = broker.request(

@@ -151,9 +151,7 @@ def groups(view: View) -> Asked:
 
     def ask() -> list[Line]:
         with connect(view.name) as control, BusClient() as servers:
-            client = GroupClient(
-                lambda: [info.state for info in control.describe().processes], servers, view.name
-            )
+            client = GroupClient(control.states, servers, view.name)
             found = client.describe(sorted(client.coordinators()))
         return group_rows(found)
 

@@ -27,9 +27,8 @@ class FakeSupervisor:
     def __init__(self, batches: list[list[ClusterEvent]]) -> None:
         self._batches = batches
 
-    def describe(self) -> c.Description:
-        state = bus.ProcessState(1, 1, "", 0, "killed")
-        return c.Description("live", "/", 1, "up", "no", {}, [c.ProcessInfo(state)])
+    def states(self) -> list[bus.ProcessState]:
+        return [bus.ProcessState(1, 1, "", 0, "killed")]
 
     def command(self, command: c.Kill) -> c.Done:
         moments = [

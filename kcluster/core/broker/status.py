@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from kcluster.core.broker.traffic import TrafficCounts
@@ -31,7 +31,7 @@ class Status:
     def describe_replicas(
         self, message: telling.DescribeReplicas, received: Received, turn: Turn
     ) -> None:
-        turn.send(received.source, self._whole(message.request, 0, self._counters()))
+        turn.send(received.source, self._whole(message.request, 0))
 
     def describe_image(
         self, message: telling.DescribeImage, received: Received, turn: Turn
@@ -46,7 +46,7 @@ class Status:
     def watch(self, message: telling.Watch, received: Received, turn: Turn) -> None:
         if self._watchers.watch(received.source, message, turn):
             request, told = self._watchers.number(received.source)
-            turn.send(received.source, self._whole(request, told, self._counters()))
+            turn.send(received.source, self._whole(request, told))
 
     def tell(self, due: TellDue, turn: Turn) -> None:
         """Those who watch what has changed, if anything has."""
@@ -68,24 +68,29 @@ class Status:
         if not changed and not gone and counters == self._told_counters:
             return
         self._told_counters = counters
-        broker = self._broker
         for source in sources:
             request, told = self._watchers.number(source)
-            message = telling.Replicas(
-                request, broker.broker_id, broker.epoch, changed, replicas.notices, list(gone),
-                told, counters,
-            )  # fmt: skip
-            turn.send(source, message)
+            turn.send(source, self._replicas(request, told, changed, gone, counters))
 
-    def _whole(self, request: int, told: int, counters: telling.Counters) -> telling.Replicas:
-        broker = self._broker
-        replicas = broker.replica_set
+    def _whole(self, request: int, told: int) -> telling.Replicas:
+        replicas = self._broker.replica_set
         everything = [
             replicas.describe(replica) for _, replica in sorted(replicas.by_partition.items())
         ]
+        return self._replicas(request, told, everything, [], self._counters())
+
+    def _replicas(
+        self,
+        request: int,
+        told: int,
+        replicas: list[telling.ReplicaState],
+        gone: Sequence[TopicPartition],
+        counters: telling.Counters,
+    ) -> telling.Replicas:
+        broker = self._broker
         return telling.Replicas(
-            request, broker.broker_id, broker.epoch, everything, replicas.notices, [], told,
-            counters,
+            request, broker.broker_id, broker.epoch, replicas, broker.replica_set.notices,
+            list(gone), told, counters,
         )  # fmt: skip
 
     def _counters(self) -> telling.Counters:
