@@ -473,10 +473,9 @@ class BrokerCore:
         self.shutdown.look(turn)
 
     def _stood_still(self, event: StoodStill, turn: Turn) -> None:
-        if self.epoch >= 0:
-            turn.trace(traces.Warned(f"stood still for {event.gap_ms} ms"))
-            self.channel.stood_still(turn, self.image.next_offset)
-            self.groups.stood_still(turn)
+        turn.trace(traces.Warned(f"stood still for {event.gap_ms} ms"))
+        self.channel.stood_still(turn, self.image.next_offset)
+        self.groups.stood_still(turn)
 
     def _look_at_membership(self, turn: Turn) -> None:
         """Begin to serve once unfenced with the image; go on when the word has come."""

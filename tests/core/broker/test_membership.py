@@ -86,6 +86,25 @@ def test_an_unknown_epoch_makes_it_register_again() -> None:
     assert len(member.heard(bus.Register)) == 1
 
 
+def test_a_broker_that_stood_still_while_it_registered_again_asks_too() -> None:
+    stage = Stage(1)
+    stage.create([1])
+    member = stage[1]
+    epoch = member.core.epoch
+    member.hears(COORDINATOR, bus.HeartbeatReply(epoch, 1, True, unknown_epoch=True))
+    member.run(StoodStill(5000))
+    member.asks(produce(b"a"), 9)
+    assert member.answers() == []
+    member.heard(bus.Heartbeat)
+    stage.records += [r.BrokerRegistered(1, 9, 1, "h", 1, "e"), r.BrokerUnfenced(1, 9)]
+    end = len(stage.records)
+    member.hears(COORDINATOR, bus.Registered(1, 9, end), r.encode_all(stage.records))
+    assert member.answers() == []
+    [heartbeat] = member.heard(bus.Heartbeat)
+    member.hears(COORDINATOR, bus.HeartbeatReply(9, heartbeat.nonce, False))
+    assert len(member.answers()) == 1
+
+
 def test_a_missed_delta_is_asked_for_by_heartbeat() -> None:
     stage = Stage(1)
     member = stage[1]
