@@ -1,8 +1,8 @@
 """The five codecs of record batches, with bounds on what a batch may unfold to.
 
 Decompressing trusts nothing that the input says about its size. The output buffer starts small
-and doubles, up to a limit that grows with the input (`limit_for`), and only then the input is
-refused; so memory and time stay within twice what the limit allows.
+and grows fourfold, up to a limit that grows with the input (`limit_for`), and only then the input
+is refused; so all the buffers that were too small are a third of the last one.
 
 Snappy comes in two forms and we read both: raw blocks (librdkafka), and the framing of the
 Xerial library (Java): a header of 16 bytes, then INT32-length raw blocks. We write the latter,
@@ -108,7 +108,7 @@ def _too_large(limit: int) -> RemoteProtocolError:
 
 
 def _decompress_growing(codec: Any, cramjam: Any, view: memoryview, limit: int) -> memoryview:
-    """Into a buffer that doubles while it is too small.
+    """Into a buffer that grows fourfold while it is too small.
 
     cramjam says only in words that the output was too small; every other failure is damage.
     """
@@ -126,7 +126,7 @@ def _decompress_growing(codec: Any, cramjam: Any, view: memoryview, limit: int) 
             return memoryview(output)[:written]
         if room >= limit:
             raise _too_large(limit)
-        room = min(limit, room * 2)
+        room = min(limit, room * 4)
 
 
 def _compress_xerial(view: memoryview, cramjam: Any) -> bytes:
