@@ -6,8 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import typer
+from typer.testing import CliRunner
+
+from kcluster.cli import main
 from kcluster.sim.mutants import ALL_MUTANTS, INEXPRESSIBLE, reason, row
 from kcluster.wire.api_gaps import GAPS, PARTLY
 from kcluster.wire.apis import APIS
@@ -29,6 +35,30 @@ def _range(versions: VersionRange) -> str:
     return str(low) if low == high else f"{low}-{high}"
 
 
+def _commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command that can be carried out, in the order of `--help`."""
+    for name, command in group.commands.items():
+        if command.hidden:
+            continue
+        if hasattr(command, "commands"):
+            yield from _commands(command, (*path, name))
+        else:
+            yield (*path, name)
+
+
+def _every_help() -> str:
+    """The help of each command, as a terminal of 80 columns shows it."""
+    app = main.make_app()
+    shown = []
+    for path in _commands(typer.main.get_command(app)):
+        ran = CliRunner(env={"COLUMNS": "80", "TERMINAL_WIDTH": "80", "NO_COLOR": "1"}).invoke(
+            app, [*path, "--help"], prog_name="kcluster"
+        )
+        assert ran.exit_code == 0, ran.output
+        shown.append(f"$ kcluster {' '.join(path)} --help\n{ran.stdout.strip()}\n")
+    return "\n".join(shown)
+
+
 def rewritten(text: str) -> str:
     """The README with its generated parts made anew."""
     table = "".join(_row(key) for key in sorted({*APIS, *GAPS}))
@@ -41,12 +71,14 @@ def rewritten(text: str) -> str:
         check=True,
         env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1"},
     ).stdout.strip()
-    return re.sub(
-        r"(<!-- kcluster --help -->\n```\n).*?```",
-        lambda match: f"{match[1]}{help_text}\n```",
-        text,
-        flags=re.DOTALL,
-    )
+    for mark, shown in (("kcluster --help", f"{help_text}\n"), ("every --help", _every_help())):
+        text = re.sub(
+            rf"(<!-- {mark} -->\n```\n).*?```",
+            lambda match, shown=shown: f"{match[1]}{shown}```",
+            text,
+            flags=re.DOTALL,
+        )
+    return text
 
 
 def test_tables_and_help_in_the_readme_are_what_the_code_says() -> None:
