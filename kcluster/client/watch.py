@@ -27,11 +27,15 @@ from kcluster.model import COORDINATOR
 from kcluster.wire import bus, telling
 from kcluster.wire import control as c
 from kcluster.wire.events import ClusterEvent
+from kcluster.world import platform
 
 LEASE_MS = 10_000
 RENEW_S = 3.0
 SILENT_S = 3 * RENEW_S
 """A supervisor that has said nothing for so long is gone, or stands still."""
+
+GONE_S = 1.5
+"""After so long a silence its process is looked for."""
 
 IMAGE_AGAIN_S = 1.0
 """How often brokers are asked for the image while no coordinator runs."""
@@ -114,7 +118,7 @@ class Watch:
             now_s = time.monotonic()
             if now_s >= due_s and self._is_complete(now_s):
                 break
-            if now_s - self._heard_s > SILENT_S:
+            if now_s - self._heard_s > SILENT_S or self._is_gone(now_s):
                 raise ControlTimeout(
                     f"the supervisor of cluster {self.name} is silent",
                     "it has ended, or was stopped",
@@ -127,6 +131,12 @@ class Watch:
         events, self._events = self._events, []
         assert self._description is not None
         return Sight(compose(self._description, self._image, self._holdings), events)
+
+    def _is_gone(self, now_s: float) -> bool:
+        """The supervisor, without a word. One that lives says something each second."""
+        if self._description is None or now_s - self._heard_s < GONE_S:
+            return False
+        return not platform.is_alive(self._description.supervisor_pid)
 
     def _is_complete(self, now_s: float) -> bool:
         """All have answered for the first time, or had an interval to do so."""

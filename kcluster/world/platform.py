@@ -126,7 +126,7 @@ class PidWatch:
                 self._again()
                 return
         except ChildProcessError:
-            if self._fd < 0 and _is_alive(self.pid):
+            if self._fd < 0 and is_alive(self.pid):
                 self._again()
                 return
             status = -1
@@ -140,7 +140,7 @@ class PidWatch:
             self._poll = self._loop.call_later(POLL_S, self._look)
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
