@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
@@ -65,6 +66,29 @@ def metrics(
         finally:
             server.shutdown()
             thread.join()
+
+
+def serve_beside(cluster: str, port: int) -> str:
+    """Serve them in a process of its own, as long as the cluster runs; the address. UsageError
+    when it cannot."""
+    import subprocess
+
+    command = ["metrics", "-c", cluster, "--port", str(port)]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "kcluster.cli.main", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert server.stdout is not None and server.stderr is not None
+    with server.stdout, server.stderr:
+        address = server.stdout.readline().strip()
+        if not address:
+            why = server.stderr.readline().strip().removeprefix("error: ")
+            raise UsageError("metrics are not served", why, f"kcluster {' '.join(command)}")
+    return address
 
 
 class Gathered:

@@ -68,6 +68,15 @@ def up(
         list[str] | None,
         typer.Option("--topic", metavar="NAME[:PARTITIONS[:REPLICAS]]", help="Create a topic."),
     ] = None,
+    metrics: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            metavar="PORT",
+            help="Serve Prometheus metrics there as long as the cluster runs; 0 for a free one.",
+        ),
+    ] = None,
     config: Annotated[
         list[str] | None,
         typer.Option(
@@ -129,7 +138,7 @@ def up(
         "timeout_ms": milliseconds(timeout),
         "transport": transport,
     }
-    starting = _Up(request, topics, has_screen=has_screen)
+    starting = _Up(request, topics, has_screen=has_screen, metrics_port=metrics)
     code = starting.run(ahead.take())
     if has_screen and not code and not starting.is_stopped:
         show(cluster)
@@ -172,9 +181,17 @@ class _Up:
     """One start, told line by line."""
 
     def __init__(
-        self, request: dict[str, Any], topics: list[tuple[str, int, int]], *, has_screen: bool
+        self,
+        request: dict[str, Any],
+        topics: list[tuple[str, int, int]],
+        *,
+        has_screen: bool,
+        metrics_port: int | None,
     ) -> None:
         self._request = request
+        self._metrics_port = metrics_port
+        self._code = 0
+        """When it is up, and something else that was wished for is not."""
         self._name: str = request["name"]
         self._topics = topics
         self._has_screen = has_screen
@@ -208,10 +225,10 @@ class _Up:
             launch.let_go()
             for number, handler in before.items():
                 signal.signal(number, handler)
-            return 0
+            return self._code
         code = launch.wait()
         if self._is_up and code == 0:
-            return 0
+            return self._code
         if self._interrupts:
             return 130
         raise UsageError(
@@ -236,6 +253,7 @@ class _Up:
                 output.note(f"cluster {self._name} takes writes; its data is in {line['text']}")
                 output.note("bootstrap address:")
                 output.data(line["bootstrap"])
+                self._serve_metrics()
                 self._hints()
             case "stopped":
                 output.note(f"cluster {self._name} is down")
@@ -259,6 +277,18 @@ class _Up:
 
         create_topics(self._name, self._topics)
 
+    def _serve_metrics(self) -> None:
+        if self._metrics_port is None:
+            return
+        from kcluster.cli.metrics import serve_beside
+
+        try:
+            output.note(f"metrics: {serve_beside(self._name, self._metrics_port)}")
+        except UsageError as problem:
+            # The cluster is up all the same.
+            output.error(problem)
+            self._code = problem.exit_code
+
     def _attach(self, running: dict[str, Any]) -> int:
         if running["differences"]:
             raise UsageError(
@@ -270,7 +300,8 @@ class _Up:
         self._is_up = True
         self._create_topics()
         output.data(running["bootstrap"])
-        return 0
+        self._serve_metrics()
+        return self._code
 
     def _interrupted(self, number: int, frame: object) -> None:
         """First: a clean stop. Again: SIGKILL to all."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -215,6 +218,29 @@ def test_up_detached_returns_when_writes_are_taken(named: Callable[[str], str]) 
     ok("up", "-d", "-c", name)
     assert status(name)["bootstrap"] == bootstrap
     assert len(status(name)["partitions"]) == 3  # type: ignore[arg-type]
+
+
+def test_metrics_are_served_as_long_as_the_cluster_runs(named: Callable[[str], str]) -> None:
+    name = named("measured")
+    up = kcluster("up", "-n", "1", "-d", "--any-port", "-c", name, "--metrics", "0")
+    assert up.returncode == 0, up.stderr
+    [url] = re.findall(r"^metrics: (http://.*)$", up.stderr, re.MULTILINE)
+    with urllib.request.urlopen(url, timeout=30) as response:
+        assert b"kafka_brokers 1.0\n" in response.read()
+    port = str(urllib.parse.urlsplit(url).port)
+    taken = kcluster("up", "-d", "-c", name, "--metrics", port)
+    assert taken.returncode == 1
+    what, why, hint = taken.stderr.splitlines()[-3:]
+    assert what == "error: metrics are not served"
+    assert why == f"port {port} of 127.0.0.1 cannot be used"
+    assert hint == f"try: kcluster metrics -c {name} --port {port}"
+    ok("down", "-c", name)
+    wait_until(lambda: not is_listening(int(port)), "metrics end with the cluster")
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_ctrl_c_once_ends_the_cluster_cleanly(
