@@ -32,9 +32,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Requests:
 
     class Recorded:
         def __init__(
-            self, request: dict[str, Any], topics: list[tuple[str, int, int]], *, has_screen: bool
+            self,
+            request: dict[str, Any],
+            topics: list[tuple[str, int, int]],
+            *,
+            has_screen: bool,
+            metrics_port: int | None,
         ) -> None:
-            assert not has_screen
+            assert not has_screen and metrics_port is None
             requests.append(request | {"topics": topics})
 
         def run(self, launch: object) -> int:
