@@ -217,6 +217,8 @@ class MetadataLog:
             data = self.files.read(path, 0, max(self.files.size(path), 0))
             try:
                 offset = snapshot.decode_snapshot(data).next_offset
+                if name != snapshot.file_name(offset):
+                    raise CorruptLogError(f"it says to end at {offset}")
             except CorruptLogError as error:
                 turn.trace(Warned(f"{path} is not used: {error}"))
                 continue

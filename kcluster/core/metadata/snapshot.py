@@ -35,7 +35,8 @@ def encode_snapshot(image: ClusterImage) -> bytes:
 
 
 def decode_snapshot(data: bytes) -> ClusterImage:
-    """Raises CorruptLogError when it is not whole, bit for bit."""
+    """Raises CorruptLogError when it is not whole; that the offset is right only its file's name
+    can tell."""
     if len(data) < _START or not data.startswith(_MAGIC):
         raise CorruptLogError("it does not begin like a snapshot")
     next_offset, crc, size = _HEAD.unpack_from(data, len(_MAGIC))
