@@ -41,6 +41,8 @@ def matrix(view: View, width: int, height: int) -> list[Line]:
     if not rows:
         nothing = "no partition matches the filter" if view.filter else "no topics yet"
         lines.append(((f"  {nothing}", "dim"),))
+    if not snapshot.partitions:
+        lines.append((("  bootstrap address for clients: ", "dim"), (snapshot.bootstrap, "")))
     if with_legend:
         lines += [()] * (height - 3 - len(lines))
         lines.append(_legend(view.marks))

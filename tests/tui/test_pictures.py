@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from kcluster.client.watch import Sight
@@ -48,6 +49,15 @@ def test_a_cluster_whose_broker_was_killed(size: tuple[int, int]) -> None:
 )
 def test_what_keys_open(name: str, keys: Sequence[str]) -> None:
     assert_golden(name, picture(sights.view_of_a_death(), (100, 30), keys))
+
+
+def test_a_cluster_without_topics_says_where_clients_connect() -> None:
+    view = View("dev")
+    empty = msgspec.structs.replace(sights.snapshot(), partitions=[])
+    view.take(Sight(empty, []))
+    text = picture(view, (100, 30))
+    assert "no topics yet" in text
+    assert f"bootstrap address for clients: {empty.bootstrap}" in text
 
 
 def test_ascii_has_nothing_but_ascii() -> None:
