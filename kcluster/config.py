@@ -407,9 +407,11 @@ class Limits(msgspec.Struct, frozen=True):
     """What one wake-up brings beyond that is for the next turn, when answers have left."""
     held_request_bytes: int = 128 << 20
     """Of requests that wait until a broker may serve; who brings more is cut off."""
-    request_objects: int = 25_000
+    request_objects: int = 15_000
     """Array elements and tagged fields of one request: enough to name all partitions of a cluster,
-    each in a topic of its own, and little enough that others do not wait while it is taken in."""
+    and few enough that others do not wait while it is taken in (some 25 ms for 25,000)."""
+    described_resources: int = 10_500
+    """The same of one DescribeConfigs, whose elements take longer: all topics and brokers."""
     decode_objects: int = 200_000
     """Array elements and tagged fields that one message may have when it is decoded, and records
     that a compressed batch may have for a broker to look into it."""

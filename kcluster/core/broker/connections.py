@@ -22,12 +22,15 @@ from kcluster.core.broker.handlers import handler_of
 from kcluster.core.turn import Buffer, Files, Part, Span, Turn
 from kcluster.errors import RemoteProtocolError
 from kcluster.wire import bus
-from kcluster.wire.apis import APIS
+from kcluster.wire.apis import APIS, DESCRIBE_CONFIGS
 from kcluster.wire.frame import RequestHeader, parse_request_header, response_frame
 from kcluster.wire.message import Message, decode, encode_parts
 
 if TYPE_CHECKING:
     from kcluster.core.broker.broker import BrokerCore
+
+OBJECTS: Final = {DESCRIBE_CONFIGS: LIMITS.described_resources}
+"""Bounds of APIs that have one of their own."""
 
 _LENGTH_PREFIX_BYTES: Final = 4
 _NO_BODY: Final = memoryview(b"")
@@ -105,7 +108,7 @@ class Connections:
                     frame,
                     header.api_version,
                     position,
-                    objects=LIMITS.request_objects,
+                    objects=OBJECTS.get(header.api_key, LIMITS.request_objects),
                 )
             else:
                 # ApiVersions: the answer says what is served, whatever the body may hold.

@@ -20,7 +20,6 @@ from kcluster.wire.messages.describe_configs import (
     DescribeConfigsRequest,
     DescribeConfigsResource,
 )
-from kcluster.wire.messages.fetch import FetchTopic
 from kcluster.wire.messages.list_offsets import (
     ListOffsetsPartition,
     ListOffsetsRequest,
@@ -83,10 +82,17 @@ def test_a_request_names_no_more_than_a_cluster_may_have(stage: Stage) -> None:
     stage[1].asks(request, 12)
     assert stage[1].closed == [1], "a topic more is one too many"
     request = fetch(0)
-    each = FetchTopic(topic=TOPIC, partitions=request.topics[0].partitions)
-    request.topics = [each] * LIMITS.cluster_partitions
+    request.topics[0].partitions *= LIMITS.cluster_partitions
     stage[1].asks(request, 12)
-    assert len(stage[1].answer().responses) == LIMITS.cluster_partitions
+    assert fetched(stage[1].answer()).error_code == 0
+
+
+def test_no_more_is_described_than_there_may_be(stage: Stage) -> None:
+    one = DescribeConfigsResource(resource_type=2, resource_name=TOPIC)
+    stage[1].asks(DescribeConfigsRequest(resources=[one] * LIMITS.cluster_partitions), 4)
+    assert len(stage[1].answer().results) == 1
+    stage[1].asks(DescribeConfigsRequest(resources=[one] * LIMITS.request_objects), 4)
+    assert stage[1].closed == [1]
 
 
 def test_a_request_that_waits_does_not_keep_its_frame(stage: Stage) -> None:
