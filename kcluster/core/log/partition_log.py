@@ -137,6 +137,8 @@ class PartitionLog:
         self._syncs: dict[int, SyncTarget] = {}
         """By token: what it will have made durable."""
         self._sync_tokens = sync_tokens or count(1)
+        self._first_token = next(self._sync_tokens)
+        """Below it are those of a namesake that was deleted."""
         self._last_flush_ms = 0
 
     def __repr__(self) -> str:
@@ -412,7 +414,8 @@ class PartitionLog:
             return False
         target = self._syncs.pop(event.token, None)
         # Also when a truncation forgot it meanwhile, as long as the file is in use.
-        if event.errno and any(segment.path == event.path for segment in self.chain):
+        is_own = event.token > self._first_token
+        if event.errno and is_own and any(segment.path == event.path for segment in self.chain):
             name = errnos.errorcode.get(event.errno, str(event.errno))
             self.fail(f"sync of {event.path}: {name}", event.errno, is_damage=True)
         if event.errno or target is None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno as errnos
+from itertools import count
 
 import pytest
 
 from kcluster.config import LogConfig
-from kcluster.core.log.partition_log import Restart
-from kcluster.core.turn import Append
+from kcluster.core.log.partition_log import PartitionLog, Restart
+from kcluster.core.turn import Append, Synced, Turn
 from kcluster.errors import ApiError, CorruptLogError, ErrorCode
+from kcluster.sim.disk import SimDisk
 from kcluster.wire.records import Record, build_batch, patch
-from tests.core.log.bench import DIRECTORY, WALL_MS, Bench, batch
+from tests.core.log.bench import DIRECTORY, TP, WALL_MS, Bench, batch
 
 SMALL = LogConfig(segment_bytes=250, retention_ms=-1)
 
@@ -247,6 +249,20 @@ def test_a_failed_sync_ends_the_log() -> None:
     bench.end_syncs(errnos.EIO)
     assert bench.log.flushed_end == 0
     assert refused_with(bench) == ErrorCode.KAFKA_STORAGE_ERROR
+
+
+def test_a_failed_sync_of_a_deleted_namesake_ends_nothing() -> None:
+    """Seed 720696: it had waited behind another one, and the file was gone when its turn came."""
+    tokens = count(1)
+    was = PartitionLog(TP, DIRECTORY, SimDisk(), LogConfig(), sync_tokens=tokens)
+    was.open(Turn(), Restart.CLEAN)
+    token = was.start_sync(Turn(), was.chain.active.path)
+    bench = Bench()
+    bench.log = PartitionLog(TP, DIRECTORY, SimDisk(), LogConfig(), sync_tokens=tokens)
+    bench.log.open(bench.turn, Restart.CLEAN)
+    bench.log.synced(Synced(bench.log.chain.active.path, token, errnos.ENOENT))
+    bench.produce()
+    assert not bench.log.failure
 
 
 def test_flush_messages_bounds_what_counts_without_being_durable() -> None:
