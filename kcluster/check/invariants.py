@@ -21,7 +21,7 @@ tells it what a turn touched; each batch of each replica is looked at once.
     12  Who is elected was in the ISR or the ELR, or all who were have lost data (`elections`).
     13  One writer for each (partition, leader epoch).
     14  (producer id, epoch, sequence) is committed once, without holes; what a replica knows of
-        producers ends where its log does.
+        producers ends where its log does, and has all of them when it is opened.
     15  An offset is given once: an acknowledgement names what is committed there.
     16  Consumers read committed records only, and the same bytes each time.
     17  The metadata image at an offset is the same wherever and whenever it is seen.
@@ -72,8 +72,8 @@ class _Partition:
     writers: dict[int, tuple[int, int]] = field(default_factory=dict)
     """(broker, incarnation) by leader epoch."""
     replicas: dict[int, _Replica] = field(default_factory=dict)
-    producers: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """(epoch, last sequence) by producer id, of what is committed."""
+    producers: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    """(epoch, last sequence, last offset) by producer id, of what is committed."""
     state: PartitionChanged | None = None
     """The controller's newest."""
     compacted: CompactedTruth | None = None
@@ -140,6 +140,8 @@ class Ledger:
             now.producers_end <= now.log_end_offset, 14, "producers are those of the log",
             lambda: f"{now}: known up to {now.producers_end}, the log ends at {now.log_end_offset}",
         )  # fmt: skip
+        if now.producers is not None:
+            self._recovered(truth, now)
         if before is not None:
             self._truncation(truth, known, before, now)
         known.seen = now
@@ -334,7 +336,22 @@ class Ledger:
                 batch.producer_epoch > before[0] and batch.base_sequence == 0, 14,
                 "a new producer epoch starts at sequence 0", f"{where}: {batch}",
             )  # fmt: skip
-        truth.producers[batch.producer_id] = batch.producer_epoch, last
+        truth.producers[batch.producer_id] = batch.producer_epoch, last, batch.last_offset
+
+    def _recovered(self, truth: _Partition, now: ReplicaSeen) -> None:
+        """When a log is opened it knows every producer whose last committed batch it holds."""
+        assert now.producers is not None
+        known = now.producers
+        forgotten = {
+            id: last_offset
+            for id, (*_, last_offset) in truth.producers.items()
+            if now.log_start_offset <= last_offset < now.high_watermark
+            and known.get(id, -1) < last_offset
+        }
+        require(
+            not forgotten, 14, "a log knows its producers",
+            lambda: f"{now}: by producer, the last batch ends at {forgotten}, known are {known}",
+        )  # fmt: skip
 
     def _match(self, truth: _Partition, known: _Replica, upto: int, read: Read) -> None:
         """Compare a replica with what is committed, from where that was left."""

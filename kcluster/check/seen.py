@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -80,6 +80,9 @@ class ReplicaSeen:
     """A leader's: its own, and what it believes of its followers."""
     producers_end: int = field(default=0, compare=False)
     """Exclusive end of the newest batch that the producer state knows."""
+    producers: Mapping[int, int] | None = field(default=None, compare=False)
+    """Last offset of each producer by its id, of a replica that is seen for the first time since
+    its log was opened."""
     is_settled: bool = field(default=True, compare=False)
     """The turn was carried out to its end; otherwise its process died in the middle."""
 

@@ -111,7 +111,8 @@ class Watch:
             stamps[replica] = stamp
             key = id, tp
             is_keyed = tp.topic in self.keyed_topics
-            seen = replica_seen(process, tp, replica, is_keyed=is_keyed)
+            is_first = key not in self._replicas
+            seen = replica_seen(process, tp, replica, is_keyed=is_keyed, is_first=is_first)
             if seen is None:
                 # What it held in the turn in which its log went offline, nobody looked at.
                 before = self._replicas.pop(key, None)
@@ -267,9 +268,15 @@ def stamp_of(replica: Any) -> object:
 
 
 def replica_seen(
-    process: Process, tp: TopicPartition, replica: Any, *, is_keyed: bool = False
+    process: Process,
+    tp: TopicPartition,
+    replica: Any,
+    *,
+    is_keyed: bool = False,
+    is_first: bool = False,
 ) -> ReplicaSeen | None:
-    """None for one that is offline. `is_keyed`: to be judged as one that is compacted."""
+    """None for one that is offline. `is_keyed`: to be judged as one that is compacted; `is_first`:
+    for the first time since its log was opened."""
     if replica.offline or replica.log is None or replica.state is None:
         return None
     log, leader = replica.log, replica.leader
@@ -293,6 +300,7 @@ def replica_seen(
         partition_epoch=leader.partition_epoch if leader is not None else -1,
         positions=_positions(process.id, leader) if leader is not None else (),
         producers_end=_producers_end(log),
+        producers=_last_offsets(log) if is_first else None,
         is_settled=not process.died_in_turn,
     )
 
@@ -313,6 +321,10 @@ def _producers_end(log: Any) -> int:
     producers = log.producers._producers
     end: int = producers[next(reversed(producers))].batches[-1][3] + 1 if producers else 0
     return end if end > log.log_end_offset else min(end, log.written_end)
+
+
+def _last_offsets(log: Any) -> dict[int, int]:
+    return {id: batches[-1][3] for id, (_, batches) in log.producers.view().items()}
 
 
 def batches_of(
