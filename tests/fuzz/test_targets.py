@@ -53,9 +53,7 @@ def test_target_survives_all_known_inputs_within_its_memory(target: str) -> None
 def test_target_survives_damages(target: str) -> None:
     seeds = [seed for seed in inputs(target) if len(seed) <= INPUT_BYTES]
 
-    @settings(
-        max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck))
     @given(
         st.sampled_from(seeds),
         st.lists(st.tuples(st.sampled_from(sorted(DAMAGES)), SHARE, SHARE), max_size=6),
@@ -68,7 +66,7 @@ def test_target_survives_damages(target: str) -> None:
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_bytes_at_all_mean_something_to_every_target(data: bytes) -> None:
     for target in TARGETS:
         if target != "broker":
@@ -88,7 +86,7 @@ def test_targets_need_no_atheris() -> None:
 
 
 @given(st.lists(st.integers(0, 255), max_size=4), st.lists(st.binary(max_size=40), max_size=4))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_an_input_is_read_as_it_was_written(numbers: list[int], parts: list[bytes]) -> None:
     writer = Writer()
     for number in numbers:

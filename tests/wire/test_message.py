@@ -60,7 +60,7 @@ def test_every_cut_of_a_message_is_refused(cls: type[Message], version: int) -> 
             decode(cls, data[:size], version)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.binary(max_size=200), random=st.randoms(use_true_random=False))
 def test_noise_is_refused_or_decoded_but_never_worse(data: bytes, random: Random) -> None:
     cls, version = random.choice(list(classes_and_versions()))
@@ -71,7 +71,7 @@ def test_noise_is_refused_or_decoded_but_never_worse(data: bytes, random: Random
     decode(cls, encode(message, version), version)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(random=st.randoms(use_true_random=False))
 def test_a_flipped_byte_is_refused_or_decoded_but_never_worse(random: Random) -> None:
     cls, version = random.choice(list(classes_and_versions()))

@@ -60,7 +60,7 @@ def listed(records: list[Record]) -> list[Record]:
     return [Record(r.value, r.key, list(r.headers), r.timestamp, r.offset) for r in records]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(records=some_records, codec=st.sampled_from(Compression), base=st.integers(0, 2**40))
 def test_records_come_back_from_their_batch(
     records: list[Record], codec: Compression, base: int
@@ -76,7 +76,7 @@ def test_records_come_back_from_their_batch(
     assert header.compression == codec
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(records=some_records)
 def test_aiokafka_reads_our_batches(records: list[Record]) -> None:
     batch = build_batch(records, base_offset=7, producer_id=5, producer_epoch=2, base_sequence=9)
@@ -199,7 +199,7 @@ def test_every_flipped_byte_behind_the_crc_is_found() -> None:
         assert not check_crc(bad, 0, len(bad))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_a_batch_with_flipped_bytes_is_refused_or_read_but_never_worse(
     data: st.DataObject,

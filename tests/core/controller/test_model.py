@@ -122,7 +122,7 @@ class Model:
                 assert self.holds[id] >= self.committed, f"{id} may lead and lacks records"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(steps=st.lists(STEPS, max_size=40), min_isr=st.sampled_from([1, 2]))
 def test_everybody_who_may_lead_holds_all_that_was_committed(
     steps: list[tuple[object, ...]], min_isr: int
@@ -132,7 +132,7 @@ def test_everybody_who_may_lead_holds_all_that_was_committed(
         model.step(str(kind), *arguments)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(steps=st.lists(STEPS, max_size=30), min_isr=st.sampled_from([1, 2]))
 def test_when_all_come_back_somebody_leads_and_the_isr_fills(
     steps: list[tuple[object, ...]], min_isr: int

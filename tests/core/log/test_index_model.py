@@ -93,7 +93,5 @@ class IndexMachine(RuleBasedStateMachine):
         assert list(zip(times.timestamps, times.offsets, strict=True)) == self.times
 
 
-IndexMachine.TestCase.settings = settings(
-    max_examples=EXAMPLES, stateful_step_count=40, deadline=None
-)
+IndexMachine.TestCase.settings = settings(max_examples=EXAMPLES, stateful_step_count=40)
 TestIndexesAgainstLists = IndexMachine.TestCase

@@ -110,9 +110,7 @@ class EpochMachine(RuleBasedStateMachine):
             assert self.cache.end_offset_for(epoch, self.end) == (epoch, last + 1)
 
 
-EpochMachine.TestCase.settings = settings(
-    max_examples=EXAMPLES, stateful_step_count=40, deadline=None
-)
+EpochMachine.TestCase.settings = settings(max_examples=EXAMPLES, stateful_step_count=40)
 TestEpochsAgainstLists = EpochMachine.TestCase
 
 RUNS = st.lists(st.tuples(st.integers(1, 3), st.integers(0, 4)), max_size=5)
@@ -135,7 +133,7 @@ def _cache(log: list[int]) -> LeaderEpochs:
     return cache
 
 
-@settings(max_examples=EXAMPLES * 5, deadline=None)
+@settings(max_examples=EXAMPLES * 5)
 @given(RUNS, RUNS, RUNS)
 def test_two_logs_agree_after_the_dialogue_and_keep_all_that_they_share(
     shared: list[tuple[int, int]], leads: list[tuple[int, int]], follows: list[tuple[int, int]]

@@ -317,9 +317,7 @@ class LogMachine(RuleBasedStateMachine):
         assert content == b"".join(e.data for e in self.entries if e.end > self.start)
 
 
-LogMachine.TestCase.settings = settings(
-    max_examples=EXAMPLES * 3 // 2, stateful_step_count=30, deadline=None
-)
+LogMachine.TestCase.settings = settings(max_examples=EXAMPLES * 3 // 2, stateful_step_count=30)
 TestLogAgainstAList = LogMachine.TestCase
 
 

@@ -181,7 +181,5 @@ class ProducerMachine(RuleBasedStateMachine):
         assert list(found) == list(expected), "the one silent for longest is the next to go"
 
 
-ProducerMachine.TestCase.settings = settings(
-    max_examples=EXAMPLES, stateful_step_count=40, deadline=None
-)
+ProducerMachine.TestCase.settings = settings(max_examples=EXAMPLES, stateful_step_count=40)
 TestProducersAgainstADict = ProducerMachine.TestCase

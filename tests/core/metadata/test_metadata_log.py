@@ -336,7 +336,7 @@ RECORDS: st.SearchStrategy[r.Record] = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     decisions=st.lists(st.lists(RECORDS, min_size=1, max_size=3), max_size=20),
     synced=st.lists(st.booleans(), min_size=20, max_size=20),
