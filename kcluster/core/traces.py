@@ -205,6 +205,32 @@ class GroupStable(Trace, frozen=True):
     members: int
 
 
+class GroupEpoch(Trace, frozen=True):
+    """Of a group of the consumer protocol: who subscribes to what has changed."""
+
+    group: str
+    epoch: int
+    cause: str
+
+
+class GroupAssigned(Trace, frozen=True):
+    """Of a group of the consumer protocol: it is decided who is to have what."""
+
+    group: str
+    epoch: int
+    members: int
+    assignor: str
+
+
+class GroupConverted(Trace, frozen=True):
+    """From one group protocol to the other, with its members."""
+
+    group: str
+    protocol: str
+    """That it has now: consumer, classic."""
+    members: int
+
+
 class GroupDeleted(Trace, frozen=True):
     group: str
 
@@ -219,7 +245,7 @@ AnyTrace = (
     | IsrRefused | Elected | BrokerFenced | BrokerUnfenced | BrokerRegistered | Truncated
     | SegmentRolled | SegmentDeleted | LogCompacted | LogRecovered | LogOffline | TopicCreated
     | TopicDeleted | Warned | GroupsLoaded | GroupRebalancing | GroupGeneration | GroupStable
-    | GroupDeleted | OffsetsExpired
+    | GroupEpoch | GroupAssigned | GroupConverted | GroupDeleted | OffsetsExpired
 )  # fmt: skip
 """All of them, for who reads them back."""
 

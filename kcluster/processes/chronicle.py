@@ -169,6 +169,12 @@ def in_words(trace: t.Trace) -> tuple[str, str] | None:
             return "group", f"{group} generation {generation}: {members} members{by}"
         case t.GroupStable(group, generation, members):
             return "group", f"{group} stable in generation {generation}, {members} members"
+        case t.GroupEpoch(group, epoch, cause):
+            return "group", f"{group} goes to epoch {epoch}{': ' if cause else ''}{cause}"
+        case t.GroupAssigned(group, epoch, members, assignor):
+            return "group", f"{group} assigned in epoch {epoch}: {members} members, by {assignor}"
+        case t.GroupConverted(group, protocol, members):
+            return "group", f"{group} is a {protocol} group now, with {members} members"
         case t.GroupDeleted(group):
             return "group", f"{group} deleted"
         case t.OffsetsExpired(group, count):

@@ -29,7 +29,6 @@ _SECURITY: Final = (
 )
 _TOKENS: Final = "delegation tokens need SASL"
 _QUOTAS: Final = "quotas are not there yet"
-_NEW_GROUPS: Final = "groups of KIP-848 are not there yet; their clients use the classic protocol"
 _SHARE: Final = "share groups (KIP-932) are not there yet"
 _STREAMS: Final = "groups of KIP-1071 are not there yet; Streams uses the classic protocol"
 _TELEMETRY: Final = "clients would push their metrics where nobody reads them"
@@ -78,8 +77,6 @@ GAPS: Final[dict[int, Gap]] = {
         _gap(65, "DescribeTransactions", "0", _TRANSACTIONS),
         _gap(66, "ListTransactions", "0-2", _TRANSACTIONS),
         _gap(67, "AllocateProducerIds", "0", _BUS),
-        _gap(68, "ConsumerGroupHeartbeat", "0-1", _NEW_GROUPS),
-        _gap(69, "ConsumerGroupDescribe", "0-1", _NEW_GROUPS),
         _gap(70, "ControllerRegistration", "0", _COORDINATOR),
         _gap(71, "GetTelemetrySubscriptions", "0", _TELEMETRY),
         _gap(72, "PushTelemetry", "0", _TELEMETRY),

@@ -137,6 +137,8 @@ APIS: Final[dict[int, Api]] = {
         _api(60, "DescribeCluster", "0-2", 0),
         _api(61, "DescribeProducers", "0", 0),
         _api(64, "UnregisterBroker", "0", 0),
+        _api(68, "ConsumerGroupHeartbeat", "0-1", 0),
+        _api(69, "ConsumerGroupDescribe", "0-1", 0),
         _api(74, "ListConfigResources", "0-1", 0),
         _api(75, "DescribeTopicPartitions", "0", 0),
     )

@@ -52,9 +52,15 @@ class Call:
         self.body = body
         """The request behind its header, for its handler only: what waits holds no frame."""
         self.host = host
+        """Address of the client; empty when it is not one of TCP."""
         """Address of the client; empty on the bus."""
         self.parts: list[Part] | None = None
         """The response frame once it is there; empty for none."""
+
+    @property
+    def client_host(self) -> str:
+        """As Java prints an address without a name. What comes over the bus is of this machine."""
+        return f"/{self.host or '127.0.0.1'}"
 
     def answer(self, turn: Turn, response: Message) -> None:
         """With a message in the version of the request."""

@@ -234,7 +234,7 @@ def test_tombstones_forget_what_was_before() -> None:
 def test_records_of_other_group_protocols_are_skipped() -> None:
     key = encode_key(OffsetCommitKey("g", *PLACE))
     shard = loaded(
-        Record(b"whatever", b"\x00\x03whatever"),
+        Record(b"whatever", b"\x00\x0awhatever"),
         Record(b"x", None),
         Record(encode_value(OffsetCommitValue(offset=5)), key),
     )
