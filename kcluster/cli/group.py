@@ -62,6 +62,9 @@ def ls(cluster: ClusterName = DEFAULT_CLUSTER, output_format: OutputFormat = For
             "members": len(group.members),
             "coordinator": group.coordinator,
             "protocol_type": group.protocol_type,
+            "type": group.type,
+            "epoch": group.epoch,
+            "assignment_epoch": group.assignment_epoch,
         }
         for group in found
     ]
@@ -71,12 +74,12 @@ def ls(cluster: ClusterName = DEFAULT_CLUSTER, output_format: OutputFormat = For
     if not rows:
         output.note("no groups; one begins with kcluster consume TOPIC -g GROUP")
         return
-    columns = ["GROUP", "STATE", "PROTOCOL", "MEMBERS", "COORDINATOR"]
+    columns = ["GROUP", "TYPE", "STATE", "PROTOCOL", "EPOCH", "MEMBERS", "COORDINATOR"]
     output.table(
         columns,
-        [[row[name.lower()] or None for name in columns[:3]]
-         + [row["members"], row["coordinator"]] for row in rows],
-        numbers=columns[3:],
+        [[row[name.lower()] or None for name in columns[:4]]
+         + [row["epoch"], row["members"], row["coordinator"]] for row in rows],
+        numbers=columns[4:],
     )  # fmt: skip
 
 
@@ -114,6 +117,10 @@ def describe(
 def _headline(group: GroupStatus) -> str:
     lags = [p.lag for p in group.partitions if p.lag is not None]
     protocol = f"  {group.protocol}" if group.protocol else ""
+    if group.epoch is not None:
+        protocol += f"  epoch {group.epoch}"
+        if group.assignment_epoch != group.epoch:
+            protocol += f", assigned {group.assignment_epoch}"
     lag = f"  lag {sum(lags):,}" if lags else ""
     return (
         f"{group.group}  {group.state}{protocol}  members {len(group.members)}"
@@ -133,7 +140,7 @@ def members(
     with groups_of(cluster) as client:
         [group] = _described(client, [name], cluster, with_offsets=False)
     if output_format is Format.JSON:
-        rows = [
+        told = [
             {
                 "member": each.member,
                 "instance_id": each.instance_id,
@@ -142,23 +149,34 @@ def members(
                 "partitions": [
                     {"topic": tp.topic, "partition": tp.partition} for tp in each.partitions
                 ],
+                "epoch": each.epoch,
+                "target": [{"topic": tp.topic, "partition": tp.partition} for tp in each.target],
+                "protocol": each.protocol,
             }
             for each in group.members
         ]
-        output.json({"schema": SCHEMA, "group": name, "state": group.state, "members": rows})
+        output.json({"schema": SCHEMA, "group": name, "state": group.state, "members": told})
         return
     if not group.members:
         output.note(f"group {name} has no members: it is {group.state}")
         return
     columns = ["MEMBER", "INSTANCE", "CLIENT", "HOST", "PARTITIONS", "ASSIGNED"]
+    rows = [
+        [each.member, each.instance_id, each.client_id, each.host or None,
+         len(each.partitions), _ranges(each.partitions) or None] for each in group.members
+    ]  # fmt: skip
+    if group.epoch is None:
+        output.table(columns, rows, numbers=["PARTITIONS"])
+        return
+    more = [
+        [each.epoch, each.protocol, None if each.is_reconciled else _ranges(each.target) or "none"]
+        for each in group.members
+    ]
     output.table(
-        columns,
-        [
-            [each.member, each.instance_id, each.client_id, each.host or None,
-             len(each.partitions), _ranges(each.partitions) or None] for each in group.members
-        ],
-        numbers=["PARTITIONS"],
-    )  # fmt: skip
+        [*columns, "EPOCH", "PROTOCOL", "IS TO HAVE"],
+        [row + rest for row, rest in zip(rows, more, strict=True)],
+        numbers=["PARTITIONS", "EPOCH"],
+    )
 
 
 def _ranges(partitions: Sequence[TopicPartition]) -> str:
