@@ -42,6 +42,8 @@ class Mutant:
     patches: tuple[Patch, ...]
     groups: int | None = None
     """How many groups a simulation shall have; None: as its seed draws."""
+    consumer_groups: int | None = None
+    """The same, of groups of the consumer protocol."""
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -69,6 +69,8 @@ class Options:
     supervisor_us: tuple[int, int]
     compactor_us: tuple[int, int]
     groups: int
+    consumer_groups: int
+    """Groups of the consumer protocol, besides."""
     keys: int
     """How many keys the records have; 0: none."""
     is_compacted: bool
@@ -102,6 +104,7 @@ class Options:
             f"fsync {self.sync_us[0]}-{self.sync_us[1]} us",
             f"supervisor {self.supervisor_us[0]}-{self.supervisor_us[1]} us",
             f"{self.groups} groups" if self.groups else "",
+            f"{self.consumer_groups} groups of consumers" if self.consumer_groups else "",
             f"{self.keys} keys" if self.keys else "",
             f"changes: {', '.join(self.changes)}" if self.changes else "",
             f"a snapshot every {self.snapshot_records}" if self.snapshot_records else "",
@@ -170,6 +173,7 @@ def draw(seed: int) -> Options:
         supervisor_us=choice.choice([(200, 2000), (200, 2000), (1_000, 3_000_000)]),
         compactor_us=compactor_us,
         groups=SimCluster.stream(seed, "groups").choice([0, 1, 1, 2]),
+        consumer_groups=SimCluster.stream(seed, "consumer groups").choice([0, 0, 0, 1]),
         keys=keys if is_compacted or "config" in changes else 0,
         is_compacted=is_compacted,
         keeps_tombstones=keeps_tombstones,

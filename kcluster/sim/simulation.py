@@ -27,6 +27,8 @@ from kcluster.sim.changes import BRIEF, CHURN, REPLICAS, Changes
 from kcluster.sim.clients import Producer, SimClient
 from kcluster.sim.cluster import Birth, SimCluster
 from kcluster.sim.consumer import Consumer
+from kcluster.sim.consumer_group_clients import ConsumerGroupPlan
+from kcluster.sim.consumer_group_clients import begin as begin_consumer_group
 from kcluster.sim.cores import make_broker, make_controller
 from kcluster.sim.faults import Faults
 from kcluster.sim.group_clients import GroupLoad, GroupPlan
@@ -87,10 +89,11 @@ class Simulation:
         brokers: int | None = None,
         topics: dict[str, int] | None = None,
         groups: int | None = None,
+        consumer_groups: int | None = None,
         skipped: Container[int] = frozenset(),
     ) -> None:
         """`skipped`: numbers of the strikes of its faults that are left out. What is not given is
-        drawn."""
+        drawn; when groups of one protocol are given, there are none of the other."""
         self.seed = seed
         self.fault_ms = fault_ms
         self.options = options = drawing.draw(seed)
@@ -140,9 +143,15 @@ class Simulation:
             if options.retention_bytes >= 0:
                 self.watch.deletions.may_outgrow(topic, options.retention_bytes)
         chance = SimCluster.stream(seed, "group plans")
-        count = groups if groups is not None else options.groups
-        plans = [GroupPlan.draw(f"group-{number}", chance) for number in range(count)]
-        self.groups = GroupLoad(cluster, plans, self.topics)
+        is_given = groups is not None or consumer_groups is not None
+        count = groups or 0 if is_given else options.groups
+        self._plans = [GroupPlan.draw(f"group-{number}", chance) for number in range(count)]
+        count = consumer_groups or 0 if is_given else options.consumer_groups
+        drawn = SimCluster.stream(seed, "consumer group plans")
+        self._consumer_plans = [
+            ConsumerGroupPlan.draw(f"consumers-{number}", drawn) for number in range(count)
+        ]
+        self.groups = GroupLoad(cluster, self.topics)
         self._groups_come_first = chance.random() < 0.8
         """Otherwise their topic is created while faults happen."""
 
@@ -168,8 +177,11 @@ class Simulation:
         cluster.run_until(lambda: admin.running == 0, START_BOUND_MS, "the topics are created")
         for tp in self.partitions():
             self._load(tp)
-        self.groups.begin(self._member)
-        if self.groups.plans:
+        for plan in self._plans:
+            self.groups.begin(plan, self._member)
+        for consumer_plan in self._consumer_plans:
+            begin_consumer_group(self.groups, consumer_plan, self._member)
+        if self.groups.groups:
             observer = self._client("observer")
             self.producers.append(observer)  # stopped with them
             observer.live(self.groups.observe(observer))

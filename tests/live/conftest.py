@@ -29,6 +29,13 @@ from tests.live.killing import Brokers, KclusterBrokers, PeerBrokers
 
 HEALTHY_S = 30
 POLL_S = 0.01
+CONSUMER_GROUP_OPTIONS = {
+    "group.consumer.min.heartbeat.interval.ms": "500",
+    "group.consumer.heartbeat.interval.ms": "500",
+    "group.consumer.min.session.timeout.ms": "10000",
+    "group.consumer.session.timeout.ms": "10000",
+}
+"""As short as the members of other groups ask for themselves."""
 
 
 class LiveCluster:
@@ -165,7 +172,7 @@ def live_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def shared_cluster(live_home: Path) -> Iterator[LiveCluster]:
-    cluster = LiveCluster("live")
+    cluster = LiveCluster("live", options=CONSUMER_GROUP_OPTIONS)
     yield cluster
     cluster.close()
 
