@@ -7,7 +7,9 @@
                 rebalance as a classic group
 
 Either is one batch: what ends the one group and what is the other. A group without members is
-replaced by one of the other kind whenever that is asked for; its offsets stay.
+replaced by one of the other kind whenever that is asked for; its offsets stay. Epochs go on from
+generations and these from epochs (Kafka's begin anew where there are no members): in the life of
+a group they only rise.
 
 A classic group in the middle of a rebalance is taken over with what its members had before, or
 said that they own when they joined: until one joins again that is not given to anybody else.
@@ -74,6 +76,8 @@ def draft_of(shard: Shard, group_id: str, turn: Turn, *, creates: bool) -> Draft
     if not found.is_empty:
         _check_upgrade(shard, found)
         _take_over(draft, found, turn)
+    elif found.generation:
+        draft.add(epoch_entry(group_id, found.generation, 0))
     draft.then.append(lambda later: _end_classic(shard, found, group, later))
     return draft
 
@@ -257,8 +261,16 @@ def partitions_of(parts: Iterable[Part], image: ClusterImage) -> list[TopicParti
 def become_classic(shard: Shard, group: ConsumerGroup, turn: Turn) -> None:
     """A classic member comes to a consumer group that has no members. Raises ApiError."""
     assert group.is_empty
-    shard.append(turn, encoded(group_tombstones(group), turn.wall_ms), None)
+    classic = Group(group.id)
+    classic.offsets = group.offsets
+    classic.protocol_type = PROTOCOL_TYPE
+    classic.generation = classic.settled = group.epoch
+    classic.state_since_ms = turn.wall_ms
+    batch = [
+        *encoded(group_tombstones(group), turn.wall_ms),
+        classic_records.group_record(classic, {}, turn.wall_ms),
+    ]
+    shard.append(turn, batch, None)
     clocks.stop_all(shard, group)
     group.is_dead = True
-    classic = shard.groups[group.id] = Group(group.id)
-    classic.offsets = group.offsets
+    shard.groups[group.id] = classic

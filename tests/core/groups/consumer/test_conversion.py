@@ -159,10 +159,11 @@ def test_groups_without_members_change_their_kind_and_keep_their_offsets() -> No
     story >> Commit("", 5) << Ok("")
     story >> Join("c") << Joined("c", 1, leads="c")
     story >> Leave("c") << Ok("c")
-    story >> Heart("a") << Beaten("a", 1, {"orders": [0, 1, 2, 3]})
+    story >> Heart("a") << Beaten("a", 3, {"orders": [0, 1, 2, 3]})
     story >> Heart("a", epoch=-1) << Beaten("a", -1)
     story.ids.pop("c")
-    story >> Join("c") << Joined("c", 1, leads="c")
+    # Epochs go on from generations, and these from epochs.
+    story >> Join("c") << Joined("c", 5, leads="c")
     assert story.offset() == 5
     story >> FailOver()
     assert story.group.id == "g"
