@@ -285,7 +285,8 @@ class ConsumerGroupMember:
         if added:
             self._serial += 1
             self.client.cluster.note(f"{one.id} epoch {one.epoch}: {added}")
-            history.assigned(self.plan.group, one.epoch, one.id, added)
+            # Who takes the place of its former self is in the same epoch.
+            history.assigned(self.plan.group, one.epoch, self.instance_id or one.id, added)
         for tp in added:
             one.owned[tp] = None
             one.serials[tp] = self._serial
