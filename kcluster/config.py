@@ -229,14 +229,14 @@ BROKER_KNOBS: Final = _table(
     Knob("group.max.size", _I, str(INT_MAX), "members that a group may have", low=1),
     Knob("group.consumer.session.timeout.ms", _I, "45000", low=1,
          doc="a member of a group of the consumer protocol that is silent for so long is out"),
-    Knob("group.consumer.min.session.timeout.ms", _I, "45000", low=1,
-         doc="what that session is at least"),
+    Knob("group.consumer.min.session.timeout.ms", _I, "6000", low=1,
+         doc="what that session is at least (Kafka: 45000)"),
     Knob("group.consumer.max.session.timeout.ms", _I, "60000", low=1,
          doc="what that session is at most"),
     Knob("group.consumer.heartbeat.interval.ms", _I, "5000", low=1,
          doc="how often members of groups of the consumer protocol are told to be heard"),
-    Knob("group.consumer.min.heartbeat.interval.ms", _I, "5000", low=1,
-         doc="what that interval is at least"),
+    Knob("group.consumer.min.heartbeat.interval.ms", _I, "500", low=1,
+         doc="what that interval is at least (Kafka: 5000)"),
     Knob("group.consumer.max.heartbeat.interval.ms", _I, "15000", low=1,
          doc="what that interval is at most"),
     Knob("group.consumer.max.size", _I, str(INT_MAX), low=1,
@@ -269,6 +269,16 @@ BROKER_KNOBS: Final = _table(
          reason="a kcluster broker is one thread and one loop"),
 )  # fmt: skip
 
+ORDERED_KNOBS: Final = (
+    ("group.consumer.min.session.timeout.ms", "group.consumer.session.timeout.ms"),
+    ("group.consumer.session.timeout.ms", "group.consumer.max.session.timeout.ms"),
+    ("group.consumer.min.heartbeat.interval.ms", "group.consumer.heartbeat.interval.ms"),
+    ("group.consumer.heartbeat.interval.ms", "group.consumer.max.heartbeat.interval.ms"),
+    ("group.consumer.heartbeat.interval.ms", "group.consumer.session.timeout.ms"),
+)
+"""Of each pair the first is at most the second, or a broker does not start. What is changed while
+brokers run is held within these bounds instead."""
+
 IDENTITY_KNOBS: Final = _table(
     Knob("advertised.listeners", _LIST, "", "where clients are told to find this broker"),
     Knob("broker.id", _I, "-1", "the number of this broker"),
@@ -290,6 +300,19 @@ def check_broker_config(name: str, value: str, *, at_start: bool = False) -> str
     if knob is not None and not knob.is_dynamic and not at_start:
         raise ApiError(ErrorCode.INVALID_REQUEST, f"{name} can only be set at start (-X)")
     return _check(BROKER_KNOBS, name, value, "broker")
+
+
+def check_order(options: Mapping[str, str]) -> None:
+    """Of broker configs at start. Raises ApiError INVALID_CONFIG."""
+    for low, high in ORDERED_KNOBS:
+        if low not in options and high not in options:
+            continue
+        least, most = (options.get(name, BROKER_KNOBS[name].default) for name in (low, high))
+        if int(least) > int(most):
+            raise ApiError(
+                ErrorCode.INVALID_CONFIG,
+                f"{low} must be at most {high}: {least} is more than {most}",
+            )
 
 
 def _check(knobs: dict[str, Knob], name: str, value: str, what: str) -> str:

@@ -140,7 +140,7 @@ def _check(options: dict[str, str]) -> None:
     """UsageError when one is not a broker config, or its value cannot be."""
     if not options:
         return
-    from kcluster.config import check_broker_config
+    from kcluster.config import check_broker_config, check_order
 
     for key, value in options.items():
         try:
@@ -152,6 +152,15 @@ def _check(options: dict[str, str]) -> None:
                 "kcluster up -X num.partitions=3",
                 2,
             ) from error
+    try:
+        check_order(options)
+    except ApiError as error:
+        raise UsageError(
+            "configs of -X do not go together",
+            error.message or error.code.name,
+            "give both: kcluster up -X NAME=VALUE -X NAME=VALUE",
+            2,
+        ) from error
 
 
 def _topic(text: str) -> tuple[str, int, int]:

@@ -30,9 +30,7 @@ from tests.live.killing import Brokers, KclusterBrokers, PeerBrokers
 HEALTHY_S = 30
 POLL_S = 0.01
 CONSUMER_GROUP_OPTIONS = {
-    "group.consumer.min.heartbeat.interval.ms": "500",
     "group.consumer.heartbeat.interval.ms": "500",
-    "group.consumer.min.session.timeout.ms": "10000",
     "group.consumer.session.timeout.ms": "10000",
 }
 """As short as the members of other groups ask for themselves."""

@@ -163,8 +163,14 @@ class Run:
 
     def settle(self) -> None:
         members = len(self.group.members)
+        # Members of the consumer protocol come to their share one after another.
+        is_gradual = any(
+            member.wanted.protocol == CONSUMER for member in self.group.members.values()
+        )
         self.group.wait(
-            lambda live: live.is_shared_by(members), SETTLE_S, f"shared by {members} members"
+            lambda live: live.is_shared_by(members) and (live.is_even or not is_gradual),
+            SETTLE_S,
+            f"shared by {members} members",
         )
 
     def begin(self) -> None:

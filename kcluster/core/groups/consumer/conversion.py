@@ -46,6 +46,7 @@ from kcluster.wire.consumer_protocol import (
     decode_assignment,
     decode_subscription,
     encode_assignment,
+    user_data_of,
 )
 
 if TYPE_CHECKING:
@@ -128,7 +129,13 @@ def _take_over(draft: Draft, classic: Group, turn: Turn) -> None:
 def _converted(
     member: ClassicMember, classic: Group, image: ClusterImage, taken: set[Part]
 ) -> Member:
-    """Raises RemoteProtocolError."""
+    """Raises RemoteProtocolError, and ApiError when the members' assignor would be missed."""
+    if user_data_of(member.assignment):
+        raise ApiError(
+            ErrorCode.GROUP_ID_NOT_FOUND,
+            f"Cannot upgrade classic group {classic.id} to consumer group because an unsupported "
+            "custom assignor is in use.",
+        )
     metadata = member.metadata(classic.protocol) or member.protocols[0][1]
     subscription = decode_subscription(metadata)
     owned = decode_assignment(member.assignment) or subscription.owned

@@ -154,6 +154,16 @@ def test_other_protocol_types_are_not_upgraded() -> None:
     story >> Heart("a") << Refused("a", ErrorCode.GROUP_ID_NOT_FOUND)
 
 
+def test_assignors_that_keep_data_of_their_own_are_not_upgraded() -> None:
+    story = ConsumerStory()
+    # The data is the last field: of length 1 instead of none.
+    assignment = given(0)[:-4] + b"\x00\x00\x00\x01x"
+    story >> Join("c") << Joined("c", 1, leads="c")
+    story >> Sync("c", {"c": assignment}) << Synced("c", assignment)
+    story >> Heart("a") << Refused("a", ErrorCode.GROUP_ID_NOT_FOUND)
+    story >> Beat("c") << Ok("c")
+
+
 def test_groups_without_members_change_their_kind_and_keep_their_offsets() -> None:
     story = ConsumerStory()
     story >> Commit("", 5) << Ok("")
