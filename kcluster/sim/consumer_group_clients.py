@@ -5,34 +5,23 @@
 
 Both belong to one incarnation of the member, which has an id of its own. By chance it leaves, is
 killed, or stands still for a while and goes on as if it still had its partitions; then the next
-one comes. `settle` ends that. Some groups have classic members as well, so that they go from one
-protocol to the other and back.
+one comes. Once it is settled it stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass, field
-from random import Random
 from typing import Any
 
 from kcluster.check.groups import GroupHistory, Place
-from kcluster.core.client.assignors import COOPERATIVE_STICKY, RANGE
 from kcluster.core.client.exchange import broker_of_lane, coordinator_lane
-from kcluster.core.groups.consumer.assignors import RANGE as RANGE_OF_TOPICS
-from kcluster.core.groups.consumer.assignors import UNIFORM
 from kcluster.errors import ErrorCode
 from kcluster.model import TopicPartition
 from kcluster.sim.clients import RETRY_BACKOFF_MS, Call, Life, SimClient, Sleep, Step
 from kcluster.sim.consumer import EARLIEST_TIMESTAMP
-from kcluster.sim.group_clients import (
-    CERTAINLY_REFUSED,
-    Coordinators,
-    GroupLoad,
-    GroupMember,
-    GroupPlan,
-    record_reads,
-)
+from kcluster.sim.consumer_group_plan import ConsumerGroupPlan
+from kcluster.sim.group_clients import CERTAINLY_REFUSED, Coordinators, record_reads
 from kcluster.wire.messages import consumer_group_heartbeat as h
 from kcluster.wire.messages import fetch as f
 from kcluster.wire.messages import find_coordinator as fc
@@ -65,36 +54,6 @@ MOVING = frozenset(
     }
 )
 """Answers that time heals."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConsumerGroupPlan:
-    """One group: what a seed draws."""
-
-    group: str
-    members: int
-    static: int
-    """Of these, how many are static."""
-    classic: int
-    """Members of the classic protocol, besides."""
-    classic_assignor: str
-    assignor: str | None
-    has_pattern: bool
-    """Its members subscribe by regular expression."""
-    restless: float
-
-    @staticmethod
-    def draw(group: str, choice: Random) -> ConsumerGroupPlan:
-        return ConsumerGroupPlan(
-            group,
-            choice.choice([1, 2, 2, 3]),
-            choice.choice([0, 0, 1]),
-            choice.choice([0, 0, 1, 2]),
-            choice.choice([RANGE, COOPERATIVE_STICKY]),
-            choice.choice([None, UNIFORM, RANGE_OF_TOPICS]),
-            choice.random() < 0.25,
-            choice.choice([0.02, 0.05, 0.1]),
-        )
 
 
 @dataclass(eq=False, slots=True)
@@ -488,20 +447,3 @@ class ConsumerGroupMember:
                 commits[tp].is_refused = True
             elif code in MOVING:
                 self._coordinator = None
-
-
-def begin(
-    load: GroupLoad, plan: ConsumerGroupPlan, make_client: Callable[[str], SimClient]
-) -> None:
-    """The first member of the consumer protocol at once, the others one after another; classic
-    ones before it or after."""
-    for number in range(plan.members):
-        client = make_client(f"{plan.group}/{number}")
-        instance_id = f"{plan.group}-{number}" if number < plan.static else None
-        member = ConsumerGroupMember(client, plan, load.topics, load.coordinators, instance_id)
-        load.add(plan.group, member, number * client.random.randint(0, 3000))
-    terms = GroupPlan(plan.group, plan.classic, plan.classic_assignor, plan.restless)
-    for number in range(plan.classic):
-        client = make_client(f"{plan.group}/classic{number}")
-        classic = GroupMember(client, terms, sorted(load.topics), load.coordinators)
-        load.add(plan.group, classic, client.random.choice([0, client.random.randint(0, 6000)]))

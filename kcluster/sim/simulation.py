@@ -27,8 +27,8 @@ from kcluster.sim.changes import BRIEF, CHURN, REPLICAS, Changes
 from kcluster.sim.clients import Producer, SimClient
 from kcluster.sim.cluster import Birth, SimCluster
 from kcluster.sim.consumer import Consumer
-from kcluster.sim.consumer_group_clients import ConsumerGroupPlan
-from kcluster.sim.consumer_group_clients import begin as begin_consumer_group
+from kcluster.sim.consumer_group_plan import ConsumerGroupPlan
+from kcluster.sim.consumer_groups import begin as begin_consumer_group
 from kcluster.sim.cores import make_broker, make_controller
 from kcluster.sim.faults import Faults
 from kcluster.sim.group_clients import GroupLoad, GroupPlan

@@ -133,7 +133,7 @@ def test_groups_are_listed_described_reset_and_deleted(cluster: LiveCluster, sta
     ]  # fmt: skip
     assert row | {"coordinator": 0} == {
         "group": group, "state": "Stable", "protocol": "range", "members": 1, "coordinator": 0,
-        "protocol_type": "consumer",
+        "protocol_type": "consumer", "type": "classic", "epoch": None, "assignment_epoch": None,
     }  # fmt: skip
     [member] = json.loads(ok("group", "members", group, "-c", "live", "-o", "json"))["members"]
     assert [p["partition"] for p in member["partitions"]] == [0, 1, 2]
@@ -170,6 +170,48 @@ def test_groups_are_listed_described_reset_and_deleted(cluster: LiveCluster, sta
         missing = kcluster("group", *words, "-c", "live")
         assert missing.returncode == 4, words
         assert f"there is no group {group}" in missing.stderr
+
+
+def test_groups_of_the_consumer_protocol_are_shown_with_their_epochs(cluster: LiveCluster) -> None:
+    topic, group = cluster.topic(partitions=3), "of-consumers"
+    fill(cluster, topic, range(60))
+    consumer = Consumer(
+        {
+            "bootstrap.servers": cluster.bootstrap,
+            "group.id": group,
+            "group.protocol": "consumer",
+            "client.id": "stock",
+            "auto.offset.reset": "earliest",
+            "log_level": 0,
+        }
+    )
+    consumer.subscribe([topic])
+    try:
+        read = 0
+        while read < 60:
+            read += len(consumer.consume(60, 1))
+        consumer.commit(asynchronous=False)
+        groups = json.loads(ok("groups", "-c", "live", "-o", "json"))["groups"]
+        [row] = [row for row in groups if row["group"] == group]
+        assert (row["type"], row["protocol"], row["state"]) == ("consumer", "uniform", "Stable")
+        assert row["epoch"] == row["assignment_epoch"] == 1
+        told = json.loads(ok("group", "members", group, "-c", "live", "-o", "json"))
+        [member] = told["members"]
+        assert (member["epoch"], member["protocol"], member["client_id"]) == (
+            1, "consumer", "stock",
+        )  # fmt: skip
+        assert member["target"] == member["partitions"]
+        assert f"{topic} 0-2" in ok("group", "members", group, "-c", "live")
+        assert "uniform  epoch 1  members 1" in ok("group", "describe", group, "-c", "live")
+        assert has_read_all(described(group))
+        refused = kcluster("group", "delete", group, "-c", "live")
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 3)
+    finally:
+        consumer.close()
+    ok("group", "reset", group, "--to", "earliest", "-c", "live")
+    assert [p["committed"] for p in described(group)["partitions"]] == [0, 0, 0]  # type: ignore[attr-defined]
+    ok("group", "delete", group, "-c", "live")
+    assert kcluster("group", "describe", group, "-c", "live").returncode == 4
 
 
 @pytest.mark.parametrize("assignor", [RANGE, COOPERATIVE_STICKY])

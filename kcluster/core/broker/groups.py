@@ -25,7 +25,8 @@ from kcluster.wire.records import CONTROL, Record, batches, build_batch, read_re
 if TYPE_CHECKING:
     from kcluster.core.broker.broker import BrokerCore
     from kcluster.core.groups.coordinator import GroupCoordinator
-    from kcluster.core.groups.shard import Done, GroupSettings, Shard
+    from kcluster.core.groups.settings import GroupSettings
+    from kcluster.core.groups.shard import Done, Shard
     from kcluster.core.replication.replica import Replica
 
 LOAD_BYTES: Final = 256 << 10
@@ -175,7 +176,7 @@ class Groups:
         return self._coordinator
 
     def _settings(self) -> GroupSettings:
-        from kcluster.core.groups.shard import GroupSettings  # noqa: PLC0415 - see above
+        from kcluster.core.groups.settings import GroupSettings  # noqa: PLC0415 - see above
 
         number = self._broker.settings.int
         text = self._broker.settings.text

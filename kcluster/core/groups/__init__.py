@@ -6,6 +6,7 @@ partition's log. So a group moves with a leadership, and a new coordinator reads
 
     coordinator     all partitions of `__consumer_offsets` that this broker leads; finds a group's
     shard           one of them: loads, appends, answers when committed, expires
+    settings        what of a broker's configs counts for groups
     group           a classic group (KIP-62): its table of states, members, the choice of a protocol
     joining         who may join, and as what
     rebalance       sync, heartbeat, leave, silence: what moves a group through its states

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from random import Random
 
-from kcluster.core.groups.shard import AnyGroup, GroupSettings, Journal, Phase, Shard
+from kcluster.core.groups.settings import GroupSettings
+from kcluster.core.groups.shard import AnyGroup, Journal, Phase, Shard
 from kcluster.core.metadata.image import ClusterImage
 from kcluster.core.purgatory import Deadlines
 from kcluster.core.turn import Turn

@@ -38,6 +38,7 @@ from kcluster.core.groups.consumer.group import ConsumerGroup
 from kcluster.core.groups.consumer.records import group_tombstones
 from kcluster.core.groups.group import Group, GroupState, Member, PendingMember
 from kcluster.core.groups.offsets import Committed, Offsets, Place, deletion
+from kcluster.core.groups.settings import GroupSettings
 from kcluster.core.metadata.image import ClusterImage
 from kcluster.core.purgatory import Deadlines, Waiter
 from kcluster.core.turn import Turn
@@ -56,28 +57,6 @@ TOMBSTONES: Final = 1000
 
 Done = Callable[[Turn, ErrorCode], None]
 """Told once what became of an append: NONE when it is committed."""
-
-
-class GroupSettings(msgspec.Struct, frozen=True):
-    """Times in ms."""
-
-    min_session_timeout_ms: int = 6_000
-    max_session_timeout_ms: int = 1_800_000
-    initial_rebalance_delay_ms: int = 0
-    max_size: int = 2**31 - 1
-    """Members of a group."""
-    commit_timeout_ms: int = 5_000
-    retention_ms: int = 604_800_000
-    """Of the offsets of groups that nobody uses."""
-
-    consumer_session_timeout_ms: int = 45_000
-    """As all that follow, of groups of the consumer protocol."""
-    consumer_heartbeat_interval_ms: int = 5_000
-    """Told to their members."""
-    consumer_max_size: int = 2**31 - 1
-    consumer_assignors: tuple[str, ...] = ("uniform", "range")
-    """The first is that of groups whose members ask for none."""
-    migration_policy: str = "bidirectional"
 
 
 AnyGroup = Group | ConsumerGroup
