@@ -77,10 +77,10 @@ class Roles:
         for topic_id, partition in sorted(changes.partitions):
             self._apply_partition(topic_id, partition, turn)
         names = self._broker.image.topic_names
-        self._broker.groups.topics_changed(
-            {names[id] for id, _ in changes.partitions if id in names}
-            | {name for name, _ in changes.topics_deleted}
-        )
+        changed = {names[id] for id, _ in changes.partitions if id in names}
+        changed.update(name for name, _ in changes.topics_deleted)
+        if changed:
+            self._broker.groups.topics_changed(changed)
         if changes.topics_deleted:
             self._broker.groups.topics_deleted({name for name, _ in changes.topics_deleted}, turn)
         if changes.brokers:

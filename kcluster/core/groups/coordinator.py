@@ -47,6 +47,8 @@ class GroupCoordinator:
         self._settings = settings
         self._partitions = partitions
         self._image = image
+        self._topic_names: set[str] = set()
+        """Of the topics that there were when some had changed last."""
         self.shards: dict[int, Shard] = {}
 
     # --- leaderships ----------------------------------------------------------------------
@@ -123,8 +125,12 @@ class GroupCoordinator:
             shard.renew_sessions(turn)
 
     def topics_changed(self, topics: set[str]) -> None:
+        names = self._image().topics.keys()
+        are_others = names != self._topic_names
+        if are_others:
+            self._topic_names = set(names)
         for shard in self.shards.values():
-            shard.topics_changed(topics)
+            shard.topics_changed(topics, are_others=are_others)
 
     def topics_deleted(self, turn: Turn, topics: set[str]) -> None:
         for shard in self.shards.values():

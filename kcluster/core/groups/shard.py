@@ -343,10 +343,13 @@ class Shard:
             for each in other.members.values():
                 consumer.beat(self, other, each, turn)
 
-    def topics_changed(self, topics: set[str]) -> None:
-        """These were created, deleted, or have other partitions: their groups are to look."""
+    def topics_changed(self, topics: set[str], *, are_others: bool = True) -> None:
+        """Something is new of these: groups that subscribe to them are to look. `are_others`: some
+        were created or deleted, so that those who subscribe by patterns are to look, too."""
         for group in self.consumer_groups():
-            if group.facts.patterns or not topics.isdisjoint(group.subscribed_topics()):
+            if (are_others and group.facts.patterns) or not topics.isdisjoint(
+                group.subscribed_topics()
+            ):
                 group.is_stale = True
 
     # --- the log --------------------------------------------------------------------------
