@@ -86,7 +86,8 @@ def join(
         member = consumer.take_on(draft, before, said, owned, turn)
 
         def joined(later: Turn) -> None:
-            clocks.stop(shard, group, member.id, ClockKind.JOIN)
+            for kind in (ClockKind.JOIN, ClockKind.REBALANCE):
+                clocks.stop(shard, group, member.id, kind)
             consumer.beat(shard, group, member, later)
             wait_ms = member.rebalance_timeout_ms
             clocks.start(shard, group, member.id, ClockKind.SYNC, wait_ms, later)

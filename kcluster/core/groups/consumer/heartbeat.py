@@ -146,7 +146,14 @@ def _stay(
         before = _find(draft, request, member_id, owned)
         said = _said(before, request, client_id, client_host)
         member = take_on(draft, before, said, owned, turn)
-        draft.then.append(lambda later: beat(shard, group, member, later))
+
+        def alive(later: Turn) -> None:
+            if before.classic is not None:
+                for kind in (ClockKind.JOIN, ClockKind.SYNC):
+                    clocks.stop(shard, group, member.id, kind)
+            beat(shard, group, member, later)
+
+        draft.then.append(alive)
         is_full = is_joining or (
             request.rebalance_timeout_ms != -1
             and owned is not None
@@ -294,7 +301,7 @@ def take_on(
     cause = ""
     if is_new or said != before:
         if said.pattern and said.pattern != before.pattern:
-            patterns.check(said.pattern)
+            patterns.check(said.pattern, group.facts.patterns)
         draft.add(member_entry(id, said))
         if is_new or said.topics != before.topics or said.pattern != before.pattern:
             has_changed = True

@@ -9,19 +9,25 @@ Source: KIP-848 (SubscribedTopicRegex); Kafka's TopicRegexResolver.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 from kcluster.errors import ApiError, ErrorCode
+
+PATTERNS_MAX: Final = 100
+"""Different ones of one group: all are held against all topics when some come or go."""
 
 PATTERN_CHARS: Final = 2_000
 PATTERN_MEMORY_BYTES: Final = 1 << 20
 """Of one compiled pattern; RE2 refuses what takes more."""
 
 
-def check(pattern: str) -> None:
-    """Raises ApiError INVALID_REGULAR_EXPRESSION."""
+def check(pattern: str, known: Collection[str]) -> None:
+    """Whether a group may have it beside those that it has. Raises ApiError
+    INVALID_REGULAR_EXPRESSION."""
     _compile(pattern)
+    if pattern not in known and len(known) >= PATTERNS_MAX:
+        raise _refusal(pattern, f"the group has {PATTERNS_MAX} others already")
 
 
 def resolve(pattern: str, topics: Iterable[str]) -> tuple[str, ...]:
@@ -42,7 +48,11 @@ def _compile(pattern: str) -> Any:
             return re2.compile(pattern, options)
         except (re2.error, UnicodeError) as error:
             problem = _words(error)
-    raise ApiError(
+    raise _refusal(pattern, problem)
+
+
+def _refusal(pattern: str, problem: str) -> ApiError:
+    return ApiError(
         ErrorCode.INVALID_REGULAR_EXPRESSION,
         f"SubscribedTopicRegex `{pattern[:100]}` is not a valid regular expression: {problem}.",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kcluster.core.groups.consumer.patterns import resolve
+from kcluster.core.groups.consumer.patterns import PATTERNS_MAX, check, resolve
 from kcluster.errors import ApiError, ErrorCode
 from tests.core.groups.consumer.playbook import Beaten, ConsumerStory, Heart, Topics
 from tests.core.groups.playbook import FailOver, Refused
@@ -20,6 +20,14 @@ def test_what_is_not_of_re2_is_refused(pattern: str) -> None:
         resolve(pattern, ["a"])
     assert caught.value.code is ErrorCode.INVALID_REGULAR_EXPRESSION
     assert "is not a valid regular expression" in (caught.value.message or "")
+
+
+def test_a_group_has_a_bound_of_patterns() -> None:
+    known = [f"{number}.*" for number in range(PATTERNS_MAX)]
+    check(known[0], known)
+    check("others", known[1:])
+    with pytest.raises(ApiError):
+        check("others", known)
 
 
 def test_a_pattern_takes_time_that_is_linear() -> None:
