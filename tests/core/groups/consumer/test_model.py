@@ -16,11 +16,28 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from kcluster.core.groups.shard import Phase
 from kcluster.model import TopicPartition
 from kcluster.wire.consumer_protocol import Subscription, decode_assignment, encode_subscription
+from kcluster.wire.records import Record
 from tests.core.groups.consumer.playbook import Beaten, ConsumerStory, Heart, Topics
-from tests.core.groups.playbook import Beat, Fail, FailOver, Join, Joined, Ok, Sync, Synced, Wait
+from tests.core.groups.playbook import (
+    Beat,
+    Fail,
+    FailOver,
+    FakeJournal,
+    Join,
+    Joined,
+    Ok,
+    Sync,
+    Synced,
+    Wait,
+)
 
 NAMES = "abc"
 CLASSIC = "xy"
+
+
+def compacted(records: list[Record]) -> list[Record]:
+    last = {record.key: at for at, record in enumerate(records)}
+    return [record for at, record in enumerate(records) if last[record.key] == at]
 
 
 class ConsumerGroupModel(RuleBasedStateMachine):
@@ -161,10 +178,18 @@ class ConsumerGroupModel(RuleBasedStateMachine):
         group = self.story.shard.find_consumer("g")
         if group is None:
             return
-        fresh = ConsumerStory(journal=self.story.journal)
-        reread = fresh.shard.find_consumer("g")
-        assert reread is not None
-        assert reread.facts == group.facts
+        records = self.story.journal.records
+        half = len(records) // 2
+        for kept in (
+            records,
+            compacted(records),
+            [record for record in compacted(records) if record.value is not None],
+            compacted(records[:half]) + records[half:],
+        ):
+            fresh = ConsumerStory(journal=FakeJournal(kept))
+            reread = fresh.shard.find_consumer("g")
+            assert reread is not None
+            assert reread.facts == group.facts
 
     def teardown(self) -> None:
         """Whoever is left comes to share everything, when nothing more happens."""
