@@ -106,6 +106,7 @@ PARTLY: Final[dict[int, str]] = {
     0: "advertised as 0-13, or librdkafka before 2.8 drops compression (KAFKA-18659)",
     22: "Kafka calls version 6 unstable and does not advertise it either",
     10: "of groups; a transactional id is refused for good, since transactions are not there yet",
+    68: "groups have no configs of their own, and are assigned anew at once",
     46: "nothing is ever listed, since there is no reassignment yet",
 }
 """What is served with a reservation, by key."""
