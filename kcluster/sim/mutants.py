@@ -92,12 +92,12 @@ def catch(mutant: Mutant, seed: int) -> Catch | None:
 
 
 @cache
-def is_quiet(seed: int, groups: int | None, consumer_groups: int | None = None) -> bool:
+def is_quiet(seed: int, groups: int | None, consumer_groups: int = 0) -> bool:
     """Whether it says nothing without a mutant: else what it says with one says nothing."""
     return _complaint(seed, groups, consumer_groups) is None
 
 
-def _complaint(seed: int, groups: int | None, consumer_groups: int | None) -> Catch | None:
+def _complaint(seed: int, groups: int | None, consumer_groups: int) -> Catch | None:
     simulation = Simulation(seed, groups=groups, consumer_groups=consumer_groups)
     try:
         story = simulation.run()

@@ -93,7 +93,7 @@ class Simulation:
         skipped: Container[int] = frozenset(),
     ) -> None:
         """`skipped`: numbers of the strikes of its faults that are left out. What is not given is
-        drawn; when groups of one protocol are given, there are none of the other."""
+        drawn; but where there shall be groups of one protocol, there are none of the other."""
         self.seed = seed
         self.fault_ms = fault_ms
         self.options = options = drawing.draw(seed)
@@ -143,13 +143,15 @@ class Simulation:
             if options.retention_bytes >= 0:
                 self.watch.deletions.may_outgrow(topic, options.retention_bytes)
         chance = SimCluster.stream(seed, "group plans")
-        is_given = groups is not None or consumer_groups is not None
-        count = groups or 0 if is_given else options.groups
-        self._plans = [GroupPlan.draw(f"group-{number}", chance) for number in range(count)]
-        count = consumer_groups or 0 if is_given else options.consumer_groups
+        if groups is None:
+            groups = 0 if consumer_groups else options.groups
+            if consumer_groups is None:
+                consumer_groups = options.consumer_groups
+        self._plans = [GroupPlan.draw(f"group-{number}", chance) for number in range(groups)]
         drawn = SimCluster.stream(seed, "consumer group plans")
         self._consumer_plans = [
-            ConsumerGroupPlan.draw(f"consumers-{number}", drawn) for number in range(count)
+            ConsumerGroupPlan.draw(f"consumers-{number}", drawn)
+            for number in range(consumer_groups or 0)
         ]
         self.groups = GroupLoad(cluster, self.topics)
         self._groups_come_first = chance.random() < 0.8
