@@ -242,6 +242,10 @@ BROKER_KNOBS: Final = _table(
     Knob("offsets.topic.segment.bytes", _I, "8388608", low=1048576, is_dynamic=False,
          doc="of __consumer_offsets (Kafka: 104857600); a new coordinator reads it all, about "
          "10 MiB in 0.3 s, and only rolled segments are compacted"),
+    Knob("quota.window.num", _I, "11", low=1, is_dynamic=False,
+         doc="windows over which the rates of clients with a quota are taken"),
+    Knob("quota.window.size.seconds", _I, "1", low=1, is_dynamic=False,
+         doc="length of one such window"),
     Knob("num.io.threads", _I, "1", is_dynamic=False, honoured=False,
          reason="a kcluster broker is one thread and one loop"),
     Knob("num.network.threads", _I, "1", is_dynamic=False, honoured=False,
@@ -437,6 +441,10 @@ class Limits(msgspec.Struct, frozen=True):
     metadata_snapshot_records: int = 20_000
     """Records after the last snapshot at which a new one is written."""
     producers_per_partition: int = 10_000
+    quota_entities: int = 10_000
+    """Users, client ids and pairs of them that have quotas."""
+    quota_clients: int = 10_000
+    """Whose rates a broker keeps; beyond it who was met first is forgotten."""
     cluster_partitions: int = 10_000
     """Of all topics together; one request creates no more than that either."""
 

@@ -47,6 +47,7 @@ MODULES = {
     "consume": ("consume",),
     "group": ("group",),
     "groups": ("groups",),
+    "quota": ("quota",),
     "load": ("load",),
     "bench": ("bench",),
     "sim": ("sim",),

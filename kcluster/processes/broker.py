@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from random import Random
 
@@ -43,6 +44,7 @@ def run(arguments: ServerArguments) -> int:
         settings,
         Random(),
         restart,
+        stopwatch=time.perf_counter_ns,
     )
     server = world.server
     core.status.meter = lambda: (server.meter.read(), len(server.connections))

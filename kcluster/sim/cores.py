@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from kcluster.config import Settings
 from kcluster.core.broker.broker import BrokerCore
 from kcluster.core.controller.controller import ControllerCore
@@ -9,6 +11,8 @@ from kcluster.core.turn import Core
 from kcluster.sim.cluster import Birth
 
 FIRST_PORT = 19092
+HANDLING_NS = 100_000
+"""What a request takes, to those who have a quota of that."""
 
 
 def make_broker(birth: Birth) -> Core:
@@ -22,6 +26,7 @@ def make_broker(birth: Birth) -> Core:
         Settings(birth.settings),
         birth.random,
         birth.restart,
+        stopwatch=itertools.count(1, HANDLING_NS).__next__,
     )
 
 

@@ -28,7 +28,6 @@ _SECURITY: Final = (
     "no SASL: a cluster for one machine listens on loopback and trusts whoever is there"
 )
 _TOKENS: Final = "delegation tokens need SASL"
-_QUOTAS: Final = "quotas are not there yet"
 _NEW_GROUPS: Final = "groups of KIP-848 are not there yet; their clients use the classic protocol"
 _SHARE: Final = "share groups (KIP-932) are not there yet"
 _STREAMS: Final = "groups of KIP-1071 are not there yet; Streams uses the classic protocol"
@@ -63,8 +62,6 @@ GAPS: Final[dict[int, Gap]] = {
         _gap(40, "ExpireDelegationToken", "1-2", _TOKENS),
         _gap(41, "DescribeDelegationToken", "1-3", _TOKENS),
         _gap(45, "AlterPartitionReassignments", "0-1", "reassignment is not there yet"),
-        _gap(48, "DescribeClientQuotas", "0-1", _QUOTAS),
-        _gap(49, "AlterClientQuotas", "0-1", _QUOTAS),
         _gap(50, "DescribeUserScramCredentials", "0", _SECURITY),
         _gap(51, "AlterUserScramCredentials", "0", _SECURITY),
         _gap(52, "Vote", "0-2", _COORDINATOR),
@@ -109,6 +106,7 @@ PARTLY: Final[dict[int, str]] = {
     0: "advertised as 0-13, or librdkafka before 2.8 drops compression (KAFKA-18659)",
     22: "Kafka calls version 6 unstable and does not advertise it either",
     10: "of groups; a transactional id is refused for good, since transactions are not there yet",
+    49: "bytes produced and consumed, and request time; what else Kafka knows is refused",
     46: "nothing is ever listed, since there is no reassignment yet",
 }
 """What is served with a reservation, by key."""

@@ -42,6 +42,7 @@ ALTER_CONFIGS: Final = 33
 CREATE_PARTITIONS: Final = 37
 ELECT_LEADERS: Final = 43
 INCREMENTAL_ALTER_CONFIGS: Final = 44
+ALTER_CLIENT_QUOTAS: Final = 49
 DESCRIBE_QUORUM: Final = 55
 UPDATE_FEATURES: Final = 57
 DESCRIBE_CLUSTER: Final = 60
@@ -132,6 +133,8 @@ APIS: Final[dict[int, Api]] = {
         _api(44, "IncrementalAlterConfigs", "0-1", 1),
         _api(46, "ListPartitionReassignments", "0", 0),
         _api(47, "OffsetDelete", "0", None),
+        _api(48, "DescribeClientQuotas", "0-1", 1),
+        _api(49, "AlterClientQuotas", "0-1", 1),
         _api(55, "DescribeQuorum", "0-2", 0),
         _api(57, "UpdateFeatures", "0-2", 0),
         _api(60, "DescribeCluster", "0-2", 0),

@@ -120,6 +120,8 @@ class KafkaServer:
             connection = self.connections.get(reply.connection)
             if connection is not None:
                 connection.answer(reply.parts)
+                if reply.mute_ms:
+                    connection.mute(reply.mute_ms / 1000)
                 touched[reply.connection] = connection
         for connection in touched.values():
             connection.flush()

@@ -34,6 +34,7 @@ from kcluster.core.broker.holds import Condition, Holds, Then
 from kcluster.core.broker.members import Members
 from kcluster.core.broker.neighbours import Neighbours
 from kcluster.core.broker.producer_ids import Given, ProducerIds
+from kcluster.core.broker.quotas.quotas import ClientQuotas, Stopwatch
 from kcluster.core.broker.replicas import Replicas
 from kcluster.core.broker.roles import Roles
 from kcluster.core.broker.shutdown import Shutdown, ShutdownOverdue
@@ -96,7 +97,9 @@ class BrokerCore:
         random: Random,
         restart: str,
         rack: str | None = None,
+        stopwatch: Stopwatch = lambda: 0,
     ) -> None:
+        """`stopwatch` measures what requests take, for those who have a quota of that."""
         self.broker_id = broker_id
         self.incarnation = incarnation
         self.settings = settings
@@ -112,6 +115,7 @@ class BrokerCore:
 
         self.deadlines = Deadlines()
         self.connections = Connections(files)
+        self.quotas = ClientQuotas(settings, stopwatch)
         self.holds = Holds(self.deadlines)
         self.forwards = Forwards(self.deadlines, first_number(incarnation))
         self.producer_ids = ProducerIds(self.deadlines, first_number(incarnation))

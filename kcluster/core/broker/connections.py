@@ -28,6 +28,7 @@ from kcluster.wire.message import Message, decode, encode_parts
 
 if TYPE_CHECKING:
     from kcluster.core.broker.broker import BrokerCore
+    from kcluster.core.broker.quotas.quotas import Metered
 
 _LENGTH_PREFIX_BYTES: Final = 4
 _NO_BODY: Final = memoryview(b"")
@@ -36,7 +37,20 @@ _NO_BODY: Final = memoryview(b"")
 class Call:
     """One request that has not been answered yet."""
 
-    __slots__ = ("_connections", "body", "connection", "header", "host", "parts")
+    __slots__ = (
+        "_connections",
+        "begun_ns",
+        "body",
+        "connection",
+        "header",
+        "host",
+        "is_withheld",
+        "metered",
+        "mute_ms",
+        "parts",
+        "size",
+        "spent_ns",
+    )
 
     def __init__(
         self,
@@ -55,14 +69,30 @@ class Call:
         """Address of the client; empty on the bus."""
         self.parts: list[Part] | None = None
         """The response frame once it is there; empty for none."""
+        self.is_withheld = False
+        """The answer has nothing of what was to be fetched."""
+        self.mute_ms = 0
+        """For how long its connection is not read once it is answered."""
+        self.metered: Metered | None = None
+        """Its client's quotas; what follows is theirs, and not there without."""
+
+    def meter(self, metered: Metered, size: int) -> None:
+        """Before it is handled. `size` of its frame."""
+        self.metered = metered
+        self.size = size
+        self.begun_ns = self.spent_ns = 0
+        metered.begun(self)
 
     def answer(self, turn: Turn, response: Message) -> None:
-        """With a message in the version of the request."""
+        """With a message in the version of the request. When that is too much for the client's
+        quota, `mute_ms` is set, and what was to be fetched may be withheld."""
         header = self.header
         version = header.api_version
         if not APIS[header.api_key].serves(version):
             # Only ApiVersions comes this far in a version that is not served (KIP-511).
             version = 0
+        if self.metered is not None:
+            response = self.metered.answer(self, response, turn.now_ms)
         self.answer_parts(turn, encode_parts(response, version))
 
     def answer_parts(self, turn: Turn, body: list[Part]) -> None:
@@ -73,6 +103,8 @@ class Call:
 
     def forget(self, turn: Turn) -> None:
         """Done, and there is no answer (acks=0)."""
+        if self.metered is not None:
+            self.metered.unanswered(self, turn.now_ms)
         self.parts = []
         self._connections.answered(turn, self)
 
@@ -98,6 +130,10 @@ class Connections:
             if handler is None:
                 raise RemoteProtocolError(f"api key {header.api_key} is not served")
             call = Call(self, connection, header, frame[position:], host)
+            if broker.quotas.is_active:
+                metered = broker.quotas.of(header.client_id)
+                if metered is not None:
+                    call.meter(metered, len(frame))
             api = APIS[header.api_key]
             if api.serves(header.api_version):
                 message = decode(
@@ -121,6 +157,8 @@ class Connections:
         call.body = _NO_BODY
         if response is not None:
             call.answer(turn, response)
+        if call.metered is not None:
+            call.metered.handled(call, turn.now_ms)
 
     def answered(self, turn: Turn, call: Call) -> None:
         """Let out what is not behind an answer that is still missing."""
@@ -129,13 +167,14 @@ class Connections:
         if calls is None:
             return
         while calls:
-            parts = calls[0].parts
+            first = calls[0]
+            parts = first.parts
             if parts is None:
                 return
             calls.popleft()
             if connection >= 0:
                 # Also without parts: the world counts requests in flight by their replies.
-                turn.reply(connection, parts)
+                turn.reply(connection, parts, first.mute_ms)
             elif parts:
                 turn.send(connection, bus.KafkaResponse(), [self._joined(parts)])
         if connection < 0:

@@ -57,6 +57,8 @@ class Roles:
                 **self._broker.image.overrides(BROKER_RESOURCE, ""),
                 **self._broker.image.overrides(BROKER_RESOURCE, str(self._broker.broker_id)),
             }
+        if changes.quotas or is_whole:
+            self._broker.quotas.configure(self._broker.image.quotas)
         topics = {name for resource, name in changes.configs if resource == TOPIC_RESOURCE}
         for replica in self._broker.replica_set:
             if of_brokers or is_whole or replica.tp.topic in topics:

@@ -106,6 +106,14 @@ class ConfigChanged(msgspec.Struct, frozen=True, tag=True):
     value: str | None
 
 
+class QuotaChanged(msgspec.Struct, frozen=True, tag=True):
+    """`entity`: (type, name) pairs by type, see `quotas.py`. `value` None removes the quota."""
+
+    entity: tuple[tuple[str, str | None], ...]
+    key: str
+    value: float | None
+
+
 class ProducerIdsAllocated(msgspec.Struct, frozen=True, tag=True):
     next_producer_id: int
 
@@ -128,6 +136,7 @@ Record = (
     | TopicDeleted
     | PartitionChanged
     | ConfigChanged
+    | QuotaChanged
     | ProducerIdsAllocated
     | FeatureChanged
 )

@@ -51,6 +51,8 @@ HANDLERS: Final[dict[int, str]] = {
     44: "forward",
     46: "list_partition_reassignments",
     47: "offset_delete",
+    48: "describe_client_quotas",
+    49: "forward",
     55: "forward",
     57: "forward",
     60: "describe_cluster",

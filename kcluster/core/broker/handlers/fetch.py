@@ -52,6 +52,8 @@ class DelayedFetch(Waiter):
         self.call = call
         self.request = request
         self.max_bytes = min(request.max_bytes, broker.settings.int("fetch.max.bytes"))
+        if call.metered is not None and call.metered.fetch is not None:
+            self.max_bytes = int(min(self.max_bytes, call.metered.fetch.at_once))
         self.leaders: list[LeaderState] = []
         self.is_done = False
         names = broker.image.topic_names
@@ -71,10 +73,10 @@ class DelayedFetch(Waiter):
         reading = Reading(self)
         if reading.is_enough:
             self.broker.deadlines.remove(self)
-            self._answer(turn, reading)
+            self.answer(turn, reading)
 
     def expire(self, turn: Turn) -> None:
-        self._answer(turn, Reading(self))
+        self.answer(turn, Reading(self))
 
     def wait(self, turn: Turn, reading: Reading) -> None:
         self.leaders = reading.leaders
@@ -82,13 +84,14 @@ class DelayedFetch(Waiter):
             leader.fetches[self] = None
         self.broker.deadlines.add(turn, self.request.max_wait_ms, self)
 
-    def _answer(self, turn: Turn, reading: Reading) -> None:
+    def answer(self, turn: Turn, reading: Reading) -> None:
         self.is_done = True
         for leader in self.leaders:
             leader.fetches.pop(self, None)
         self.leaders = []
-        reading.count()
         self.call.answer(turn, reading.response)
+        if not self.call.is_withheld:
+            reading.count()
 
 
 def _drop_repetitions(request: FetchRequest) -> None:
@@ -245,9 +248,9 @@ def handle(
         or not request.topics
         or broker.deadlines.is_full
     ):
-        reading.count()
-        return reading.response
-    fetch.wait(turn, reading)
+        fetch.answer(turn, reading)
+    else:
+        fetch.wait(turn, reading)
     return None
 
 

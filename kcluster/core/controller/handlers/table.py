@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kcluster.core.controller.handlers import (
+    alter_client_quotas,
     alter_configs,
     create_partitions,
     create_topics,
@@ -20,6 +21,7 @@ from kcluster.core.controller.topics import Deciding
 from kcluster.core.turn import Buffer
 from kcluster.errors import ApiError, ErrorCode, RemoteProtocolError
 from kcluster.wire.apis import (
+    ALTER_CLIENT_QUOTAS,
     ALTER_CONFIGS,
     APIS,
     CREATE_PARTITIONS,
@@ -34,6 +36,7 @@ from kcluster.wire.apis import (
 from kcluster.wire.message import decode, encode
 
 HANDLERS: dict[int, Callable[[Deciding, Any, int], Any]] = {
+    ALTER_CLIENT_QUOTAS: alter_client_quotas.decide,
     ALTER_CONFIGS: alter_configs.decide,
     CREATE_PARTITIONS: create_partitions.decide,
     CREATE_TOPICS: create_topics.decide,
