@@ -6,10 +6,12 @@ from collections.abc import Generator
 from typing import Any
 
 from kcluster.core.metadata.image import TOPIC_RESOURCE
+from kcluster.core.metadata.quotas import Entity
 from kcluster.errors import ErrorCode
 from kcluster.model import TopicId, TopicPartition
 from kcluster.sim.clients import RETRY_BACKOFF_MS, Call, Life, SimClient, Sleep, Step
 from kcluster.wire.message import Message
+from kcluster.wire.messages import alter_client_quotas_request as aq
 from kcluster.wire.messages import create_partitions as cp
 from kcluster.wire.messages import create_topics as ct
 from kcluster.wire.messages import delete_records as dr
@@ -71,6 +73,21 @@ def alter_config(client: SimClient, topic: str, name: str, value: str | None) ->
     code = yield from _until(client, request, 1, "responses", ErrorCode.INVALID_CONFIG)
     if code == ErrorCode.INVALID_CONFIG:
         client.surprises.append(f"{topic}: {name}={value} was refused")
+
+
+def alter_quota(client: SimClient, entity: Entity, key: str, value: float | None) -> Life:
+    """Again and again until it is so; None: there is none."""
+    request = aq.AlterClientQuotasRequest(
+        entries=[
+            aq.EntryData(
+                entity=[aq.EntityData(entity_type=kind, entity_name=name) for kind, name in entity],
+                ops=[aq.OpData(key=key, value=value or 0.0, remove=value is None)],
+            )
+        ]
+    )
+    code = yield from _until(client, request, 1, "entries", ErrorCode.INVALID_REQUEST)
+    if code == ErrorCode.INVALID_REQUEST:
+        client.surprises.append(f"{key}={value} of {entity} was refused")
 
 
 def _until(

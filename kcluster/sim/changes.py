@@ -8,6 +8,7 @@ on purpose is told to the checker before it is asked for.
     partitions   one more for a topic that has readers, writers and groups
     config       min.insync.replicas, segment.ms, retention and cleanup.policy of a topic
     records      DeleteRecords of some, or of all that is committed
+    quotas       of some clients, of those without their own, and of the user that all are
 """
 
 from __future__ import annotations
@@ -18,9 +19,18 @@ from typing import Final
 
 from kcluster.check.deletions import Deletions
 from kcluster.check.history import OK
+from kcluster.core.broker.quotas.quotas import ANONYMOUS
+from kcluster.core.metadata.quotas import (
+    CONSUMER_BYTE_RATE,
+    PRODUCER_BYTE_RATE,
+    REQUEST_PERCENTAGE,
+    Entity,
+    entity_of,
+)
 from kcluster.model import TopicId, TopicPartition
 from kcluster.sim.admin import (
     alter_config,
+    alter_quota,
     create_topic,
     delete_records,
     delete_topic,
@@ -39,6 +49,12 @@ CONFIGS: Final = {
 }
 """None: back to the default."""
 REPLICAS: Final = 3
+QUOTAS: Final[dict[str, list[float]]] = {
+    PRODUCER_BYTE_RATE: [20, 300, 5_000],
+    CONSUMER_BYTE_RATE: [20, 500, 20_000],
+    REQUEST_PERCENTAGE: [0.01, 0.5, 5],
+}
+"""From nearly nothing to hardly a hindrance."""
 
 
 class Changes:
@@ -186,6 +202,31 @@ class Changes:
             # What is left to do is finite: nothing ages while all are waited for.
             for name in ("retention.ms", "retention.bytes", "min.insync.replicas"):
                 yield from alter_config(client, topic, name, None)
+
+        client.live(life())
+
+    def limit(self, clients: Callable[[], list[str]]) -> None:
+        """Quotas come and go; in the end there are none."""
+        client = self._client("limit")
+        choice = self._random
+
+        def life() -> Life:
+            given: dict[tuple[Entity, str], None] = {}
+            while not client.is_stopped:
+                yield Sleep(choice.randint(100, 3000))
+                some_client = choice.choice(clients())
+                entity = choice.choice([
+                    entity_of(client_id=some_client), entity_of(client_id=some_client),
+                    entity_of(client_id=None), entity_of(ANONYMOUS), entity_of(ANONYMOUS, None),
+                    entity_of(None), entity_of(None, some_client),
+                ])  # fmt: skip
+                key = choice.choice(list(QUOTAS))
+                value: float | None = choice.choice([*QUOTAS[key], None])
+                given[entity, key] = None
+                client.cluster.note(f"{entity}: {key}={value}")
+                yield from alter_quota(client, entity, key, value)
+            for entity, key in given:
+                yield from alter_quota(client, entity, key, None)
 
         client.live(life())
 

@@ -43,6 +43,10 @@ CHANGES: Final = {
 }
 """What may be administered while faults happen."""
 
+QUOTAS: Final = "quotas"
+"""Quotas of clients and of their user come and go; a change as well, drawn for itself."""
+
+QUOTA_SEEDS: Final = 0.15
 COMPACTED_SEEDS: Final = 0.3
 RETENTION_SEEDS: Final = 0.2
 KEEPS_TOMBSTONES_MS: Final = 10_000_000
@@ -151,6 +155,8 @@ def draw(seed: int) -> Options:
         settings["log.segment.bytes"] = retention.choice(["1000", "5000"])
         settings["log.segment.delete.delay.ms"] = retention.choice(["0", "1000"])
     changes = _changes(SimCluster.stream(seed, "changes"))
+    if SimCluster.stream(seed, "client quotas").random() < QUOTA_SEEDS:
+        changes = (*changes, QUOTAS)
     if "config" in changes:
         settings["log.segment.delete.delay.ms"] = "1000"
         # A change may lower it; what is lost within the contract goes by the lowest.

@@ -60,6 +60,8 @@ RARE_STATES: Final = {
     "group moved": "a partition of __consumer_offsets was loaded by a new leader",
     "group rebalanced": "a generation ended",
     "stray set aside": "a directory that metadata does not know",
+    "client throttled": "an answer was more than its client's quota",
+    "fetch withheld": "nothing was given to a consumer over its quota",
 }
 """What each name stands for. A summary shows those that were never reached, too."""
 
@@ -196,6 +198,10 @@ class RareStates:
 
     def answered(self, broker: int, request: Message, response: Any) -> None:
         """A reply leaves a broker."""
+        if getattr(response, "throttle_time_ms", 0):
+            self.reached["client throttled"] += 1
+            is_empty = isinstance(request, FetchRequest) and not response.responses
+            self.reached["fetch withheld"] += is_empty
         if isinstance(request, ProduceRequest):
             topic = request.topic_data[0]
             partition = topic.partition_data[0]

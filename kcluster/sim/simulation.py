@@ -292,6 +292,8 @@ class Simulation:
                 self.changes.configure(topic)
         if "records" in changes and not self.options.is_compacted:
             self.changes.delete_records(self.partitions)
+        if drawing.QUOTAS in changes:
+            self.changes.limit(lambda: [client.name for client in self.clients])
 
     def _grown(self, topic: str, count: int) -> None:
         self.topics[topic] = count + 1

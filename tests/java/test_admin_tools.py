@@ -148,3 +148,30 @@ def test_transactions_command_describes_idempotent_producers(
 def test_reassign_partitions_command_lists_no_reassignment(cluster: LiveCluster) -> None:
     out = command(cluster, "reassign.ReassignPartitionsCommand", "--list")
     assert "No partition reassignments found" in out
+
+
+def test_config_command_sets_shows_and_removes_quotas(cluster: LiveCluster) -> None:
+    tools.requires(cluster.bootstrap, "DescribeClientQuotas", "AlterClientQuotas")
+
+    def configs(*arguments: str) -> str:
+        return command(cluster, "kafka.admin.ConfigCommand", *arguments)
+
+    app = ["--entity-type", "clients", "--entity-name", "java-app"]
+    pair = ["--entity-type", "users", "--entity-default", "--entity-type", "clients",
+            "--entity-default"]  # fmt: skip
+    rates = "producer_byte_rate=1048576,consumer_byte_rate=2097152,request_percentage=12.5"
+    configs("--alter", *app, "--add-config", rates)
+    configs("--alter", *pair, "--add-config", "producer_byte_rate=77")
+    told = configs("--describe", *app)
+    assert "producer_byte_rate=1048576.0" in told
+    assert "request_percentage=12.5" in told
+    assert "producer_byte_rate=77.0" in configs("--describe", *pair)
+    refused = tools.refusal(
+        "kafka.admin.ConfigCommand", "--bootstrap-server", cluster.bootstrap, "--alter", *app,
+        "--add-config", "controller_mutation_rate=5",
+    )  # fmt: skip
+    assert "controller_mutation_rate is refused" in refused
+    keys = "producer_byte_rate,consumer_byte_rate,request_percentage"
+    configs("--alter", *app, "--delete-config", keys)
+    configs("--alter", *pair, "--delete-config", "producer_byte_rate")
+    assert "java-app" not in configs("--describe", "--entity-type", "clients")

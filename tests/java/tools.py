@@ -37,6 +37,8 @@ KEYS = {
     "DeleteGroups": 42,
     "ElectLeaders": 43,
     "OffsetDelete": 47,
+    "DescribeClientQuotas": 48,
+    "AlterClientQuotas": 49,
     "ListConfigResources": 74,
 }
 
