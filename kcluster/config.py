@@ -16,6 +16,10 @@ import msgspec
 
 from kcluster.errors import ApiError, ErrorCode
 
+LEADER_SELECTOR: Final = "org.apache.kafka.common.replica.LeaderSelector"
+RACK_AWARE_SELECTOR: Final = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+"""Values of `replica.selector.class`, by Kafka's names (KIP-392)."""
+
 LONG_MAX: Final = 2**63 - 1
 INT_MAX: Final = 2**31 - 1
 
@@ -242,6 +246,9 @@ BROKER_KNOBS: Final = _table(
     Knob("offsets.topic.segment.bytes", _I, "8388608", low=1048576, is_dynamic=False,
          doc="of __consumer_offsets (Kafka: 104857600); a new coordinator reads it all, about "
          "10 MiB in 0.3 s, and only rolled segments are compacted"),
+    Knob("replica.selector.class", _S, "", is_dynamic=False,
+         choices=(LEADER_SELECTOR, RACK_AWARE_SELECTOR, ""),
+         doc="from which replica consumers are told to read: the leader, or one in their rack"),
     Knob("quota.window.num", _I, "11", low=1, is_dynamic=False,
          doc="windows over which the rates of clients with a quota are taken"),
     Knob("quota.window.size.seconds", _I, "1", low=1, is_dynamic=False,
@@ -255,6 +262,7 @@ BROKER_KNOBS: Final = _table(
 IDENTITY_KNOBS: Final = _table(
     Knob("advertised.listeners", _LIST, "", "where clients are told to find this broker"),
     Knob("broker.id", _I, "-1", "the number of this broker"),
+    Knob("broker.rack", _S, "", "where this broker stands"),
     Knob("listeners", _LIST, "", "where this broker listens"),
     Knob("log.dirs", _LIST, "", "where this broker keeps its logs"),
     Knob("node.id", _I, "-1", "the number of this broker"),

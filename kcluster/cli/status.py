@@ -142,6 +142,11 @@ def _brokers(found: ClusterSnapshot, *, is_wide: bool) -> Any:
              output.size(broker.rss) if broker.pid else None, broker.leads, broker.replicas,
              output.size(broker.size), broker.segments, broker.max_lag]
         )  # fmt: skip
+    if any(broker.rack for broker in found.brokers):
+        columns.append("RACK")
+        rows[0].append(None)
+        for row, broker in zip(rows[1:], found.brokers, strict=True):
+            row.append(broker.rack)
     if is_wide:
         columns += ["STARTS", "LAST END", "DATA"]
         rows[0] += [

@@ -96,6 +96,8 @@ class BrokerStatus(msgspec.Struct, frozen=True):
     max_lag: int | None = None
     counters: telling.Counters | None = None
     """Of this incarnation; None for one that does not answer."""
+    rack: str | None = None
+    """As it registered."""
 
 
 class CoordinatorStatus(msgspec.Struct, frozen=True):
@@ -365,6 +367,7 @@ def _broker(
         None if own is None else sum(len(replica.segments) for replica in own),
         max_lag,
         held.counters if held is not None and held.is_current else None,
+        None if registered is None else registered.rack,
     )
 
 

@@ -44,6 +44,7 @@ def run(arguments: ServerArguments) -> int:
         settings,
         Random(),
         restart,
+        arguments.rack or None,
         stopwatch=time.perf_counter_ns,
     )
     server = world.server
@@ -78,6 +79,7 @@ def identity(arguments: ServerArguments, port: int) -> dict[str, str]:
     return {
         "advertised.listeners": listener(arguments.advertise),
         "broker.id": str(arguments.id),
+        "broker.rack": arguments.rack,
         "listeners": listener(arguments.host),
         "log.dirs": arguments.data_dir,
         "node.id": str(arguments.id),

@@ -394,7 +394,7 @@ class Commands:
 
     async def _add(self, command: c.AddBroker) -> c.Answer:
         supervisor = self._supervisor
-        seat = supervisor.workdir.add_seat()
+        seat = supervisor.workdir.add_seat(command.rack)
         supervisor.workdir.save()
         supervisor.roster[seat.id] = ServerProcess(seat.id)
         return await self._start(c.Start([seat.id], command.timeout_ms))

@@ -237,6 +237,7 @@ class Supervisor:
             ),
             host=cluster.host if is_broker else "",
             port=seat.port if seat is not None else 0,
+            rack=seat.rack if seat is not None else "",
             advertise=(cluster.advertise or cluster.host) if is_broker else "",
             options=cluster.options,
             expected_brokers=[seat.id for seat in cluster.seats],

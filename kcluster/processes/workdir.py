@@ -49,6 +49,8 @@ class Seat(msgspec.Struct):
 
     id: int
     port: int
+    rack: str = ""
+    """Empty for none."""
 
 
 class ClusterFile(msgspec.Struct):
@@ -312,10 +314,17 @@ class Workdir:
         return incarnation
 
     def take_seats(
-        self, count: int, port: int | None, *, is_any_port: bool = False, host: str = ""
+        self,
+        count: int,
+        port: int | None,
+        *,
+        is_any_port: bool = False,
+        host: str = "",
+        racks: list[str] | None = None,
     ) -> None:
         """Have seats 1..count, with ports: those asked for, those remembered, or the next free
-        block. UsageError when a port that was asked for or is remembered is in use."""
+        block. UsageError when a port that was asked for or is remembered is in use. The brokers
+        stand in `racks` in turn; without, where they stood."""
         host = host or self.cluster.host
         seats = sorted(self.cluster.seats, key=lambda seat: seat.id)
         if count < len(seats):
@@ -347,14 +356,24 @@ class Workdir:
                     f"broker {index + 1} needs it",
                     "kcluster up --any-port",
                 )
-        self.cluster.seats = [Seat(index + 1, number) for index, number in enumerate(ports)]
+        taken: list[Seat] = []
+        for index, number in enumerate(ports):
+            if racks is not None:
+                rack = racks[index % len(racks)] if racks else ""
+            elif index < len(seats):
+                rack = seats[index].rack
+            else:
+                rack = _rack_for_another(taken)
+            taken.append(Seat(index + 1, number, rack))
+        self.cluster.seats = taken
 
-    def add_seat(self) -> Seat:
-        """One more, on the next free port."""
+    def add_seat(self, rack: str | None = None) -> Seat:
+        """One more, on the next free port; in the rack with the fewest, when none is named."""
         seats = self.cluster.seats
         seat = Seat(
             max(seat.id for seat in seats) + 1,
             self._free_after(max(seat.port for seat in seats), self.cluster.host),
+            _rack_for_another(seats) if rack is None else rack,
         )
         seats.append(seat)
         return seat
@@ -410,6 +429,14 @@ def process_name(process_id: int) -> str:
     if process_id < 0:
         return "supervisor"
     return f"broker-{process_id}" if process_id else "coordinator"
+
+
+def _rack_for_another(seats: list[Seat]) -> str:
+    """Of the racks that there are, the one with the fewest brokers; the first of several."""
+    counts: dict[str, int] = {}
+    for seat in seats:
+        counts[seat.rack] = counts.get(seat.rack, 0) + 1
+    return min(counts, key=counts.__getitem__, default="")
 
 
 # --- small parts --------------------------------------------------------------------------

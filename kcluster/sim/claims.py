@@ -247,6 +247,7 @@ class Claims:
             require(
                 not is_answer
                 or bool(told.records)
+                or told.preferred_read_replica >= 0
                 or told.high_watermark <= wanted.fetch_offset
                 or self._lies_in_a_batch(broker, tp, wanted.fetch_offset, told.high_watermark),
                 "rule 11", "a fetch returns at least one whole batch",

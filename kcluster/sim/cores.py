@@ -15,6 +15,15 @@ HANDLING_NS = 100_000
 """What a request takes, to those who have a quota of that."""
 
 
+SELECTOR = "replica.selector.class"
+RACKS = ("red", "blue")
+"""Where brokers stand in turn, in clusters that read from followers."""
+
+
+def rack_of(broker_id: int) -> str:
+    return RACKS[broker_id % len(RACKS)]
+
+
 def make_broker(birth: Birth) -> Core:
     return BrokerCore(
         birth.id,
@@ -26,6 +35,7 @@ def make_broker(birth: Birth) -> Core:
         Settings(birth.settings),
         birth.random,
         birth.restart,
+        rack_of(birth.id) if SELECTOR in birth.settings else None,
         stopwatch=itertools.count(1, HANDLING_NS).__next__,
     )
 

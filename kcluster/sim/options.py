@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
+from kcluster.config import RACK_AWARE_SELECTOR
 from kcluster.sim.cluster import SimCluster
+from kcluster.sim.cores import SELECTOR
 from kcluster.sim.disk_faults import CORRUPT, POWER
 from kcluster.sim.faults import KILL_COMPACTOR, KINDS
 from kcluster.sim.group_clients import GROUP_SETTINGS
@@ -47,6 +49,8 @@ QUOTAS: Final = "quotas"
 """Quotas of clients and of their user come and go; a change as well, drawn for itself."""
 
 QUOTA_SEEDS: Final = 0.15
+RACK_SEEDS: Final = 0.2
+"""Brokers stand in racks, and consumers read from followers in theirs."""
 COMPACTED_SEEDS: Final = 0.3
 RETENTION_SEEDS: Final = 0.2
 KEEPS_TOMBSTONES_MS: Final = 10_000_000
@@ -161,6 +165,8 @@ def draw(seed: int) -> Options:
         settings["log.segment.delete.delay.ms"] = "1000"
         # A change may lower it; what is lost within the contract goes by the lowest.
         min_isr = min(min_isr, 2)
+    if SimCluster.stream(seed, "replica selector").random() < RACK_SEEDS:
+        settings[SELECTOR] = RACK_AWARE_SELECTOR
     faults = _faults(SimCluster.stream(seed, "kinds"), min_isr, flushes, is_compacted)
     faults = _with_roles(SimCluster.stream(seed, "kinds of roles"), faults)
     return Options(

@@ -14,7 +14,7 @@ from kcluster.sim.process import FAILED, STOPPED, Process
 from kcluster.sim.watch import Watch
 from kcluster.wire import bus
 from kcluster.wire.message import Message
-from kcluster.wire.messages.fetch import FetchRequest
+from kcluster.wire.messages.fetch import FetchRequest, FetchTopic, PartitionData
 from kcluster.wire.messages.list_offsets import ListOffsetsRequest
 from kcluster.wire.messages.produce import ProduceRequest
 from kcluster.wire.records import read_header
@@ -61,6 +61,9 @@ RARE_STATES: Final = {
     "group rebalanced": "a generation ended",
     "stray set aside": "a directory that metadata does not know",
     "client throttled": "an answer was more than its client's quota",
+    "sent to a follower": "a leader told a consumer of a replica in its rack",
+    "read from a follower": "a consumer was given records by a follower",
+    "sent back": "a follower was no help to a consumer",
     "fetch withheld": "nothing was given to a consumer over its quota",
 }
 """What each name stands for. A summary shows those that were never reached, too."""
@@ -210,10 +213,20 @@ class RareStates:
                 broker, TopicPartition(topic.name, partition.index), partition.records, told
             )
         elif isinstance(request, FetchRequest):
-            for answer in response.responses:
+            for asked, answer in zip(request.topics, response.responses, strict=False):
                 self._told(answer.partitions[0].error_code)
+                self._read(broker, asked, answer.partitions[0])
         elif isinstance(request, ListOffsetsRequest):
             self._told(response.topics[0].partitions[0].error_code)
+
+    def _read(self, broker: int, wanted: FetchTopic, told: PartitionData) -> None:
+        self.reached["sent to a follower"] += told.preferred_read_replica >= 0
+        core: Any = self._cluster.processes[broker].core
+        name = wanted.topic or core.image.topic_names.get(wanted.topic_id, "")
+        replica = core.replicas.get(TopicPartition(name, wanted.partitions[0].partition))
+        if replica is not None and replica.follower is not None:
+            self.reached["read from a follower"] += bool(told.records)
+            self.reached["sent back"] += told.error_code == ErrorCode.OFFSET_NOT_AVAILABLE
 
     def _told(self, error: int) -> None:
         name = _ERRORS.get(ErrorCode(error)) if error else None

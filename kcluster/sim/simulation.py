@@ -27,7 +27,7 @@ from kcluster.sim.changes import BRIEF, CHURN, REPLICAS, Changes
 from kcluster.sim.clients import Producer, SimClient
 from kcluster.sim.cluster import Birth, SimCluster
 from kcluster.sim.consumer import Consumer
-from kcluster.sim.cores import make_broker, make_controller
+from kcluster.sim.cores import RACKS, SELECTOR, make_broker, make_controller
 from kcluster.sim.faults import Faults
 from kcluster.sim.group_clients import GroupLoad, GroupPlan
 from kcluster.sim.options import Options
@@ -95,6 +95,7 @@ class Simulation:
         self.fault_ms = fault_ms
         self.options = options = drawing.draw(seed)
         self._choice = SimCluster.stream(seed, "load")
+        self._rack_choice = SimCluster.stream(seed, "racks of consumers")
         self.cluster = cluster = SimCluster(
             seed,
             make_broker=make_broker,
@@ -267,6 +268,8 @@ class Simulation:
 
     def _consume(self, consumer: Consumer, *, is_waited_for: bool = True) -> None:
         consumer.deleted = self._deleted
+        if SELECTOR in self.options.settings:
+            consumer.rack = self._rack_choice.choice(RACKS)
         if is_waited_for:
             self.consumers.append(consumer)
         consumer.client.live(consumer.life())

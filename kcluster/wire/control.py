@@ -44,6 +44,8 @@ class Up(msgspec.Struct, frozen=True, tag=True):
     timeout_ms: int = 30_000
     transport: str | None = None
     """ipc or tcp: how the processes talk to each other."""
+    racks: list[str] | None = None
+    """In which the brokers stand, in turn; empty for none."""
 
 
 class Progress(msgspec.Struct, frozen=True, tag=True):
@@ -131,6 +133,8 @@ class Resume(msgspec.Struct, frozen=True, tag=True):
 
 class AddBroker(msgspec.Struct, frozen=True, tag=True):
     timeout_ms: int = 30_000
+    rack: str | None = None
+    """None: that with the fewest brokers, if there are any."""
 
 
 class Down(msgspec.Struct, frozen=True, tag=True):

@@ -34,10 +34,18 @@ POLL_S = 0.01
 class LiveCluster:
     """A real cluster of this test run; its directory is deleted at the end."""
 
-    def __init__(self, name: str, brokers: int = 3, options: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        brokers: int = 3,
+        options: dict[str, str] | None = None,
+        racks: list[str] | None = None,
+    ) -> None:
         self.name = name
         self._launch = Launch()
-        up = c.Up(name, brokers=brokers, is_any_port=True, is_ephemeral=True, options=options)
+        up = c.Up(
+            name, brokers=brokers, is_any_port=True, is_ephemeral=True, options=options, racks=racks
+        )
         self._launch.write(msgspec.json.encode(up))
         self.bootstrap = self._read_until_up()
         self.control: ControlClient = connect(name)

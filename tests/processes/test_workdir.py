@@ -166,3 +166,16 @@ def test_sockets_get_a_short_private_directory() -> None:
     assert len(made.endpoint(99, 2**31)) - len("ipc://") < 107
     made.release()
     assert not path.exists()
+
+
+def test_brokers_stand_in_racks_in_turn_and_stay_there(home: Path) -> None:
+    workdir = Workdir.claim("racked")
+    workdir.take_seats(5, None, racks=["a", "b", "c"])
+    assert [seat.rack for seat in workdir.cluster.seats] == ["a", "b", "c", "a", "b"]
+    workdir.take_seats(6, None)
+    assert [seat.rack for seat in workdir.cluster.seats] == ["a", "b", "c", "a", "b", "c"]
+    assert workdir.add_seat().rack == "a"
+    assert workdir.add_seat("d").rack == "d"
+    workdir.take_seats(8, None, racks=[])
+    assert {seat.rack for seat in workdir.cluster.seats} == {""}
+    workdir.abandon()

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any, Final, Protocol
 
-from kcluster.config import LIMITS, LogConfig, Settings
+from kcluster.config import LIMITS, RACK_AWARE_SELECTOR, LogConfig, Settings
 from kcluster.core import traces
 from kcluster.core.broker.checkpoints import CLEAN_SHUTDOWN, Checkpoints
 from kcluster.core.broker.connections import Connections
@@ -143,6 +143,8 @@ class BrokerCore:
         self.upkeep = Upkeep(self)
         self.groups = Groups(self, random)
         self.status = Status(self)
+        self.is_rack_aware = settings.text("replica.selector.class") == RACK_AWARE_SELECTOR
+        """Whether consumers are told of a replica in their rack."""
         self.lag_max_ms = settings.int("replica.lag.time.max.ms")
 
         self._dirty: list[Replica] = []

@@ -177,7 +177,9 @@ class Replica:
         """Have no role: whoever waits for this one is told `error`."""
         if self.follower is not None:
             incoming.forget(self)
-            self.follower = None
+            follower, self.follower = self.follower, None
+            for waiter in follower.resign():
+                waiter.wake()
         leader = self.leader
         if leader is not None:
             self.leader = None
@@ -261,6 +263,8 @@ class Replica:
         high_watermark = min(state.leader_high_watermark, position)
         if high_watermark > log.high_watermark:
             log.set_high_watermark(high_watermark)
+            for waiter in state.fetches:
+                waiter.wake()
         log_start = min(state.leader_log_start, log.high_watermark)
         if log_start > log.log_start_offset:
             log.advance_log_start(turn, log_start)

@@ -11,7 +11,7 @@ and the position both move in `settle` only. What was pushed and not acknowledge
 `LIMITS.follower_credit_bytes` a broker, which bounds what a slow follower pins.
 
 High watermark and log start travel with the data; alone they follow after `MARKS_DELAY_MS`
-(rule 4), because nobody reads from followers and under load the next data takes them along.
+(rule 4), because few read from followers and under load the next data takes them along.
 
 Nothing is ever sent twice by a timer: a lost push shows as a gap to the follower, which opens
 the stream anew; when it was the last one, a probe (a push without data at the end of what was
