@@ -87,7 +87,8 @@ class Knob(msgspec.Struct, frozen=True):
                             return f"{self.name} takes {', '.join(self.choices)}, not {item!r}"
             case Kind.STRING:
                 if self.choices and value not in self.choices:
-                    return f"{self.name} must be one of {', '.join(self.choices)}, not {value!r}"
+                    known = ", ".join(filter(None, self.choices))
+                    return f"{self.name} must be one of {known}, not {value!r}"
         return None
 
 
