@@ -17,10 +17,10 @@ from tests.live.conftest import LiveCluster
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 
-RATE = 300_000
+RATE = 150_000
 """Bytes a second."""
-MEASURED_S = 10
-WINDOWS = 3
+MEASURED_S = 20
+WINDOWS = 2
 WITHIN = 0.1
 BESIDE = 10
 """How many times the quota another client wants."""
@@ -70,8 +70,12 @@ class Writer:
                 "bootstrap.servers": cluster.bootstrap,
                 "client.id": client_id,
                 "linger.ms": 5,
-                "batch.size": 40_000,
+                # One request at a time is taken of who is throttled: not to be bound by latency.
+                "acks": 1,
+                "batch.size": 15_000,
                 "queue.buffering.max.messages": 500,
+                # More of them would each have the one value that the last answer made room for.
+                "max.in.flight.requests.per.connection": 2,
                 "throttle_cb": self._throttled,
             }
         )
@@ -120,9 +124,9 @@ class Reader:
                 "client.id": client_id,
                 "group.id": client_id,
                 "enable.auto.commit": False,
-                "max.partition.fetch.bytes": 40_000,
-                "fetch.max.bytes": 40_000,
-                "message.max.bytes": 40_000,
+                "max.partition.fetch.bytes": 15_000,
+                "fetch.max.bytes": 15_000,
+                "message.max.bytes": 15_000,
                 "auto.offset.reset": "earliest",
             }
         )
