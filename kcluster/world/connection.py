@@ -24,6 +24,7 @@ from kcluster.core.turn import Buffer, Part, Request, Span
 from kcluster.world import platform
 from kcluster.world.arenas import SMALLEST_BUFFER
 from kcluster.world.disk import OpenFile
+from kcluster.world.muting import Muting
 
 if TYPE_CHECKING:
     from kcluster.world.kafka_server import KafkaServer
@@ -35,9 +36,6 @@ FLUSH_BYTES = 4 << 20
 """Written to one connection before others have their turn."""
 
 BUFFERS_PER_SEND = 64
-
-WITHIN_S = 10
-"""Who was not muted for so long keeps within a quota and is treated as others are again."""
 
 FIRST_BYTES = 64 << 10
 """Received at once of who may begin a large frame, while others end theirs."""
@@ -68,11 +66,9 @@ class Connection:
         "_end",
         "_fd",
         "_has_framed",
-        "_in_flight_max",
-        "_is_muted",
         "_is_reading",
         "_is_writing",
-        "_muted_until",
+        "_muting",
         "_out",
         "_paused_at",
         "_round",
@@ -127,10 +123,7 @@ class Connection:
         """Of the loop's clock: what is awaited of the client must have come by then."""
         self._is_reading = False
         self._is_writing = False
-        self._is_muted = False
-        self._muted_until = 0.0
-        """Of the loop's clock: its client was over its quota until then."""
-        self._in_flight_max = LIMITS.requests_in_flight
+        self._muting: Muting | None = None
         self.is_paused = False
         """Not read because the process holds too many bytes of requests."""
         self.is_closing = False
@@ -144,35 +137,17 @@ class Connection:
 
     @property
     def _is_full(self) -> bool:
-        """Takes no more requests for now."""
-        return len(self.in_flight) >= self._in_flight_max or self._is_muted
+        in_flight = len(self.in_flight)
+        return in_flight >= LIMITS.requests_in_flight or (
+            self._muting is not None and self._muting.takes_none(in_flight)
+        )
 
     def mute(self, seconds: float) -> None:
-        """Take no requests for so long; answers leave. From then on one at a time is taken, as of
-        everybody in Kafka, or what is already here would go through at once afterwards."""
-        loop = self._server.loop
-        until = loop.time() + seconds
-        if until <= self._muted_until or self.is_closed:
-            return
-        self._in_flight_max = 1
-        if not self._is_muted:
-            self._is_muted = True
-            loop.call_at(until, self._unmute)
-            if self._server.incomplete.pop(self.id, None) is not None:
-                # Others are not to wait for the rest of its frame, nor it to be cut off for it.
-                self.deadline = loop.time() + self._server.idle_s
-        self._muted_until = until
-
-    def _unmute(self) -> None:
-        loop = self._server.loop
-        if self.is_closed:
-            return
-        if loop.time() < self._muted_until:
-            # It was muted for longer meanwhile.
-            loop.call_at(self._muted_until, self._unmute)
-            return
-        self._is_muted = False
-        self.resume()
+        """Take no requests for so long; answers leave. A frame that has begun may wait as well."""
+        self._muting = self._muting or Muting(self._server.loop, self.resume)
+        self._muting.begin(seconds)
+        if self._server.incomplete.pop(self.id, None) is not None:
+            self.deadline = self._server.loop.time() + self._server.idle_s
 
     # --- in -------------------------------------------------------------------------------
 
@@ -268,8 +243,6 @@ class Connection:
 
     def resume(self) -> None:
         """A request was answered, or memory became free: go on with what waits."""
-        if self._in_flight_max == 1 and self._server.loop.time() > self._muted_until + WITHIN_S:
-            self._in_flight_max = LIMITS.requests_in_flight
         if self._buffer is not None and not self._is_full and not self.is_closing:
             self._parse_own()
         self.look()

@@ -101,6 +101,12 @@ class Writer:
             if self._pause_s:
                 self._stops.wait(self._pause_s)
 
+    def wait_until_told(self) -> None:
+        deadline = time.monotonic() + 30
+        while not any(self.told_ms):
+            assert time.monotonic() < deadline, "it is not throttled"
+            time.sleep(0.01)
+
     def stop(self) -> None:
         self._stops.set()
         self._thread.join()
@@ -222,10 +228,7 @@ def test_request_time_slows_a_client_down_and_a_quota_taken_away_lets_it_go(
     try:
         free = rate_of(lambda: writer.acknowledged)
         limit(limited, client_id, request_percentage=0.5)
-        deadline = time.monotonic() + 30
-        while not any(writer.told_ms):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        writer.wait_until_told()
         slow = rate_of(lambda: writer.acknowledged)
     finally:
         writer.stop()

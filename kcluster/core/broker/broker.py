@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any, Final, Protocol
 
-from kcluster.config import LIMITS, RACK_AWARE_SELECTOR, LogConfig, Settings
+from kcluster.config import LIMITS, LogConfig, Settings
 from kcluster.core import traces
 from kcluster.core.broker.checkpoints import CLEAN_SHUTDOWN, Checkpoints
 from kcluster.core.broker.connections import Connections
@@ -42,11 +42,7 @@ from kcluster.core.broker.status import Status
 from kcluster.core.broker.upkeep import Upkeep
 from kcluster.core.log.partition_log import Restart
 from kcluster.core.metadata import records
-from kcluster.core.metadata.image import (
-    TOPIC_RESOURCE,
-    Changes,
-    ClusterImage,
-)
+from kcluster.core.metadata.image import TOPIC_RESOURCE, Changes, ClusterImage
 from kcluster.core.purgatory import Deadlines, Expired
 from kcluster.core.replication.follower import Incoming, LookAtStreams
 from kcluster.core.replication.replica import Replica
@@ -143,8 +139,6 @@ class BrokerCore:
         self.upkeep = Upkeep(self)
         self.groups = Groups(self, random)
         self.status = Status(self)
-        self.is_rack_aware = settings.text("replica.selector.class") == RACK_AWARE_SELECTOR
-        """Whether consumers are told of a replica in their rack."""
         self.lag_max_ms = settings.int("replica.lag.time.max.ms")
 
         self._dirty: list[Replica] = []

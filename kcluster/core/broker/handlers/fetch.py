@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from kcluster.config import RACK_AWARE_SELECTOR
 from kcluster.core.broker.handlers import leadership
 from kcluster.core.purgatory import Waiter
 from kcluster.errors import ApiError, CorruptLogError, ErrorCode
@@ -80,7 +81,10 @@ class DelayedFetch(Waiter):
         self.is_done = False
         self.may_follow = call.header.api_version >= FOLLOWERS_READ
         """Its client knows that a follower may answer."""
-        self.rack = request.rack_id if broker.is_rack_aware else ""
+        self.rack = request.rack_id
+        """Where a follower is looked for; empty when the leader is read from."""
+        if self.rack and broker.settings.text("replica.selector.class") != RACK_AWARE_SELECTOR:
+            self.rack = ""
         names = broker.image.topic_names
         by_id = call.header.api_version >= 13
         self.targets = [
