@@ -92,6 +92,40 @@ class Elected(Trace, frozen=True):
     """What made the controller look for another leader."""
 
 
+class ReassignmentStarted(Trace, frozen=True):
+    """A partition is to have other replicas (KIP-455)."""
+
+    topic: str
+    partition: int
+    before: list[int]
+    target: list[int]
+    adding: list[int]
+    removing: list[int]
+
+
+class ReassignmentCompleted(Trace, frozen=True):
+    topic: str
+    partition: int
+    replicas: list[int]
+    gone: list[int]
+
+
+class ReassignmentCancelled(Trace, frozen=True):
+    topic: str
+    partition: int
+    replicas: list[int]
+    gone: list[int]
+    """What was being added."""
+
+
+class ReplicaMovedAway(Trace, frozen=True):
+    """A broker deletes its copy: metadata has placed the partition elsewhere."""
+
+    topic: str
+    partition: int
+    log_end_offset: int
+
+
 class BrokerFenced(Trace, frozen=True):
     broker_id: int
     cause: str
@@ -216,7 +250,8 @@ class OffsetsExpired(Trace, frozen=True):
 
 AnyTrace = (
     BecameLeader | FirstCommitted | BecameFollower | FellBehind | IsrShrunk | IsrExpanded
-    | IsrRefused | Elected | BrokerFenced | BrokerUnfenced | BrokerRegistered | Truncated
+    | IsrRefused | Elected | ReassignmentStarted | ReassignmentCompleted | ReassignmentCancelled
+    | ReplicaMovedAway | BrokerFenced | BrokerUnfenced | BrokerRegistered | Truncated
     | SegmentRolled | SegmentDeleted | LogCompacted | LogRecovered | LogOffline | TopicCreated
     | TopicDeleted | Warned | GroupsLoaded | GroupRebalancing | GroupGeneration | GroupStable
     | GroupDeleted | OffsetsExpired

@@ -62,7 +62,6 @@ GAPS: Final[dict[int, Gap]] = {
         _gap(39, "RenewDelegationToken", "1-2", _TOKENS),
         _gap(40, "ExpireDelegationToken", "1-2", _TOKENS),
         _gap(41, "DescribeDelegationToken", "1-3", _TOKENS),
-        _gap(45, "AlterPartitionReassignments", "0-1", "reassignment is not there yet"),
         _gap(48, "DescribeClientQuotas", "0-1", _QUOTAS),
         _gap(49, "AlterClientQuotas", "0-1", _QUOTAS),
         _gap(50, "DescribeUserScramCredentials", "0", _SECURITY),
@@ -109,6 +108,5 @@ PARTLY: Final[dict[int, str]] = {
     0: "advertised as 0-13, or librdkafka before 2.8 drops compression (KAFKA-18659)",
     22: "Kafka calls version 6 unstable and does not advertise it either",
     10: "of groups; a transactional id is refused for good, since transactions are not there yet",
-    46: "nothing is ever listed, since there is no reassignment yet",
 }
 """What is served with a reservation, by key."""

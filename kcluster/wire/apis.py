@@ -42,6 +42,8 @@ ALTER_CONFIGS: Final = 33
 CREATE_PARTITIONS: Final = 37
 ELECT_LEADERS: Final = 43
 INCREMENTAL_ALTER_CONFIGS: Final = 44
+ALTER_PARTITION_REASSIGNMENTS: Final = 45
+LIST_PARTITION_REASSIGNMENTS: Final = 46
 DESCRIBE_QUORUM: Final = 55
 UPDATE_FEATURES: Final = 57
 DESCRIBE_CLUSTER: Final = 60
@@ -130,6 +132,7 @@ APIS: Final[dict[int, Api]] = {
         _api(42, "DeleteGroups", "0-2", 2),
         _api(43, "ElectLeaders", "0-2", 2),
         _api(44, "IncrementalAlterConfigs", "0-1", 1),
+        _api(45, "AlterPartitionReassignments", "0-1", 0),
         _api(46, "ListPartitionReassignments", "0", 0),
         _api(47, "OffsetDelete", "0", None),
         _api(55, "DescribeQuorum", "0-2", 0),

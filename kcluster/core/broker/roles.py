@@ -98,6 +98,8 @@ class Roles:
         tp = TopicPartition(topic.name, partition)
         replica = self._broker.replicas.get(tp)
         if self._broker.broker_id not in state.replicas:
+            if replica is not None:
+                self.move_away(replica, turn)
             return
         if replica is None:
             if not self._broker.replica_set.can_create(turn, tp):
@@ -115,6 +117,13 @@ class Roles:
             self._proposing.pop(replica, None)
             self._broker.mark(replica)
             self._broker.groups.role_changed(replica, turn)
+
+    def move_away(self, replica: Replica, turn: Turn) -> None:
+        """A change of the partition's replicas, which this broker has replayed, has left it out:
+        it held nothing any more that others lack."""
+        turn.trace(traces.ReplicaMovedAway(*replica.tp, replica.log.log_end_offset))
+        self.stand_down(replica, turn)
+        self._broker.replica_set.delete(turn, replica)
 
     def create_deferred(self, turn: Turn) -> None:
         """After the disk has moved away what stood in the way."""

@@ -73,7 +73,7 @@ class _Ring:
         self.replicas = dict.fromkeys(live + fenced, 0)
         for topic in image.topics.values():
             for state in topic.partitions.values():
-                self._count(state.replicas)
+                self._count(state.target)
 
     def _count(self, replicas: Sequence[int]) -> None:
         self.leaders[replicas[0]] = self.leaders.get(replicas[0], 0) + 1
@@ -104,6 +104,18 @@ class _Ring:
 def check_assignment(image: ClusterImage, replicas: Sequence[int], replication_factor: int) -> None:
     """A partition's replicas as a client names them; raises INVALID_REPLICA_ASSIGNMENT.
     `replication_factor`: how many there must be, or -1 for any number."""
+    check_replicas(image, replicas)
+    problem = ""
+    if not in_sync_at_birth(image, replicas):
+        problem = f"none of the brokers {list(replicas)} is running"
+    elif replication_factor not in (-1, len(replicas)):
+        problem = f"{list(replicas)} has not the {replication_factor} replicas of the others"
+    if problem:
+        raise ApiError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, problem)
+
+
+def check_replicas(image: ClusterImage, replicas: Sequence[int]) -> None:
+    """Whether a partition can have them, running or not."""
     problem = ""
     unknown = [id for id in replicas if id not in image.brokers]
     if not replicas:
@@ -112,9 +124,5 @@ def check_assignment(image: ClusterImage, replicas: Sequence[int], replication_f
         problem = f"a broker is named twice in {list(replicas)}"
     elif unknown:
         problem = f"broker {unknown[0]} is not registered"
-    elif not in_sync_at_birth(image, replicas):
-        problem = f"none of the brokers {list(replicas)} is running"
-    elif replication_factor not in (-1, len(replicas)):
-        problem = f"{list(replicas)} has not the {replication_factor} replicas of the others"
     if problem:
         raise ApiError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, problem)

@@ -109,8 +109,9 @@ class Replica:
                 self._follow(turn, state, incoming)
             return True
         if state.leader_epoch == self.leader_epoch and self.leader is not None:
-            # Only the ISR may have changed: the high watermark is looked at again, whatever
-            # the change was (KAFKA-13091).
+            # Only the ISR may have changed, and replicas been added: the high watermark is looked
+            # at again, whatever the change was (KAFKA-13091).
+            self.leader.reassigned(state.replicas, turn.now_ms)
             return self._isr_changed(turn, state)
         return False
 

@@ -49,6 +49,7 @@ HANDLERS: Final[dict[int, str]] = {
     42: "delete_groups",
     43: "forward",
     44: "forward",
+    45: "forward",
     46: "list_partition_reassignments",
     47: "offset_delete",
     55: "forward",

@@ -1,6 +1,7 @@
 """What only the controller decides, and whose answer is passed on as it comes (KIP-590):
 CreateTopics, DeleteTopics, AlterConfigs, CreatePartitions, ElectLeaders, IncrementalAlterConfigs,
-DescribeQuorum, UpdateFeatures, UnregisterBroker (keys 19, 20, 33, 37, 43, 44, 55, 57, 64).
+AlterPartitionReassignments, DescribeQuorum, UpdateFeatures, UnregisterBroker (keys 19, 20, 33, 37,
+43, 44, 45, 55, 57, 64).
 
 The request was decoded once here, so that bytes that are none never reach the coordinator, and
 so that a timeout can be answered for everything that was asked.
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kcluster.errors import ErrorCode
 from kcluster.wire.messages import (
     alter_configs,
+    alter_partition_reassignments,
     create_partitions,
     create_topics,
     delete_topics,
@@ -116,6 +118,12 @@ def refusal(request: Any, code: int) -> Message:
                     )
                     for topic in request.topic_partitions or ()
                 ],
+            )
+        case alter_partition_reassignments.AlterPartitionReassignmentsRequest():
+            return alter_partition_reassignments.AlterPartitionReassignmentsResponse(
+                allow_replication_factor_change=request.allow_replication_factor_change,
+                error_code=code,
+                error_message=_message(code),
             )
         case describe_quorum.DescribeQuorumRequest():
             return describe_quorum.DescribeQuorumResponse(

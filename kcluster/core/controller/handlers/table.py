@@ -7,6 +7,7 @@ from typing import Any
 
 from kcluster.core.controller.handlers import (
     alter_configs,
+    alter_partition_reassignments,
     create_partitions,
     create_topics,
     delete_topics,
@@ -21,6 +22,7 @@ from kcluster.core.turn import Buffer
 from kcluster.errors import ApiError, ErrorCode, RemoteProtocolError
 from kcluster.wire.apis import (
     ALTER_CONFIGS,
+    ALTER_PARTITION_REASSIGNMENTS,
     APIS,
     CREATE_PARTITIONS,
     CREATE_TOPICS,
@@ -35,6 +37,7 @@ from kcluster.wire.message import decode, encode
 
 HANDLERS: dict[int, Callable[[Deciding, Any, int], Any]] = {
     ALTER_CONFIGS: alter_configs.decide,
+    ALTER_PARTITION_REASSIGNMENTS: alter_partition_reassignments.decide,
     CREATE_PARTITIONS: create_partitions.decide,
     CREATE_TOPICS: create_topics.decide,
     DELETE_TOPICS: delete_topics.decide,
