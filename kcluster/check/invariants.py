@@ -408,6 +408,7 @@ class Ledger:
                 state.leader == before.leader or state.leader_epoch > before.leader_epoch, 9,
                 "a new leader has a new epoch", f"{what} after {before}",
             )  # fmt: skip
+            self.elections.reassigned(tp, before, state)
             self.elections.changed(tp, before, state)
             joined = isr - set(before.isr)
             if state.leader_epoch == before.leader_epoch:

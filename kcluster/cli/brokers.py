@@ -142,7 +142,7 @@ def resume_broker(
 
 @app.command(name="add-broker")
 def add_broker(cluster: ClusterName = DEFAULT_CLUSTER, timeout: Timeout = "30s") -> None:
-    """Add a broker to a running cluster. Existing partitions stay where they are.
+    """Add a broker to a running cluster. Partitions stay where they are until they are moved.
 
     \b
     kcluster add-broker
@@ -151,3 +151,4 @@ def add_broker(cluster: ClusterName = DEFAULT_CLUSTER, timeout: Timeout = "30s")
         done = control.command(c.AddBroker(milliseconds(timeout)))
         info = next(i for i in control.describe().processes if i.state.id == done.ids[0])
         output.tick(f"{named(done.ids)}: running on {info.host}:{info.port}")
+        output.note("it holds nothing yet: kcluster reassign --balance spreads partitions onto it")

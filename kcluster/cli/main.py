@@ -40,6 +40,8 @@ MODULES = {
         "start-broker", "stop-broker", "restart-broker", "pause-broker", "resume-broker",
         "add-broker",
     ),
+    "remove": ("remove-broker",),
+    "reassign": ("reassign",),
     "restart": ("restart",),
     "elect": ("elect-leaders",),
     "topic": ("topic",),

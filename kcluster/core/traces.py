@@ -108,6 +108,9 @@ class ReassignmentCompleted(Trace, frozen=True):
     partition: int
     replicas: list[int]
     gone: list[int]
+    leader: int
+    leader_epoch: int
+    """A new one with the same leader, too, when replicas have gone."""
 
 
 class ReassignmentCancelled(Trace, frozen=True):
@@ -116,6 +119,8 @@ class ReassignmentCancelled(Trace, frozen=True):
     replicas: list[int]
     gone: list[int]
     """What was being added."""
+    leader: int
+    leader_epoch: int
 
 
 class ReplicaMovedAway(Trace, frozen=True):

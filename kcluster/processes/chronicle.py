@@ -136,11 +136,11 @@ def in_words(trace: t.Trace) -> tuple[str, str] | None:
             changes += [f"removes {_list(removing)}"] if removing else []
             how = f", {' and '.join(changes)}" if changes else ""
             return "reassign", f"started: replicas {_list(before)} → {_list(target)}{how}"
-        case t.ReassignmentCompleted(_, _, replicas, gone):
+        case t.ReassignmentCompleted(_, _, replicas, gone, _, _):
             return "reassign", f"complete: replicas {_list(replicas)}" + (
                 f", {_list(gone)} gone" if gone else ""
             )
-        case t.ReassignmentCancelled(_, _, replicas, gone):
+        case t.ReassignmentCancelled(_, _, replicas, gone, _, _):
             return "reassign", f"cancelled: replicas {_list(replicas)}, {_list(gone)} not added"
         case t.ReplicaMovedAway(_, _, end):
             return "reassign", f"its files go, the log ended at {end}"

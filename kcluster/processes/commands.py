@@ -231,6 +231,8 @@ class Commands:
                     return self._resume(command)
                 case c.AddBroker():
                     return await self._add(command)
+                case c.RemoveBroker():
+                    return await self._remove(command)
                 case c.Down():
                     await supervisor.down(command.timeout_ms, is_forced=command.is_forced)
                     self.ended.set()
@@ -398,6 +400,19 @@ class Commands:
         supervisor.workdir.save()
         supervisor.roster[seat.id] = ServerProcess(seat.id)
         return await self._start(c.Start([seat.id], command.timeout_ms))
+
+    async def _remove(self, command: c.RemoveBroker) -> c.Answer:
+        supervisor = self._supervisor
+        if len(supervisor.roster) - len(set(command.ids)) < 2:
+            return c.Refused(
+                "the last broker cannot be removed",
+                "a cluster has one at least",
+                f"kcluster purge -c {self._name}",
+            )
+        done = await self._stop(c.Stop(command.ids, command.timeout_ms))
+        for id in command.ids:
+            supervisor.remove(id)
+        return done
 
     def _wake(self, process: ServerProcess) -> None:
         if process.state == "paused":

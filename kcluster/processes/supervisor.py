@@ -301,7 +301,12 @@ class Supervisor:
     async def gone(self, ids: Iterable[int], deadline: int | None = None) -> bool:
         """Until none of them runs; whether that came true in time."""
         ids = list(ids)
-        while any(self.roster[id].is_alive or self.roster[id].state == "starting" for id in ids):
+
+        def is_there(id: int) -> bool:
+            process = self.roster.get(id)  # None: removed meanwhile
+            return process is not None and (process.is_alive or process.state == "starting")
+
+        while any(map(is_there, ids)):
             if not await self._change(ids, deadline):
                 return False
         return True
@@ -345,6 +350,15 @@ class Supervisor:
         """It does not run, and is not to be started again by itself."""
         if process.state in ("failed", "killed"):
             process.enter("stopped", wall_ms())
+
+    def remove(self, id: int) -> None:
+        """It does not run, and never will again."""
+        self.cancel_restart(id)
+        process = self.roster.pop(id)
+        assert not process.is_alive, "it is stopped first"
+        self.workdir.remove_seat(id)
+        self.happened("process", "Removed", "removed from the cluster", process)
+        self.announce()
 
     def pause(self, process: ServerProcess, for_ms: int | None) -> None:
         self.signal(process, signal.SIGSTOP)

@@ -314,15 +314,16 @@ class Workdir:
     def take_seats(
         self, count: int, port: int | None, *, is_any_port: bool = False, host: str = ""
     ) -> None:
-        """Have seats 1..count, with ports: those asked for, those remembered, or the next free
-        block. UsageError when a port that was asked for or is remembered is in use."""
+        """Have `count` seats: those remembered, then others with the next ids; with ports: those
+        asked for, those remembered, or the next free block. UsageError when a port that was asked
+        for or is remembered is in use."""
         host = host or self.cluster.host
         seats = sorted(self.cluster.seats, key=lambda seat: seat.id)
         if count < len(seats):
             raise UsageError(
                 f"cluster {self.cluster.name} has {len(seats)} brokers, not {count}",
                 "a broker that is left out would take its replicas along",
-                f"kcluster up -c {self.cluster.name}, or kcluster up --fresh to start anew",
+                "kcluster up, then kcluster remove-broker; or kcluster up --fresh to start anew",
             )
         if port is not None:
             if not 1 <= port <= 65536 - count:
@@ -339,15 +340,18 @@ class Workdir:
                 ports.append(self._free_after(max(ports), host))
         else:
             ports = self._free_block(count, host)
-        for index, number in enumerate(ports):
+        ids = [seat.id for seat in seats]
+        while len(ids) < count:
+            ids.append(max(ids, default=0) + 1)
+        for id, number in zip(ids, ports, strict=True):
             problem = port_problem(host, number)
             if problem is not None:
                 raise UsageError(
                     f"port {number} {problem}",
-                    f"broker {index + 1} needs it",
+                    f"broker {id} needs it",
                     "kcluster up --any-port",
                 )
-        self.cluster.seats = [Seat(index + 1, number) for index, number in enumerate(ports)]
+        self.cluster.seats = [Seat(*place) for place in zip(ids, ports, strict=True)]
 
     def add_seat(self) -> Seat:
         """One more, on the next free port."""
@@ -358,6 +362,14 @@ class Workdir:
         )
         seats.append(seat)
         return seat
+
+    def remove_seat(self, id: int) -> None:
+        """Its data goes, too, except replicas: those that are left were set aside for a person."""
+        self.cluster.seats = [seat for seat in self.cluster.seats if seat.id != id]
+        self.save(durable=True)
+        data_dir = self.data_dir(id)
+        if data_dir.is_dir() and not any(entry.is_dir() for entry in data_dir.iterdir()):
+            shutil.rmtree(data_dir, ignore_errors=True)
 
     def _free_block(self, count: int, host: str) -> list[int]:
         taken = self._ports_of_others()

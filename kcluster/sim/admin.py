@@ -10,6 +10,7 @@ from kcluster.errors import ErrorCode
 from kcluster.model import TopicId, TopicPartition
 from kcluster.sim.clients import RETRY_BACKOFF_MS, Call, Life, SimClient, Sleep, Step
 from kcluster.wire.message import Message
+from kcluster.wire.messages import alter_partition_reassignments as apr
 from kcluster.wire.messages import create_partitions as cp
 from kcluster.wire.messages import create_topics as ct
 from kcluster.wire.messages import delete_records as dr
@@ -71,6 +72,21 @@ def alter_config(client: SimClient, topic: str, name: str, value: str | None) ->
     code = yield from _until(client, request, 1, "responses", ErrorCode.INVALID_CONFIG)
     if code == ErrorCode.INVALID_CONFIG:
         client.surprises.append(f"{topic}: {name}={value} was refused")
+
+
+def reassign(
+    client: SimClient, tp: TopicPartition, replicas: list[int] | None
+) -> Generator[Step, Any, ErrorCode | None]:
+    """Once: the partition's error code; None when nobody answered. No `replicas`: cancel."""
+    partition = apr.ReassignablePartition(partition_index=tp.partition, replicas=replicas)
+    topic = apr.ReassignableTopic(name=tp.topic, partitions=[partition])
+    request = apr.AlterPartitionReassignmentsRequest(timeout_ms=2000, topics=[topic])
+    response = yield Call(client.some_broker(), request, 1, 3000)
+    if response is None:
+        return None
+    if response.error_code:
+        return ErrorCode(response.error_code)
+    return ErrorCode(response.responses[0].partitions[0].error_code)
 
 
 def _until(

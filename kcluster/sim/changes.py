@@ -8,6 +8,7 @@ on purpose is told to the checker before it is asked for.
     partitions   one more for a topic that has readers, writers and groups
     config       min.insync.replicas, segment.ms, retention and cleanup.policy of a topic
     records      DeleteRecords of some, or of all that is committed
+    reassign     partitions move to other replicas, or that is cancelled
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Final
 
 from kcluster.check.deletions import Deletions
 from kcluster.check.history import OK
+from kcluster.errors import ErrorCode
 from kcluster.model import TopicId, TopicPartition
 from kcluster.sim.admin import (
     alter_config,
@@ -25,6 +27,7 @@ from kcluster.sim.admin import (
     delete_records,
     delete_topic,
     grow_topic,
+    reassign,
 )
 from kcluster.sim.clients import Life, Producer, SimClient, Sleep, Step
 from kcluster.sim.consumer import Consumer
@@ -39,6 +42,16 @@ CONFIGS: Final = {
 }
 """None: back to the default."""
 REPLICAS: Final = 3
+CANCELS: Final = 0.25
+REFUSALS: Final = {
+    None, ErrorCode.NONE, ErrorCode.REQUEST_TIMED_OUT, ErrorCode.OPERATION_NOT_ATTEMPTED,
+    # One that was deleted; or its broker does not know it yet.
+    ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+    # A cancellation that would take copies that count; or a broker has not registered yet.
+    ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+    ErrorCode.NO_REASSIGNMENT_IN_PROGRESS,
+}  # fmt: skip
+"""What may become of a reassignment that is asked for."""
 
 
 class Changes:
@@ -213,5 +226,27 @@ class Changes:
                     client.cluster.note(f"{tp}: deleted below {start}")
                 else:
                     client.forget_leader(tp)
+
+        client.live(life())
+
+    def reassign(
+        self, partitions: Callable[[], list[TopicPartition]], brokers: list[int], pause_ms: int
+    ) -> None:
+        """`pause_ms`: at most, between two. Never to fewer than min ISR."""
+        client = self._client("reassign")
+        choice = self._random
+
+        def life() -> Life:
+            while not client.is_stopped:
+                yield Sleep(choice.randint(10, pause_ms))
+                tp = choice.choice(partitions())
+                count = choice.choice([REPLICAS, REPLICAS, REPLICAS - 1, REPLICAS + 1])
+                count = min(max(count, self._min_isr), len(brokers))
+                replicas = None if choice.random() < CANCELS else choice.sample(brokers, count)
+                client.cluster.note(f"{tp}: reassign to {replicas}")
+                error = yield from reassign(client, tp, replicas)
+                client.cluster.note(f"{tp}: {error.name if error is not None else 'no answer'}")
+                if error not in REFUSALS:
+                    client.surprises.append(f"{tp}: reassignment to {replicas}: {error!r}")
 
         client.live(life())

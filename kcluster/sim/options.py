@@ -40,6 +40,7 @@ CHANGES: Final = {
     "config": "min.insync.replicas, segment.ms, retention and cleanup.policy change",
     "records": "DeleteRecords",
     "churn": "a topic comes and goes whatever is going on in it",
+    "reassign": "partitions move to other replicas, or that is cancelled",
 }
 """What may be administered while faults happen."""
 
@@ -157,8 +158,12 @@ def draw(seed: int) -> Options:
         min_isr = min(min_isr, 2)
     faults = _faults(SimCluster.stream(seed, "kinds"), min_isr, flushes, is_compacted)
     faults = _with_roles(SimCluster.stream(seed, "kinds of roles"), faults)
+    brokers = choice.choice([3, 3, 3, 4, 5])
+    if "reassign" in changes:
+        # With somewhere to go.
+        brokers = max(brokers, SimCluster.stream(seed, "reassignment").choice([4, 5]))
     return Options(
-        brokers=choice.choice([3, 3, 3, 4, 5]),
+        brokers=brokers,
         partitions=choice.choice([1, 2]),
         min_isr=min_isr,
         flushes=flushes,

@@ -60,6 +60,9 @@ RARE_STATES: Final = {
     "group moved": "a partition of __consumer_offsets was loaded by a new leader",
     "group rebalanced": "a generation ended",
     "stray set aside": "a directory that metadata does not know",
+    "reassignment complete": "a partition has all the replicas that it was to have",
+    "reassignment cancelled": "it goes back to those that it had",
+    "replica moved away": "a broker deleted its copy of a partition that others have now",
 }
 """What each name stands for. A summary shows those that were never reached, too."""
 
@@ -73,6 +76,9 @@ _TRACES: Final[dict[type, str]] = {
     t.LogCompacted: "log compacted",
     t.GroupsLoaded: "group moved",
     t.GroupRebalancing: "group rebalanced",
+    t.ReassignmentCompleted: "reassignment complete",
+    t.ReassignmentCancelled: "reassignment cancelled",
+    t.ReplicaMovedAway: "replica moved away",
 }
 _ELECTIONS: Final = {
     "elr": "election from ELR",

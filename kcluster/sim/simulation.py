@@ -20,7 +20,7 @@ from typing import Any
 
 from kcluster.check.anomalies import Anomalies, find
 from kcluster.check.history import History
-from kcluster.model import TopicPartition
+from kcluster.model import OFFSETS_TOPIC, TopicPartition
 from kcluster.sim import options as drawing
 from kcluster.sim.admin import create_topic
 from kcluster.sim.changes import BRIEF, CHURN, REPLICAS, Changes
@@ -281,6 +281,9 @@ class Simulation:
             self.changes.come_and_go()
         if "churn" in changes:
             self.changes.churn()
+        if "reassign" in changes:
+            pause_ms = SimCluster.stream(self.seed, "reassignments").choice([200, 1500, 4000])
+            self.changes.reassign(self._movable, self.cluster.broker_ids, pause_ms)
         for topic, count in list(self.topics.items()):
             if "partitions" in changes:
                 after_ms = choice.randint(0, self.fault_ms)
@@ -292,6 +295,13 @@ class Simulation:
                 self.changes.configure(topic)
         if "records" in changes and not self.options.is_compacted:
             self.changes.delete_records(self.partitions)
+
+    def _movable(self) -> list[TopicPartition]:
+        """What may be reassigned: mostly what has readers and writers."""
+        others = [TopicPartition(BRIEF, 0), TopicPartition(CHURN, 1)]
+        offsets = int(self.options.settings["offsets.topic.num.partitions"])
+        others += [TopicPartition(OFFSETS_TOPIC, index) for index in range(offsets)]
+        return self.partitions() * (2 * len(others)) + others
 
     def _grown(self, topic: str, count: int) -> None:
         self.topics[topic] = count + 1
@@ -316,6 +326,8 @@ class Simulation:
             missing = self.verdict.missing(tp, self.consumers, self.groups.missing)
             if missing:
                 return missing
+        if moving := self.verdict.moving():
+            return moving
         if self.changes.brief is not None:
             return self.verdict.missing(TopicPartition(BRIEF, 0), self.changes.readers)
         return ""

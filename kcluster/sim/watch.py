@@ -135,7 +135,17 @@ class Watch:
                 )
             # Also when nothing but its place in the ISR has changed.
             self._look_at_start(process, seen)
+        if len(stamps) > len(core.replicas):
+            self._forget_gone(id, core, stamps)
         self._look_at_image(process, core.image)
+
+    def _forget_gone(self, id: int, core: Any, stamps: dict[Any, object]) -> None:
+        """Replicas that were deleted: one of the same name has nothing of theirs."""
+        for replica in [each for each in stamps if core.replicas.get(each.tp) is not each]:
+            del stamps[replica]
+            if replica.tp not in core.replicas:
+                self._replicas.pop((id, replica.tp), None)
+                self.ledger.partition(bytes(replica.topic_id), replica.tp).replicas.pop(id, None)
 
     def _look_at_start(self, process: Process, seen: ReplicaSeen) -> None:
         truth = self.ledger.partition(seen.topic_id, seen.tp)

@@ -26,8 +26,8 @@ COMMAND = "command"
 
 STYLES = {
     "chaos": "bad", "process": "warn", "broker": "warn", "election": "leader", "isr": "warn",
-    "reassign": "label", "segment": "dim", "retention": "dim", "compaction": "dim", "role": "dim", "log": "dim",
-    "group": "label", "topic": "label", "warning": "bad", COMMAND: "focus",
+    "segment": "dim", "retention": "dim", "compaction": "dim", "role": "dim", "log": "dim",
+    "reassign": "label", "group": "label", "topic": "label", "warning": "bad", COMMAND: "focus",
 }  # fmt: skip
 
 

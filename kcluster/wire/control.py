@@ -133,6 +133,13 @@ class AddBroker(msgspec.Struct, frozen=True, tag=True):
     timeout_ms: int = 30_000
 
 
+class RemoveBroker(msgspec.Struct, frozen=True, tag=True):
+    """Stop it for good: it has no place in the cluster any more. Its replicas have gone before."""
+
+    ids: list[int]
+    timeout_ms: int = 30_000
+
+
 class Down(msgspec.Struct, frozen=True, tag=True):
     """Everything ends; answered when only the supervisor is left."""
 
@@ -159,7 +166,18 @@ class Watch(msgspec.Struct, frozen=True, tag=True):
 
 
 Command = (
-    Describe | Kill | Start | Stop | Restart | Pause | Resume | AddBroker | Down | Follow | Watch
+    Describe
+    | Kill
+    | Start
+    | Stop
+    | Restart
+    | Pause
+    | Resume
+    | AddBroker
+    | RemoveBroker
+    | Down
+    | Follow
+    | Watch
 )
 
 

@@ -47,6 +47,7 @@ STORIES = {
     "changes-without-compare-and-set": "kip-497-a-wish-of-yesterday",
     "asks-once-where-to-truncate": "bug-followed-this-leader-before",
     "sync-covers-too-much": "invariant-18-a-sync-covers-what-was-there",
+    "completes-before-in-sync": "kip-455-replicas-move-when-the-new-ones-are-in-sync",
     "names-the-dead": "rule-09-metadata-waits-for-an-election",
 }
 """The story in which a mutant cannot go unnoticed, whatever the seeds are."""

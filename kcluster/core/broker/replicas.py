@@ -277,5 +277,6 @@ class Replicas:
 
 
 def _is_older(replica: Replica, state: PartitionChanged) -> bool:
-    """Whether the replica has seen nothing of the leader epoch that metadata has."""
-    return 0 <= replica.log.epochs.latest < state.leader_epoch
+    """Whether the replica has seen nothing of the leader epoch that metadata has, or nothing."""
+    log = replica.log
+    return 0 <= log.epochs.latest < state.leader_epoch or not log.size_bytes

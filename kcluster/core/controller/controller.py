@@ -360,7 +360,7 @@ class ControllerCore:
             self.log,
             self.settings,
             self.random,
-            len(self.expected_brokers),
+            len(self.brokers.expected),
         )
         body = b"".join(event.payload)
         try:

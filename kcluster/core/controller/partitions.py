@@ -381,9 +381,17 @@ class Partitions:
         )
         if outcome is not None:
             decision.add(outcome.state)
+            for id in set(state.replicas).difference(outcome.state.replicas):
+                self._moved_away(id, _key(state))
             if _has_lost_all(outcome.state):
                 self._lost.add(_key(outcome.state))
             _trace(decision, topic, state, outcome, cause)
+
+    def _moved_away(self, broker_id: int, key: PartitionKey) -> None:
+        """What was known of its log says nothing of the one that it makes should it come again."""
+        self._offline.get(broker_id, set()).discard(key)
+        self._damaged.get(broker_id, set()).discard(key)
+        self._reports.get(broker_id, {}).pop(key, None)
 
     def _last_resort(self, state: PartitionChanged, distrusted: Collection[int]) -> int:
         """Of replicas that all lost data, the one with the most: highest (epoch, log end), ties
@@ -469,10 +477,16 @@ def _trace_reassignment(
     place = topic.name, after.partition
     if outcome.has_completed:
         gone = sorted({*before.replicas} - {*after.replicas})
-        decision.trace(ReassignmentCompleted(*place, after.replicas, gone))
+        decision.trace(
+            ReassignmentCompleted(*place, after.replicas, gone, after.leader, after.leader_epoch)
+        )
     elif after.is_reassigning and (before.target != after.target or not before.is_reassigning):
         decision.trace(
             ReassignmentStarted(*place, before.replicas, after.target, after.adding, after.removing)
         )
     elif before.is_reassigning and not after.is_reassigning:
-        decision.trace(ReassignmentCancelled(*place, after.replicas, before.adding))
+        decision.trace(
+            ReassignmentCancelled(
+                *place, after.replicas, before.adding, after.leader, after.leader_epoch
+            )
+        )

@@ -192,6 +192,17 @@ def test_it_waits_for_one_that_can_lead(p: Playbook) -> None:
     assert (state.is_reassigning, state.leader) == (True, 1)
 
 
+def test_a_replica_that_comes_again_has_another_log_than_the_one_that_failed(p: Playbook) -> None:
+    topic_id = p.partition().topic_id
+    p.receive(3, bus.LogDirFailed(p.epochs[3], [(topic_id, 0)]))
+    reassign(p, [1, 2, 4])
+    p.alter(1, [1, 2, 4])
+    assert p.partition().replicas == [1, 2, 4]
+    reassign(p, [1, 2, 3])
+    assert p.alter(1, [1, 2, 3, 4]).error == 0
+    assert p.partition().replicas == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("replicas", "error"),
     [
