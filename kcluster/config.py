@@ -49,6 +49,8 @@ class Knob(msgspec.Struct, frozen=True):
     reason: str = ""
     synonym: str = ""
     """A topic's knob: the broker knob that gives its default."""
+    has_places: bool = False
+    """A LIST of replicas, PARTITION:BROKER each, or *."""
 
     def check(self, value: str) -> str | None:
         """Why `value` is not allowed, or None. Also for knobs not honoured: then the reason,
@@ -76,6 +78,11 @@ class Knob(msgspec.Struct, frozen=True):
                     return f"{self.name} must be at least {low:g}, not {value}"
                 if high is not None and number > high:
                     return f"{self.name} must be at most {high:g}, not {value}"
+            case Kind.LIST if self.has_places:
+                for item in throttled_replicas(value):
+                    partition, _, broker = item.partition(":")
+                    if item != "*" and not (partition.isdecimal() and broker.isdecimal()):
+                        return f"{self.name} takes PARTITION:BROKER,.. or *, not {item!r}"
             case Kind.LIST:
                 if self.choices and not (self.may_be_empty and not value.strip()):
                     for item in value.split(","):
@@ -126,10 +133,12 @@ TOPIC_KNOBS: Final = _table(
          synonym="log.flush.interval.messages"),
     Knob("flush.ms", _L, str(LONG_MAX), "fsync at least so often", low=0,
          synonym="log.flush.interval.ms"),
-    _unhonoured("follower.replication.throttled.replicas", _LIST, ""),
+    Knob("follower.replication.throttled.replicas", _LIST, "", has_places=True,
+         doc="PARTITION:BROKER,.. or *: who is filled at follower.replication.throttled.rate"),
     Knob("index.interval.bytes", _I, "4096", "log bytes between two index entries", low=0,
          synonym="log.index.interval.bytes"),
-    _unhonoured("leader.replication.throttled.replicas", _LIST, ""),
+    Knob("leader.replication.throttled.replicas", _LIST, "", has_places=True,
+         doc="PARTITION:BROKER,.. or *: who fills others at leader.replication.throttled.rate"),
     _unhonoured("local.retention.bytes", _L, "-2", _TIERED_LATER),
     _unhonoured("local.retention.ms", _L, "-2", _TIERED_LATER),
     Knob("max.compaction.lag.ms", _L, str(LONG_MAX), "age at which a record is compacted anyway",
@@ -190,6 +199,10 @@ BROKER_KNOBS: Final = _table(
          doc="a third of the session timeout (Kafka: 2000)"),
     Knob("replica.lag.time.max.ms", _L, "30000", low=1, is_dynamic=False,
          doc="a follower not caught up for so long leaves the ISR"),
+    Knob("leader.replication.throttled.rate", _L, str(LONG_MAX), low=0,
+         doc="bytes a second that a broker sends to throttled replicas that are not in sync"),
+    Knob("follower.replication.throttled.rate", _L, str(LONG_MAX), low=0,
+         doc="bytes a second that a broker is sent, where its replicas are throttled"),
     Knob("replica.fetch.backoff.ms", _I, "200", low=0, is_dynamic=False,
          doc="before a refused stream is opened again"),
     Knob("replica.fetch.max.bytes", _I, "1048576", low=0, is_dynamic=False,
@@ -257,6 +270,11 @@ IDENTITY_KNOBS: Final = _table(
 )
 """What Kafka's brokers are configured with and ours are told by the launcher. Tools read it of a
 running broker; nobody sets it by these names."""
+
+
+def throttled_replicas(text: str) -> frozenset[str]:
+    """What a config of that kind names."""
+    return frozenset(item.strip() for item in text.split(",") if item.strip())
 
 
 def check_topic_config(name: str, value: str) -> str:
@@ -354,6 +372,12 @@ class Settings:
             min_compaction_lag_ms=number("min.compaction.lag.ms"),
             max_compaction_lag_ms=max_compaction_lag_ms,
             delete_retention_ms=number("delete.retention.ms"),
+            leader_throttled_replicas=throttled_replicas(
+                self.topic_text("leader.replication.throttled.replicas", overrides)
+            ),
+            follower_throttled_replicas=throttled_replicas(
+                self.topic_text("follower.replication.throttled.replicas", overrides)
+            ),
         )
 
 
@@ -383,6 +407,9 @@ class LogConfig(msgspec.Struct, frozen=True):
     min_compaction_lag_ms: int = 0
     max_compaction_lag_ms: int = LONG_MAX
     delete_retention_ms: int = 86_400_000
+    leader_throttled_replicas: frozenset[str] = frozenset()
+    """PARTITION:BROKER, or *."""
+    follower_throttled_replicas: frozenset[str] = frozenset()
 
 
 class Limits(msgspec.Struct, frozen=True):

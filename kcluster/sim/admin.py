@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from kcluster.core.metadata.image import TOPIC_RESOURCE
+from kcluster.core.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE
 from kcluster.errors import ErrorCode
 from kcluster.model import TopicId, TopicPartition
 from kcluster.sim.clients import RETRY_BACKOFF_MS, Call, Life, SimClient, Sleep, Step
@@ -87,6 +87,36 @@ def reassign(
     if response.error_code:
         return ErrorCode(response.error_code)
     return ErrorCode(response.responses[0].partitions[0].error_code)
+
+
+def throttle(client: SimClient, topics: list[str], rate: int | None) -> Generator[Step, Any, bool]:
+    """Once: all replicas of `topics` that are not in sync, or (None) nobody any more. Whether that
+    was answered."""
+    is_gone = rate is None
+    rates = {f"{side}.replication.throttled.rate": str(rate) for side in ("leader", "follower")}
+    replicas = {f"{side}.replication.throttled.replicas": "*" for side in ("leader", "follower")}
+    wanted = [(TOPIC_RESOURCE, topic, replicas) for topic in topics] + [
+        (BROKER_RESOURCE, "", rates)
+    ]
+    resources = [
+        ic.AlterConfigsResource(
+            resource_type=resource,
+            resource_name=name,
+            configs=[
+                ic.AlterableConfig(
+                    name=key, config_operation=int(is_gone), value=None if is_gone else value
+                )
+                for key, value in sorted(pairs.items())
+            ],
+        )
+        for resource, name, pairs in wanted
+    ]
+    request = ic.IncrementalAlterConfigsRequest(resources=resources)
+    response = yield Call(client.some_broker(), request, 1, 3000)
+    if response is not None:
+        codes = {each.error_code for each in response.responses}
+        client.surprises += [f"throttle: {code}" for code in codes & {ErrorCode.INVALID_CONFIG}]
+    return response is not None
 
 
 def _until(

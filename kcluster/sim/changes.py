@@ -28,6 +28,7 @@ from kcluster.sim.admin import (
     delete_topic,
     grow_topic,
     reassign,
+    throttle,
 )
 from kcluster.sim.clients import Life, Producer, SimClient, Sleep, Step
 from kcluster.sim.consumer import Consumer
@@ -43,6 +44,9 @@ CONFIGS: Final = {
 """None: back to the default."""
 REPLICAS: Final = 3
 CANCELS: Final = 0.25
+THROTTLES: Final = 0.2
+RATES: Final = [500, 5_000, 1_000_000, None]
+"""Bytes a second; slow as that is, what is written in a simulation gets there within seconds."""
 REFUSALS: Final = {
     None, ErrorCode.NONE, ErrorCode.REQUEST_TIMED_OUT, ErrorCode.OPERATION_NOT_ATTEMPTED,
     # One that was deleted; or its broker does not know it yet.
@@ -235,6 +239,7 @@ class Changes:
         """`pause_ms`: at most, between two. Never to fewer than min ISR."""
         client = self._client("reassign")
         choice = self._random
+        throttled: set[str] = set()
 
         def life() -> Life:
             while not client.is_stopped:
@@ -248,5 +253,13 @@ class Changes:
                 client.cluster.note(f"{tp}: {error.name if error is not None else 'no answer'}")
                 if error not in REFUSALS:
                     client.surprises.append(f"{tp}: reassignment to {replicas}: {error!r}")
+                if choice.random() < THROTTLES:
+                    rate = choice.choice(RATES)
+                    client.cluster.note(f"{tp.topic}: throttle {rate}")
+                    throttled.add(tp.topic)
+                    yield from throttle(client, [tp.topic], rate)
+            for topic in sorted(throttled):
+                while not (yield from throttle(client, [topic], None)):
+                    pass
 
         client.live(life())

@@ -41,15 +41,11 @@ from kcluster.core.broker.status import Status
 from kcluster.core.broker.upkeep import Upkeep
 from kcluster.core.log.partition_log import Restart
 from kcluster.core.metadata import records
-from kcluster.core.metadata.image import (
-    TOPIC_RESOURCE,
-    Changes,
-    ClusterImage,
-)
+from kcluster.core.metadata.image import TOPIC_RESOURCE, Changes, ClusterImage
 from kcluster.core.purgatory import Deadlines, Expired
 from kcluster.core.replication.follower import Incoming, LookAtStreams
 from kcluster.core.replication.replica import Replica
-from kcluster.core.replication.streams import Outgoing, PushMarks
+from kcluster.core.replication.streams import Outgoing, PushMarks, ThrottleDue
 from kcluster.core.turn import (
     Buffer,
     Delete,
@@ -157,6 +153,7 @@ class BrokerCore:
             SessionsExpired: self.groups.sessions.expired,
             LoadGroups: self.groups.load,
             PushMarks: lambda _, turn: self.outgoing.marks_due(),
+            ThrottleDue: lambda _, turn: self.outgoing.throttle_due(),
             LookAtStreams: lambda _, turn: self.incoming.look(turn),
             HeartbeatDue: lambda _, turn: self.channel.heartbeat_due(turn, self.image.next_offset),
             RegisterDue: lambda _, turn: self.channel.register_due(turn),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from kcluster.core import traces
+from kcluster.core.broker import throttling
 from kcluster.core.log import damage
 from kcluster.core.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE, Changes
 from kcluster.core.replication.leader import LeaderState
@@ -85,6 +86,9 @@ class Roles:
                 # Who may join an ISR, and whom the high watermark waits for, may have changed.
                 if replica.leader is not None:
                     self._broker.mark(replica)
+        throttles = self._broker.outgoing.throttles
+        if changes.configs or throttles.is_on:
+            throttling.configure(throttles, self._broker.image, self._broker.settings)
         if self._early:
             self._open_early(turn)
         self._broker.holds.image_changed(turn)
