@@ -47,10 +47,10 @@ def reassign(
     ] = None,
     cluster: ClusterName = DEFAULT_CLUSTER,
     to: Annotated[
-        list[str] | None, typer.Option("--to", metavar="ID,...", help="On these brokers only.")
+        list[str] | None, typer.Option("--to", metavar="ID", help="On these brokers only: 1,2,3.")
     ] = None,
     from_broker: Annotated[
-        list[str] | None, typer.Option("--from-broker", metavar="ID,...", help="Off these brokers.")
+        list[str] | None, typer.Option("--from-broker", metavar="ID", help="Off these brokers.")
     ] = None,
     replicas: Annotated[
         int | None, typer.Option("-r", "--replicas", min=1, help="How many each shall have.")

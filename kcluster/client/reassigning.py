@@ -6,8 +6,8 @@ Requests go to any broker that runs, anew for each: one may be killed meanwhile.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -26,9 +26,14 @@ from kcluster.wire.messages import unregister_broker as ub
 RATES = ("leader.replication.throttled.rate", "follower.replication.throttled.rate")
 REPLICAS = ("leader.replication.throttled.replicas", "follower.replication.throttled.replicas")
 
+TRY_MS = 3_000
+PATIENCE_S = 15
+"""Brokers may be killed while partitions are moved: others are asked."""
 END_KNOWN_S = 5
 LOOK_S = 0.05
 _SET, _DELETE = 0, 1
+
+T = TypeVar("T")
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -64,17 +69,26 @@ class Reassigner:
         self.cluster = cluster
 
     def _request(self, message: Any) -> Any:
-        return any_broker(self._control.states(), self._servers, self.cluster).request(message)
+        """All that is asked here may be asked twice."""
+
+        def ask() -> Any:
+            broker = any_broker(self._control.states(), self._servers, self.cluster)
+            return broker.request(message, timeout_ms=TRY_MS)
+
+        return _patiently(ask)
 
     def image(self) -> ClusterImage:
-        image = read_image(self._servers, self._control.states())
-        if image is None:
-            raise UsageError(
-                "nobody could say who holds what",
-                "neither the coordinator nor a broker answers",
-                f"kcluster status -c {self.cluster}",
-            )
-        return image
+        def ask() -> ClusterImage:
+            image = read_image(self._servers, self._control.states())
+            if image is None:
+                raise UsageError(
+                    "nobody could say who holds what",
+                    "neither the coordinator nor a broker answers",
+                    f"kcluster status -c {self.cluster}",
+                )
+            return image
+
+        return _patiently(ask)
 
     def snapshot(self) -> ClusterSnapshot:
         states = self._control.states()
@@ -203,6 +217,17 @@ class Reassigner:
     def progress(self) -> list[Progress]:
         """Of all that is being moved now."""
         return progress_of(self.snapshot())
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return ask()
+        except UsageError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(LOOK_S)
 
 
 def progress_of(found: ClusterSnapshot) -> list[Progress]:

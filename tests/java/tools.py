@@ -36,6 +36,7 @@ KEYS = {
     "DescribeLogDirs": 35,
     "DeleteGroups": 42,
     "ElectLeaders": 43,
+    "AlterPartitionReassignments": 45,
     "OffsetDelete": 47,
     "ListConfigResources": 74,
 }
