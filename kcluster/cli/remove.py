@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 EXIT_UNKNOWN = 4
+REMOVE_MS = 70_000
+"""To stop it, and to hear from the coordinator that it holds nothing."""
 
 
 @app.command(name="remove-broker")
@@ -86,7 +88,7 @@ def remove_broker(
             is_over=lambda ongoing: not _holds(work, broker, ongoing),
         )
         if broker in states:
-            control.command(c.RemoveBroker([broker]))
+            control.command(c.RemoveBroker([broker]), REMOVE_MS)
         _unregister(work, broker, cluster)
     output.tick(f"broker {broker} is removed")
 

@@ -410,6 +410,16 @@ class Commands:
                 f"kcluster purge -c {self._name}",
             )
         done = await self._stop(c.Stop(command.ids, command.timeout_ms))
+        # Of a broker that was down while its replicas moved away, what it has goes with it: not
+        # before metadata says so.
+        held = await supervisor.replicas_of(command.ids, now_ms() + command.timeout_ms)
+        if held is None or held:
+            named = ", ".join(map(str, command.ids))
+            return c.Refused(
+                f"broker {named} cannot be removed",
+                "the coordinator does not answer" if held is None else f"it holds {held[0]}",
+                f"kcluster status -c {self._name}",
+            )
         for id in command.ids:
             supervisor.remove(id)
         return done

@@ -61,6 +61,9 @@ from kcluster.world.loop import EXIT_BUG
 LED_TIMEOUT_MS = 2_000
 """How long `up` waits for a leader of every partition: some may have lost all replicas."""
 
+ASK_AGAIN_MS = 1_000
+"""The coordinator may be dead when it is asked, and be back later."""
+
 LED_POLL_MS = 5
 
 
@@ -153,6 +156,21 @@ class Supervisor:
         for record in found:
             image.replay(record)
         return image
+
+    async def replicas_of(self, ids: Sequence[int], deadline: int) -> list[str] | None:
+        """Partitions that any of these brokers is a replica of; None: nobody could say."""
+        while True:
+            image = await self._image(min(deadline, now_ms() + ASK_AGAIN_MS))
+            if image is not None:
+                break
+            if now_ms() >= deadline:
+                return None
+        return [
+            f"{name}-{index}"
+            for name, topic in sorted(image.topics.items())
+            for index, state in sorted(topic.partitions.items())
+            if not set(ids).isdisjoint(state.replicas)
+        ]
 
     async def down(self, timeout_ms: int, *, is_forced: bool = False) -> None:
         """End everything. First nobody may elect or shrink any more (rule 8), then the brokers

@@ -364,11 +364,11 @@ class Workdir:
         return seat
 
     def remove_seat(self, id: int) -> None:
-        """Its data goes, too, except replicas: those that are left were set aside for a person."""
+        """Its data goes, too, unless there is something that was set aside for a person."""
         self.cluster.seats = [seat for seat in self.cluster.seats if seat.id != id]
         self.save(durable=True)
         data_dir = self.data_dir(id)
-        if data_dir.is_dir() and not any(entry.is_dir() for entry in data_dir.iterdir()):
+        if data_dir.is_dir() and not any(data_dir.glob("*-stray")):
             shutil.rmtree(data_dir, ignore_errors=True)
 
     def _free_block(self, count: int, host: str) -> list[int]:
