@@ -150,12 +150,11 @@ def _as_member(
     write: Callable[[list[Consumed]], None],
 ) -> None:
     """Leaves the group however it ends, also by Ctrl-C; a second one does not wait for that."""
-    from kcluster.client.group_consumer import GroupConsumer
     from kcluster.core.client.group_consumer import Assigned
 
     left = count
     with _signals() as received:
-        consumer = GroupConsumer(transport, group, topics, place)
+        consumer = Consumer(transport, topics, group=group, start=place, auto_commit=False)
         try:
             while left != 0 and not received and not (exit_at_end and consumer.is_at_end):
                 taken = consumer.poll(POLL_MS, limit=left)

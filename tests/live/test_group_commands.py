@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import confluent_kafka
 import pytest
-from confluent_kafka import Consumer
 
 from kcluster.client.connect import over_bus, over_tcp
-from kcluster.client.group_consumer import GroupConsumer
+from kcluster.client.consumer import Consumer
 from kcluster.client.producer import Producer
 from kcluster.core.client.assignors import COOPERATIVE_STICKY, RANGE
 from kcluster.core.client.membership import MembershipSettings
@@ -180,12 +180,13 @@ def test_members_share_a_topic_while_their_coordinator_is_killed(
     topic, group = cluster.topic(partitions=6), f"killed-{over}-{assignor}"
     fill(cluster, topic, range(300))
 
-    def member() -> GroupConsumer:
+    def member() -> Consumer:
         reach = over_bus(cluster.control) if over == "zeromq" else over_tcp(cluster.bootstrap)
-        return GroupConsumer(
+        return Consumer(
             reach,
-            group,
             [topic],
+            group=group,
+            auto_commit=False,
             membership=MembershipSettings(session_ms=6_000, assignor=assignor),
         )
 
@@ -242,8 +243,8 @@ def test_our_members_lead_and_follow_those_of_a_stock_client(
         "enable.auto.commit": False,
     }
     seen: list[int] = []
-    stock: Consumer | None = None
-    ours: GroupConsumer | None = None
+    stock: confluent_kafka.Consumer | None = None
+    ours: Consumer | None = None
 
     def work_until(is_so: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + PATIENCE_S
@@ -266,20 +267,21 @@ def test_our_members_lead_and_follow_those_of_a_stock_client(
         )
 
     try:
-        stock = Consumer(settings)
+        stock = confluent_kafka.Consumer(settings)
         stock.subscribe([topic])
         work_until(lambda: counts() == (0, 5), "the stock client has all")
-        ours = GroupConsumer(
+        ours = Consumer(
             over_tcp(cluster.bootstrap),
-            group,
             [topic],
+            group=group,
+            auto_commit=False,
             membership=MembershipSettings(session_ms=6_000, assignor=assignor),
         )
         work_until(lambda: sorted(counts()) == [2, 3], "they share, the stock client leads")
         stock.close()
         stock = None
         work_until(lambda: counts() == (5, 0), "ours has all")
-        stock = Consumer(settings)
+        stock = confluent_kafka.Consumer(settings)
         stock.subscribe([topic])
         work_until(lambda: sorted(counts()) == [2, 3], "they share, ours leads")
         fill(cluster, topic, range(200, 400))
@@ -293,10 +295,11 @@ def test_our_members_lead_and_follow_those_of_a_stock_client(
 
 def test_a_group_that_assigns_in_another_way_is_told_of(cluster: LiveCluster, start: Start) -> None:
     topic, group = cluster.topic(partitions=1), "another-way"
-    with GroupConsumer(
+    with Consumer(
         over_bus(cluster.control),
-        group,
         [topic],
+        group=group,
+        auto_commit=False,
         membership=MembershipSettings(assignor=COOPERATIVE_STICKY),
     ) as member:
         deadline = time.monotonic() + PATIENCE_S

@@ -172,6 +172,10 @@ class Exchange:
         if pending is not None:
             pending.done(response, now_ms)
 
+    def awaits(self, outgoing: Outgoing) -> bool:
+        """Its answer would still be heard, or none was wanted."""
+        return outgoing.response is None or outgoing.correlation in self._pending
+
     def lost(self, broker_id: int, now_ms: int) -> None:
         """The connection to this broker broke: none of its answers will come any more."""
         broken = [key for key, pending in self._pending.items() if pending.broker_id == broker_id]
