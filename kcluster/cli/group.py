@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from kcluster.cli import output, records
-from kcluster.cli.kafka import groups_of
-from kcluster.cli.options import DEFAULT_CLUSTER, ClusterName, Format, OutputFormat
+from kcluster.cli.kafka import groups_of, where
+from kcluster.cli.options import DEFAULT_CLUSTER, Bootstrap, ClusterName, Format, OutputFormat
 from kcluster.client.groups import EARLIEST, LATEST, SCHEMA, GroupClient, GroupStatus
 from kcluster.core.client.consumer import Place
 from kcluster.errors import ApiError, ErrorCode, UsageError
@@ -25,34 +25,38 @@ Names = Annotated[list[str], typer.Argument(metavar="GROUP...")]
 Name = Annotated[str, typer.Argument(metavar="GROUP")]
 
 
-def _no_group(name: str, cluster: str) -> UsageError:
+def _no_group(name: str, at: str) -> UsageError:
     return UsageError(
         f"there is no group {name}",
         "no broker coordinates a group of this name",
-        f"kcluster group ls -c {cluster}",
+        f"kcluster group ls{at}",
         EXIT_NO_SUCH_GROUP,
     )
 
 
 def _described(
-    client: GroupClient, names: Sequence[str], cluster: str, *, with_offsets: bool = True
+    client: GroupClient, names: Sequence[str], at: str, *, with_offsets: bool = True
 ) -> list[GroupStatus]:
     found = client.describe(names, with_offsets=with_offsets)
     missing = set(names) - {group.group for group in found}
     for name in names:
         if name in missing:
-            raise _no_group(name, cluster)
+            raise _no_group(name, at)
     return found
 
 
 @app.command()
-def ls(cluster: ClusterName = DEFAULT_CLUSTER, output_format: OutputFormat = Format.TABLE) -> None:
+def ls(
+    cluster: ClusterName = DEFAULT_CLUSTER,
+    bootstrap: Bootstrap = None,
+    output_format: OutputFormat = Format.TABLE,
+) -> None:
     """List groups, with their states.
 
     \b
     kcluster group ls
     """
-    with groups_of(cluster) as client:
+    with groups_of(cluster, bootstrap) as client:
         found = client.describe(sorted(client.coordinators()), with_offsets=False)
     rows = [
         {
@@ -84,6 +88,7 @@ def ls(cluster: ClusterName = DEFAULT_CLUSTER, output_format: OutputFormat = For
 def describe(
     names: Names,
     cluster: ClusterName = DEFAULT_CLUSTER,
+    bootstrap: Bootstrap = None,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Show what groups have committed, how far behind they are, and who reads what.
@@ -91,8 +96,8 @@ def describe(
     \b
     kcluster group describe billing
     """
-    with groups_of(cluster) as client:
-        found = _described(client, names, cluster)
+    with groups_of(cluster, bootstrap) as client:
+        found = _described(client, names, where(cluster, bootstrap))
     if output_format is Format.JSON:
         output.json({"schema": SCHEMA, "groups": found})
         return
@@ -123,15 +128,18 @@ def _headline(group: GroupStatus) -> str:
 
 @app.command()
 def members(
-    name: Name, cluster: ClusterName = DEFAULT_CLUSTER, output_format: OutputFormat = Format.TABLE
+    name: Name,
+    cluster: ClusterName = DEFAULT_CLUSTER,
+    bootstrap: Bootstrap = None,
+    output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Show the members of a group and their partitions.
 
     \b
     kcluster group members billing
     """
-    with groups_of(cluster) as client:
-        [group] = _described(client, [name], cluster, with_offsets=False)
+    with groups_of(cluster, bootstrap) as client:
+        [group] = _described(client, [name], where(cluster, bootstrap), with_offsets=False)
     if output_format is Format.JSON:
         rows = [
             {
@@ -194,6 +202,7 @@ def reset(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be.")] = False,
     cluster: ClusterName = DEFAULT_CLUSTER,
+    bootstrap: Bootstrap = None,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Move what a group without members has committed.
@@ -208,25 +217,25 @@ def reset(
             "one is a place, the other so many records on or back",
             f"kcluster group reset {name} --to earliest --dry-run", 2,
         )  # fmt: skip
-    with groups_of(cluster) as client:
+    with groups_of(cluster, bootstrap) as client:
         found = client.describe([name])
         group = found[0] if found else None
         if group is None and not topic:
-            raise _no_group(name, cluster)
+            raise _no_group(name, where(cluster, bootstrap))
         if group is not None and group.is_active:
             count = len(group.members)
             raise UsageError(
                 f"group {name} is active: its offsets are its members' to commit",
                 f"it is {group.state} with {count} member{'s' if count != 1 else ''};"
                 " end them first",
-                f"kcluster group members {name} -c {cluster}",
+                f"kcluster group members {name}{where(cluster, bootstrap)}",
             )
         committed = (
             {TopicPartition(p.topic, p.partition): p.committed for p in group.partitions}
             if group is not None
             else {}
         )
-        wanted = _wanted(client, topic, cluster) if topic else sorted(committed)
+        wanted = _wanted(client, topic, where(cluster, bootstrap)) if topic else sorted(committed)
         plan = _plan(client, wanted, committed, to, shift)
         if plan and not dry_run:
             client.commit(name, plan)
@@ -245,14 +254,14 @@ def reset(
         output.tick(f"group {name}: {len(plan)} partitions are reset")
 
 
-def _wanted(client: GroupClient, texts: Sequence[str], cluster: str) -> list[TopicPartition]:
+def _wanted(client: GroupClient, texts: Sequence[str], at: str) -> list[TopicPartition]:
     """TOPIC for all of its partitions, TOPIC:0,2 for some."""
     wanted: set[TopicPartition] = set()
     for text in texts:
         name, colon, indexes = text.partition(":")
         there = client.partitions_of(name)
         if not there:
-            raise records.refusal(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "", name, cluster)
+            raise records.refusal(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "", name, at)
         if not colon:
             wanted.update(there)
             continue
@@ -266,7 +275,7 @@ def _wanted(client: GroupClient, texts: Sequence[str], cluster: str) -> list[Top
             if tp not in there:
                 message = f"topic {name} has partitions 0 to {len(there) - 1}"
                 code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-                raise records.refusal(code, message, name, cluster)
+                raise records.refusal(code, message, name, at)
             wanted.add(tp)
     return sorted(wanted)
 
@@ -310,6 +319,7 @@ def _plan(
 def delete(
     names: Names,
     cluster: ClusterName = DEFAULT_CLUSTER,
+    bootstrap: Bootstrap = None,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Delete groups without members, with all that they have committed.
@@ -317,19 +327,19 @@ def delete(
     \b
     kcluster group delete billing
     """
-    with groups_of(cluster) as client:
+    with groups_of(cluster, bootstrap) as client:
         for name in names:
             try:
                 client.delete(name)
             except ApiError as error:
                 if error.code is ErrorCode.GROUP_ID_NOT_FOUND:
-                    raise _no_group(name, cluster) from None
+                    raise _no_group(name, where(cluster, bootstrap)) from None
                 if error.code is not ErrorCode.NON_EMPTY_GROUP:
                     raise
                 raise UsageError(
                     f"group {name} was not deleted",
                     "it has members: end them first",
-                    f"kcluster group members {name} -c {cluster}",
+                    f"kcluster group members {name}{where(cluster, bootstrap)}",
                 ) from None
             output.tick(f"group {name} is deleted")
     if output_format is Format.JSON:

@@ -19,6 +19,11 @@ ClusterName = Annotated[
     ),
 ]
 
+Bootstrap = Annotated[
+    str | None,
+    typer.Option("-b", "--bootstrap", metavar="HOST:PORT", help="Any cluster, by address."),
+]
+
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no hints.")]
 
 

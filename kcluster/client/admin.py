@@ -101,6 +101,10 @@ class Admin(AdminCalls, SyncFace):
         """The response of this broker, or of any, to a request as it is."""
         return self.do(ops.answered(ANY if broker is None else broker, request, version))
 
+    def ids(self) -> list[int]:
+        """Of the brokers that are alive."""
+        return [each.id for each in self.cluster().brokers]
+
     cluster = Blocking(waits(ops.cluster))
     topics = Blocking(waits(ops.topics))
     create_topic = Blocking(waits(ops.create_topic))

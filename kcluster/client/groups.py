@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from kcluster.client.control import BusClient
-from kcluster.client.requests import KafkaConnection, any_broker
+from kcluster.client.requests import Brokers
 from kcluster.errors import ApiError, ErrorCode, RemoteProtocolError
 from kcluster.model import TopicPartition
-from kcluster.wire import bus
 from kcluster.wire.consumer_protocol import PROTOCOL_TYPE, decode_assignment
+from kcluster.wire.message import Message
 from kcluster.wire.messages import delete_groups as dg
 from kcluster.wire.messages import describe_groups as de
 from kcluster.wire.messages import find_coordinator as fc
@@ -105,15 +104,21 @@ class GroupStatus(msgspec.Struct, frozen=True):
 T = TypeVar("T")
 
 
+class _Asked(msgspec.Struct, frozen=True):
+    """One broker, or any."""
+
+    brokers: Brokers
+    id: int | None
+
+    def request(self, message: Message, version: int | None = None) -> Any:
+        return self.brokers.ask(message, self.id, version)
+
+
 class GroupClient:
     """Asks the brokers of one cluster; each question anew, since leaders move."""
 
-    def __init__(
-        self, states: Callable[[], Sequence[bus.ProcessState]], servers: BusClient, name: str
-    ) -> None:
-        self._states = states
-        self._servers = servers
-        self._name = name
+    def __init__(self, brokers: Brokers) -> None:
+        self._brokers = brokers
 
     # --- looking --------------------------------------------------------------------------
 
@@ -200,31 +205,27 @@ class GroupClient:
                     raise
             time.sleep(LOOK_AGAIN_S)
 
-    def _running(self) -> list[bus.ProcessState]:
-        return [each for each in self._states() if each.id > 0 and each.state == "running"]
+    def _broker(self, id: int) -> _Asked:
+        if id not in self._brokers.ids():
+            raise ApiError(ErrorCode.NOT_COORDINATOR, f"broker {id} is not running")
+        return _Asked(self._brokers, id)
 
-    def _broker(self, id: int) -> KafkaConnection:
-        for state in self._running():
-            if state.id == id:
-                return KafkaConnection(state, self._servers)
-        raise ApiError(ErrorCode.NOT_COORDINATOR, f"broker {id} is not running")
-
-    def _any(self) -> KafkaConnection:
-        return any_broker(self._states(), self._servers, self._name)
+    def _any(self) -> _Asked:
+        return _Asked(self._brokers, None)
 
     def _list(self) -> dict[str, int]:
         """Raises ApiError while a partition of groups has no leader that runs: a list that
         leaves groups out would be a lie."""
-        running = {state.id for state in self._running()}
+        running = set(self._brokers.ids())
         if any(leader not in running for leader in self._leaders([GROUPS_TOPIC]).values()):
             raise ApiError(
                 ErrorCode.COORDINATOR_NOT_AVAILABLE, f"{GROUPS_TOPIC} has partitions without leader"
             )
         found = {}
-        for state in self._running():
-            response = KafkaConnection(state, self._servers).request(ls.ListGroupsRequest())
+        for id in sorted(running):
+            response = self._broker(id).request(ls.ListGroupsRequest())
             _check(response.error_code)
-            found.update({group.group_id: state.id for group in response.groups})
+            found.update({group.group_id: id for group in response.groups})
         return found
 
     def _coordinator(self, group: str) -> int:
@@ -317,7 +318,7 @@ class GroupClient:
         self, partitions: Sequence[TopicPartition], timestamp: int
     ) -> dict[TopicPartition, int]:
         leaders = self._leaders(sorted({tp.topic for tp in partitions}))
-        running = {state.id for state in self._running()}
+        running = set(self._brokers.ids())
         by_leader: dict[int, list[TopicPartition]] = {}
         for tp in partitions:
             if leaders.get(tp) in running:

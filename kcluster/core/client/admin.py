@@ -64,7 +64,7 @@ class Running(Generic[T]):
 
 class AdminCore:
     def __init__(self, exchange: Exchange, *, has_lane: bool = False) -> None:
-        """`has_lane`: others fetch over this exchange, and an answer must not wait behind theirs."""
+        """`has_lane`: others fetch over this exchange, and no answer shall wait behind theirs."""
         self.exchange = exchange
         self._has_lane = has_lane
         self._running: list[Running[Any]] = []

@@ -178,7 +178,7 @@ def delete_topics(*names: str) -> Operation[None]:
         lambda response: [topic.error_code for topic in response.responses],
     )
     for topic in response.responses:
-        refuse(topic.error_code, topic.error_message, topic.name or "")
+        refuse(topic.error_code, topic.error_message, topic.name or "" if len(names) > 1 else "")
 
 
 def add_partitions(name: str, count: int) -> Operation[None]:
