@@ -101,7 +101,8 @@ class Driver:
 
     def step(self, timeout_ms: int = STEP_MS_MAX) -> bool:
         """Send, wait until something comes or is due, and let the core make of it what it will.
-        Whether something came."""
+        Whether anything came or left since the wait: with ZeroMQ a send may swallow the sign that
+        something has come."""
         self._flush()
         deadline = self._core.next_deadline()
         wait_ms = min(timeout_ms, STEP_MS_MAX)
@@ -114,16 +115,17 @@ class Driver:
             else:
                 self._arrived(event)
         self._core.tick(self.now_ms())
-        self._flush()
-        return bool(events)
+        return self._flush() or bool(events)
 
-    def _flush(self) -> None:
-        negotiation = self._negotiation
+    def _flush(self) -> bool:
+        negotiation, has_sent = self._negotiation, False
         while self._exchange.outgoing:
             outgoing, self._exchange.outgoing = self._exchange.outgoing, []
             if negotiation is not None:
                 outgoing = [one for each in outgoing for one in negotiation.admit(each)]
             self._send(outgoing)
+            has_sent = True
+        return has_sent
 
     def _send(self, requests: list[Outgoing]) -> None:
         unreachable: set[int] = set()

@@ -79,10 +79,11 @@ class AsyncFace:
             waiting.close()
 
     async def _wait(self, timeout_ms: float) -> None:
-        self._step()
+        has_changed = self._advance()
         if self._failure is not None:
             raise self._failure
-        if timeout_ms <= 0:
+        if has_changed or timeout_ms <= 0:
+            # Perhaps it was this that is waited for.
             await asyncio.sleep(0)
             return
         waiter: asyncio.Future[None] = self._loop.create_future()
@@ -101,10 +102,14 @@ class AsyncFace:
             self._loop.call_soon(self._step)
 
     def _step(self) -> None:
-        """Whatever can be done now; whoever waits looks whether it was what it waits for."""
+        self._advance()
+
+    def _advance(self) -> bool:
+        """Whatever can be done now; whether anything was. Whoever waits looks whether it was what
+        it waits for."""
         self._stirred = False
         if self._failure is not None:
-            return
+            return False
         has_changed = False
         try:
             while self._driver.step(0):
@@ -118,6 +123,7 @@ class AsyncFace:
         if has_changed:
             for waiter in self._waiters:
                 _wake(waiter)
+        return has_changed
 
     def _after_step(self) -> None:
         """What a face does with what a step has brought."""

@@ -384,7 +384,7 @@ def _at_leaders(
             if error.code is ErrorCode.REQUEST_TIMED_OUT and why is not None:
                 raise why from None
             raise
-    return found
+    return dict(sorted(found.items()))
 
 
 def _parts(response: Any) -> Iterator[tuple[TopicPartition, Any]]:

@@ -171,22 +171,28 @@ class ClusterOfLists:
         return produce.ProduceResponse(responses=responses)
 
     def _ListOffsetsRequest(self, broker: int, request: Any) -> Any:  # noqa: N802
-        [topic] = request.topics
-        [asked] = topic.partitions
-        log = self.logs[TopicPartition(topic.name, asked.partition_index)]
-        answer = list_offsets.ListOffsetsPartitionResponse(partition_index=asked.partition_index)
-        if log.leader != broker:
-            answer.error_code = ErrorCode.NOT_LEADER_OR_FOLLOWER
-        elif asked.timestamp == -1:
-            answer.offset = log.end_offset
-        elif asked.timestamp == -2:
-            answer.offset = log.log_start_offset
-        else:
-            later = [r.offset for r in log.records() if r.timestamp >= asked.timestamp]
-            answer.offset = min(later, default=-1)
-        return list_offsets.ListOffsetsResponse(
-            topics=[list_offsets.ListOffsetsTopicResponse(name=topic.name, partitions=[answer])]
-        )
+        topics = []
+        for topic in request.topics:
+            answers = []
+            for asked in topic.partitions:
+                log = self.logs[TopicPartition(topic.name, asked.partition_index)]
+                answer = list_offsets.ListOffsetsPartitionResponse(
+                    partition_index=asked.partition_index
+                )
+                if log.leader != broker:
+                    answer.error_code = ErrorCode.NOT_LEADER_OR_FOLLOWER
+                elif asked.timestamp == -1:
+                    answer.offset = log.end_offset
+                elif asked.timestamp == -2:
+                    answer.offset = log.log_start_offset
+                else:
+                    later = [r.offset for r in log.records() if r.timestamp >= asked.timestamp]
+                    answer.offset = min(later, default=-1)
+                answers.append(answer)
+            topics.append(
+                list_offsets.ListOffsetsTopicResponse(name=topic.name, partitions=answers)
+            )
+        return list_offsets.ListOffsetsResponse(topics=topics)
 
     def _FetchRequest(self, broker: int, request: Any) -> Any:  # noqa: N802
         responses = []
