@@ -22,7 +22,13 @@ from typing import Any, TypeVar
 
 from kcluster.client.admin import AdminCalls, make_core, waits
 from kcluster.client.connect import Where, reach
-from kcluster.client.consumer import BEGINNING, Callback, ConsumerCalls, ConsumerSession
+from kcluster.client.consumer import (
+    BEGINNING,
+    Callback,
+    ConsumerCalls,
+    ConsumerSession,
+    member_settings,
+)
 from kcluster.client.faces import AsyncFace, Awaited
 from kcluster.client.producer import CLOSE_S, DEFAULTS, ProducerCalls, producer_settings
 from kcluster.core.client import group_operations as group_ops
@@ -30,7 +36,7 @@ from kcluster.core.client import operations as ops
 from kcluster.core.client.admin import ANY, OPERATION_MS, Operation
 from kcluster.core.client.consumer import Consumed, ConsumerSettings, From
 from kcluster.core.client.exchange import Exchange, Patience
-from kcluster.core.client.membership import MembershipSettings
+from kcluster.core.client.membership import CLASSIC, MembershipSettings
 from kcluster.core.client.producer import Delivery, ProducerCore, ProducerSettings
 from kcluster.errors import ApiError, ErrorCode
 from kcluster.wire.compression import Compression
@@ -140,14 +146,16 @@ class AsyncConsumer(ConsumerCalls, AsyncFace):
         on_assigned: Callback | None = None,
         on_revoked: Callback | None = None,
         on_lost: Callback | None = None,
+        group_protocol: str = CLASSIC,
         membership: MembershipSettings | None = None,
         patience: Patience | None = None,
     ) -> None:
         names = [topics] if isinstance(topics, str) else list(topics)
         transport = reach(where, cluster)
         self._core: ConsumerSession = ConsumerSession(
-            transport.brokers(), names, group, start, settings, membership, patience, commit_ms
-        )
+            transport.brokers(), names, group, start, settings,
+            member_settings(group_protocol, membership), patience, commit_ms,
+        )  # fmt: skip
         AsyncFace.__init__(self, self._core, transport)
         self._begin(names, start, auto_commit, on_assigned, on_revoked, on_lost)
         self._stir()

@@ -11,6 +11,9 @@ nothing for a session timeout loses its partitions to the others.
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, TypeVar
 
@@ -21,7 +24,7 @@ from kcluster.core.client.admin import AdminCore, Operation
 from kcluster.core.client.consumer import Consumed, ConsumerCore, ConsumerSettings, From
 from kcluster.core.client.exchange import Exchange, Patience
 from kcluster.core.client.group_consumer import Assigned, GroupConsumerCore, Revoked
-from kcluster.core.client.membership import MembershipSettings
+from kcluster.core.client.membership import CLASSIC, CONSUMER, MembershipSettings
 from kcluster.errors import ApiError, ErrorCode, UsageError
 from kcluster.model import TopicPartition
 
@@ -32,6 +35,17 @@ COMMIT_S: Final = 30.0
 Callback = Callable[[list[TopicPartition]], None]
 
 T = TypeVar("T")
+
+
+def member_settings(protocol: str, settings: MembershipSettings | None) -> MembershipSettings:
+    """UsageError for a protocol that there is not."""
+    if protocol not in (CLASSIC, CONSUMER):
+        raise UsageError(
+            f"group_protocol cannot be {protocol!r}", f"it is {CLASSIC} or {CONSUMER}",
+            'group_protocol="consumer"', 2,
+        )  # fmt: skip
+    settings = settings or MembershipSettings()
+    return settings if protocol == CLASSIC else dataclasses.replace(settings, protocol=protocol)
 
 
 class ConsumerSession:
@@ -56,6 +70,7 @@ class ConsumerSession:
             self.group = GroupConsumerCore(
                 self.exchange, group, topics, start,
                 membership=membership, consumer=settings, commit_ms=commit_ms,
+                member_id=base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode(),
             )  # fmt: skip
             self.reader = self.group.consumer
         else:
@@ -364,6 +379,7 @@ class Consumer(ConsumerCalls, SyncFace):
         on_assigned: Callback | None = None,
         on_revoked: Callback | None = None,
         on_lost: Callback | None = None,
+        group_protocol: str = CLASSIC,
         membership: MembershipSettings | None = None,
         patience: Patience | None = None,
     ) -> None:
@@ -372,12 +388,15 @@ class Consumer(ConsumerCalls, SyncFace):
 
         `auto_commit`: what one `poll` gave counts as done with the next; without it only `done`
         and `commit` say so. `on_revoked` is called before partitions are given up, when what is
-        done can still be committed; `on_lost` when others may have them already."""
+        done can still be committed; `on_lost` when others may have them already.
+        `group_protocol="consumer"`: the coordinator assigns, and only what moves is given up
+        (KIP-848); all members of a group should have the same."""
         names = [topics] if isinstance(topics, str) else list(topics)
         transport = reach(where, cluster)
         self._core = ConsumerSession(
-            transport.brokers(), names, group, start, settings, membership, patience, commit_ms
-        )
+            transport.brokers(), names, group, start, settings,
+            member_settings(group_protocol, membership), patience, commit_ms,
+        )  # fmt: skip
         SyncFace.__init__(self, self._core, transport)
         self._begin(names, start, auto_commit, on_assigned, on_revoked, on_lost)
 

@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from kcluster.core.client.consumer import Consumed, ConsumerCore, ConsumerSettings, From, Place
+from kcluster.core.client.consumer_membership import ConsumerMembership
 from kcluster.core.client.coordination import Coordination
 from kcluster.core.client.exchange import ASK_AGAIN, Exchange
-from kcluster.core.client.membership import Membership, MembershipSettings, State
+from kcluster.core.client.membership import CONSUMER, Membership, MembershipSettings, State
 from kcluster.core.client.offsets import GroupOffsets
 from kcluster.errors import ApiError
 from kcluster.model import TopicPartition
@@ -69,7 +70,9 @@ class GroupConsumerCore:
         membership: MembershipSettings | None = None,
         consumer: ConsumerSettings | None = None,
         commit_ms: int = 1_000,
+        member_id: str = "",
     ) -> None:
+        """`member_id`: with the consumer protocol, what nobody else is called."""
         self.exchange = exchange
         self.events: list[Assigned | Revoked] = []
         """What came and went since the caller looked."""
@@ -77,7 +80,13 @@ class GroupConsumerCore:
         """Before partitions are given up, `revoking` names them until `revoke_now`."""
         self.consumer = ConsumerCore(exchange, consumer)
         self.coordination = Coordination(exchange, group)
-        self.membership = Membership(self.coordination, topics, self, membership)
+        self.membership: Membership | ConsumerMembership
+        if membership is not None and membership.protocol == CONSUMER:
+            self.membership = ConsumerMembership(
+                self.coordination, topics, self, membership, member_id
+            )
+        else:
+            self.membership = Membership(self.coordination, topics, self, membership)
         self.offsets = GroupOffsets(self.coordination, self.membership, self._begin)
         self._start = start
         self._commit_ms = commit_ms

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from kcluster.core.client.consumer_membership import ConsumerMembership
 from kcluster.core.client.coordination import NOT_YET, Coordination
 from kcluster.core.client.membership import Membership
 from kcluster.errors import ErrorCode
@@ -20,15 +21,16 @@ from kcluster.model import TopicPartition
 from kcluster.wire.messages import offset_commit as oc
 from kcluster.wire.messages import offset_fetch as of
 
-OFFSET_FETCH_VERSION: Final = 8
-OFFSET_COMMIT_VERSION: Final = 8
+OFFSET_FETCH_VERSION: Final = 9
+OFFSET_COMMIT_VERSION: Final = 9
+"""The first for members of the consumer protocol; later ones name topics by id."""
 
 
 class GroupOffsets:
     def __init__(
         self,
         coordination: Coordination,
-        membership: Membership,
+        membership: Membership | ConsumerMembership,
         on_read: Callable[[TopicPartition, int, int], None],
     ) -> None:
         """`on_read(tp, committed offset or -1, now_ms)`."""
@@ -104,7 +106,7 @@ class GroupOffsets:
         self._is_reading = True
         wanted = dict(self._unread)
         self._coordination.ask(
-            fetch_request(self._coordination.group, wanted),
+            fetch_request(self._coordination.group, wanted, self._membership),
             OFFSET_FETCH_VERSION,
             of.OffsetFetchResponse,
             lambda response, now_ms: self._read(wanted, response, now_ms),
@@ -216,10 +218,16 @@ def by_topic(partitions: Iterable[TopicPartition]) -> dict[str, list[int]]:
     return topics
 
 
-def fetch_request(group: str, partitions: Iterable[TopicPartition] | None) -> of.OffsetFetchRequest:
+def fetch_request(
+    group: str,
+    partitions: Iterable[TopicPartition] | None,
+    membership: Membership | ConsumerMembership | None = None,
+) -> of.OffsetFetchRequest:
     """Of these partitions, or (None) of all that the group has committed; in the form of the
     versions before 8 as well, which had one group."""
     wanted = None if partitions is None else by_topic(partitions)
+    # Of a classic member nothing is said: it is known by its commits only.
+    member = membership if isinstance(membership, ConsumerMembership) else None
     return of.OffsetFetchRequest(
         group_id=group,
         topics=None
@@ -231,6 +239,8 @@ def fetch_request(group: str, partitions: Iterable[TopicPartition] | None) -> of
         groups=[
             of.OffsetFetchRequestGroup(
                 group_id=group,
+                member_id=None if member is None else member.member_id,
+                member_epoch=-1 if member is None else member.generation,
                 topics=None
                 if wanted is None
                 else [

@@ -15,8 +15,11 @@ from typing import Any
 
 import pytest
 
+from kcluster.bench.connection import connect_any
 from kcluster.client import Admin
+from kcluster.client.connect import parse_bootstrap
 from kcluster.core.client.exchange import METADATA_VERSION
+from kcluster.wire.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 from kcluster.wire.messages.metadata import MetadataRequest, MetadataRequestTopic
 
 PATIENCE_S = 60
@@ -41,6 +44,13 @@ class Way:
         self.topics.append(name)
         wait_until(lambda: self._is_ready(name), "the topic has leaders")
         return name
+
+    def wants(self, api: int) -> None:
+        """Skips the test where the brokers do not serve this API."""
+        with connect_any(parse_bootstrap(self.bootstrap)) as connection:
+            served = connection.ask(ApiVersionsRequest(), ApiVersionsResponse, 0)
+        if api not in [each.api_key for each in served.api_keys]:
+            pytest.skip(f"the brokers do not serve API {api}")
 
     def _is_ready(self, name: str) -> bool:
         """As every broker says: those of Apache Kafka hear of a topic one after the other."""

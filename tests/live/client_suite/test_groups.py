@@ -41,14 +41,17 @@ def read(consumer: Consumer, count: int) -> list[Consumed]:
     return found
 
 
-def test_a_group_goes_on_where_it_was(way: Way) -> None:
-    topic, group = way.topic(), ""
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_group_goes_on_where_it_was(way: Way, protocol: str) -> None:
+    if protocol == "consumer":
+        way.wants(68)
+    topic = way.topic()
     group = f"goes-on-{topic}"
     fill(way, topic, 30)
-    with Consumer(topics=topic, group=group, **way.where) as consumer:
+    with Consumer(topics=topic, group=group, group_protocol=protocol, **way.where) as consumer:
         assert [each.offset for each in read(consumer, 10)] == list(range(10))
     # What was polled last counts as done when it is closed.
-    with Consumer(topics=topic, group=group, **way.where) as consumer:
+    with Consumer(topics=topic, group=group, group_protocol=protocol, **way.where) as consumer:
         assert [each.offset for each in read(consumer, 20)] == list(range(10, 30))
         consumer.commit()
         assert consumer.committed() == {TopicPartition(topic, 0): 30}
@@ -80,10 +83,24 @@ def test_without_auto_commit_only_what_is_done_counts(way: Way) -> None:
     way.admin.delete_group(group)
 
 
-@pytest.mark.parametrize("assignor", [RANGE, COOPERATIVE_STICKY])
-def test_members_share_what_there_is_and_hear_of_it(way: Way, assignor: str) -> None:
+KINDS = [
+    ("classic", MembershipSettings(assignor=RANGE)),
+    ("classic", MembershipSettings(assignor=COOPERATIVE_STICKY)),
+    ("consumer", MembershipSettings(server_assignor="uniform")),
+    ("consumer", MembershipSettings(server_assignor="range")),
+]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "membership"), KINDS, ids=["range", "cooperative", "uniform", "server-range"]
+)
+def test_members_share_what_there_is_and_hear_of_it(
+    way: Way, protocol: str, membership: MembershipSettings
+) -> None:
+    if protocol == "consumer":
+        way.wants(68)
     topic = way.topic(partitions=4)
-    group = f"share-{assignor}-{topic}"
+    group = f"share-{topic}"
     fill(way, topic, 400)
     held: dict[str, set[TopicPartition]] = {"a": set(), "b": set()}
     seen: list[tuple[int, int]] = []
@@ -101,7 +118,8 @@ def test_members_share_what_there_is_and_hear_of_it(way: Way, assignor: str) -> 
             auto_commit=False,
             on_assigned=held[name].update,
             on_revoked=revoked,
-            membership=MembershipSettings(assignor=assignor),
+            group_protocol=protocol,
+            membership=membership,
             **way.where,
         )
         return consumer
@@ -121,11 +139,14 @@ def test_members_share_what_there_is_and_hear_of_it(way: Way, assignor: str) -> 
         members.append(member("b"))
         poll_until(lambda: [len(held["a"]), len(held["b"])] == [2, 2], "they share")
         assert not held["a"] & held["b"]
-        found = way.admin.describe_group(group)
-        assert (found.state, len(found.members)) == ("Stable", 2)
-        assert sorted(tp for each in found.members for tp in each.partitions) == sorted(
-            held["a"] | held["b"]
-        )
+        [listed] = [each for each in way.admin.groups() if each.group == group]
+        assert listed.type in ("", protocol)
+        if protocol == "classic":
+            found = way.admin.describe_group(group)
+            assert (found.state, len(found.members)) == ("Stable", 2)
+            assert sorted(tp for each in found.members for tp in each.partitions) == sorted(
+                held["a"] | held["b"]
+            )
         with pytest.raises(ApiError) as refused:
             way.admin.delete_group(group)
         assert refused.value.code is ErrorCode.NON_EMPTY_GROUP
