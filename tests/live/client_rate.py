@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from kcluster.client import Admin, Consumer, Producer
+from kcluster.client import Admin, ApiError, Consumer, Producer
 from tests.live.conftest import LiveCluster
 
 BATCH_BYTES = 64 << 10
@@ -170,13 +170,21 @@ def cluster(bootstrap: str | None) -> Iterator[tuple[str, list[Contender]]]:
             made.close()
 
 
+def has_leaders(admin: Admin, topic: str) -> bool:
+    """Other brokers than the one that made it may not have heard of it yet."""
+    try:
+        return all(each.leader >= 0 for each in admin.topics([topic])[0].partitions)
+    except ApiError:
+        return False
+
+
 def one_round(admin: Admin, contender: Contender, plan: Plan, topic: str) -> tuple[float, float]:
     """(records/s written, records/s read)."""
     value = bytes(range(256)) * (plan.size // 256 + 1)
     value = value[: plan.size]
     admin.create_topic(topic, plan.partitions)
     deadline = time.monotonic() + TIMEOUT_S
-    while any(each.leader < 0 for each in admin.topics([topic])[0].partitions):
+    while not has_leaders(admin, topic):
         assert time.monotonic() < deadline
     try:
         begin = time.perf_counter()

@@ -7,10 +7,13 @@ A record costs one small object here; offsets are counted from the batch's first
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from kcluster.core.client.exchange import TopicView
+from kcluster.core.client.partitioner import StickyPartitions
 from kcluster.errors import ApiError, ErrorCode
 from kcluster.model import TopicPartition
 from kcluster.wire.records import BatchBuilder, Header
@@ -124,3 +127,32 @@ class Waiting:
     size: int
     delivery: Delivery
     on_delivery: Callable[[Delivery], None] | None
+
+
+@dataclass(slots=True)
+class PartitionState:
+    tp: TopicPartition
+    batches: deque[Batch] = field(default_factory=deque)
+    """Oldest first; the last may still be open."""
+    in_flight: bool = False
+    waits_until_ms: int = 0
+    producer: int = NO_PRODUCER
+    """The producer id that `next_sequence` belongs to."""
+    next_sequence: int = 0
+
+
+@dataclass(slots=True)
+class TopicState:
+    view: TopicView
+    sticky: StickyPartitions = field(default_factory=StickyPartitions)
+    partitions: dict[int, PartitionState] = field(default_factory=dict)
+    waiting: list[Waiting] = field(default_factory=list)
+
+
+def why_no_topic(topic: str, code: ErrorCode) -> str:
+    match code:
+        case ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
+            return f"there is no topic {topic}"
+        case ErrorCode.INVALID_TOPIC_EXCEPTION:
+            return f"{topic!r} cannot be the name of a topic"
+    return f"topic {topic} is not there: {code.name}"

@@ -15,9 +15,8 @@ larger.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from kcluster.core.client.deliveries import (
@@ -26,10 +25,13 @@ from kcluster.core.client.deliveries import (
     Delivered,
     Delivery,
     Failed,
+    PartitionState,
+    TopicState,
     Waiting,
+    why_no_topic,
 )
-from kcluster.core.client.exchange import ASK_AGAIN, NOT_THE_LEADER, Exchange, TopicView
-from kcluster.core.client.partitioner import StickyPartitions, partition_of_key
+from kcluster.core.client.exchange import ASK_AGAIN, METADATA_VERSION, NOT_THE_LEADER, Exchange
+from kcluster.core.client.partitioner import partition_of_key
 from kcluster.errors import ErrorCode, RemoteProtocolError
 from kcluster.model import NO_LEADER, TopicPartition
 from kcluster.wire.compression import Compression
@@ -37,6 +39,7 @@ from kcluster.wire.messages.init_producer_id import (
     InitProducerIdRequest,
     InitProducerIdResponse,
 )
+from kcluster.wire.messages.metadata import MetadataRequest, MetadataResponse
 from kcluster.wire.messages.produce import (
     PartitionProduceData,
     PartitionProduceResponse,
@@ -76,26 +79,6 @@ class ProducerSettings:
     request_ms: int = 10_000
 
 
-@dataclass(slots=True)
-class _Partition:
-    tp: TopicPartition
-    batches: deque[Batch] = field(default_factory=deque)
-    """Oldest first; the last may still be open."""
-    in_flight: bool = False
-    waits_until_ms: int = 0
-    producer: int = NO_PRODUCER
-    """The producer id that `next_sequence` belongs to."""
-    next_sequence: int = 0
-
-
-@dataclass(slots=True)
-class _Topic:
-    view: TopicView
-    sticky: StickyPartitions = field(default_factory=StickyPartitions)
-    partitions: dict[int, _Partition] = field(default_factory=dict)
-    waiting: list[Waiting] = field(default_factory=list)
-
-
 class ProducerCore:
     def __init__(self, exchange: Exchange, settings: ProducerSettings | None = None) -> None:
         self.settings = settings or ProducerSettings()
@@ -106,8 +89,8 @@ class ProducerCore:
         self.callbacks: list[tuple[Callable[[Delivery], None], Delivery]] = []
         """To be called by whoever drives this."""
         self.buffered_bytes = 0
-        self._topics: dict[str, _Topic] = {}
-        self._partitions: list[_Partition] = []
+        self._topics: dict[str, TopicState] = {}
+        self._partitions: list[PartitionState] = []
         self._unplaced: set[str] = set()
         self._is_idempotent = self.settings.is_idempotent and self.settings.acks == -1
         self._producer_id = NO_PRODUCER
@@ -116,6 +99,11 @@ class ProducerCore:
         self._producer_id_at_ms = 0
         self._looked_at_ms = 0
         """When Metadata was last asked for because of acks=0."""
+        self._told: set[int] = set()
+        """Brokers that were sent records with acks=0, and no question since."""
+        self._wants_barriers = False
+        self._barriers = 0
+        """Such questions that are not answered yet."""
         exchange.on_metadata = self.pump
 
     @property
@@ -124,8 +112,9 @@ class ProducerCore:
 
     @property
     def is_idle(self) -> bool:
-        """Everything that was sent is delivered or has failed."""
-        return self.buffered_bytes == 0
+        """Everything that was sent is delivered or has failed; with acks=0, once `flush` has been
+        called, it has also reached the brokers."""
+        return not (self.buffered_bytes or self._barriers or (self._wants_barriers and self._told))
 
     def send(
         self,
@@ -142,10 +131,9 @@ class ProducerCore:
         """Into the batch of its partition. The caller looks at `is_full` first."""
         known = self._topics.get(topic)
         if known is None:
-            view = self.exchange.follow(topic, now_ms)
-            known = self._topics[topic] = _Topic(view)
+            known = self._topics[topic] = TopicState(self.exchange.follow(topic, now_ms))
+        delivery = Delivery(None, -1)
         if known.view.leaders and not known.waiting:
-            delivery = Delivery(None, -1)
             self._place(
                 known, topic, partition, key, value, headers, timestamp_ms, now_ms,
                 now_ms + self.settings.delivery_ms, delivery, on_delivery,
@@ -155,15 +143,16 @@ class ProducerCore:
         size += sum(len(name) + len(text or b"") for name, text in headers)
         waiting = Waiting(
             partition, key, value, headers, timestamp_ms, now_ms + self.settings.delivery_ms,
-            size, Delivery(None, -1), on_delivery,
+            size, delivery, on_delivery,
         )  # fmt: skip
         self.buffered_bytes += size
         known.waiting.append(waiting)
         self._unplaced.add(topic)
-        return waiting.delivery
+        return delivery
 
     def flush(self, now_ms: int) -> None:
         """Let nothing linger."""
+        self._wants_barriers = True
         for state in self._partitions:
             if state.batches:
                 state.batches[-1].closes_at_ms = min(state.batches[-1].closes_at_ms, now_ms)
@@ -191,7 +180,7 @@ class ProducerCore:
         """Send what may be sent, give up what is too old."""
         if self._unplaced:
             self._place_waiting(now_ms)
-        ready: dict[int, list[_Partition]] = {}
+        ready: dict[int, list[PartitionState]] = {}
         for state in self._partitions:
             if state.batches and not state.in_flight:
                 leader = self._ready(state, now_ms)
@@ -199,6 +188,24 @@ class ProducerCore:
                     ready.setdefault(leader, []).append(state)
         for leader, states in ready.items():
             self._produce(leader, states, now_ms)
+        if self._told and self._wants_barriers and not self.buffered_bytes:
+            self._raise_barriers(now_ms)
+
+    def _raise_barriers(self, now_ms: int) -> None:
+        """With acks=0 nobody answers: a question behind the records shows that they have come,
+        since a broker takes what comes over a connection in its order."""
+
+        def passed(response: MetadataResponse | None, now_ms: int) -> None:
+            self._barriers -= 1
+
+        for leader in sorted(self._told):
+            self._barriers += 1
+            self.exchange.ask(
+                leader, MetadataRequest(topics=[]), METADATA_VERSION, MetadataResponse, passed,
+                now_ms=now_ms,
+            )  # fmt: skip
+        self._told.clear()
+        self._wants_barriers = False
 
     # --- into batches
 
@@ -229,12 +236,12 @@ class ProducerCore:
                     each.delivery.placed(failed, 0)
                     if each.on_delivery is not None:
                         failed.callbacks.append((each.on_delivery, each.delivery))
-                message = _why_no_topic(topic, view.error)
+                message = why_no_topic(topic, view.error)
                 self._ended(failed, Failed(topic, -1, len(waiting), view.error, message))
 
     def _place(
         self,
-        known: _Topic,
+        known: TopicState,
         topic: str,
         partition: int | None,
         key: bytes | None,
@@ -265,7 +272,7 @@ class ProducerCore:
                     refused.callbacks.append((on_delivery, delivery))
                 self._ended(refused, Failed(topic, partition, 1, code, message))
                 return
-            state = known.partitions[partition] = _Partition(tp)
+            state = known.partitions[partition] = PartitionState(tp)
             self._partitions.append(state)
         batches, limit = state.batches, self.settings.batch_bytes
         batch = batches[-1] if batches else None
@@ -299,7 +306,7 @@ class ProducerCore:
 
     # --- out to the leader
 
-    def _ready(self, state: _Partition, now_ms: int) -> int | None:
+    def _ready(self, state: PartitionState, now_ms: int) -> int | None:
         """Whom to send its first batch to, sealed; None when it has to wait."""
         batch = state.batches[0]
         while batch.deadline_ms <= now_ms:
@@ -324,10 +331,10 @@ class ProducerCore:
             known.sticky.move_on(state.tp.partition, len(known.view.leaders))
         return leader
 
-    def _produce(self, leader: int, states: list[_Partition], now_ms: int) -> None:
+    def _produce(self, leader: int, states: list[PartitionState], now_ms: int) -> None:
         """One batch of each, in as few requests as their size allows."""
         while states:
-            chosen: list[_Partition] = []
+            chosen: list[PartitionState] = []
             size = 0
             for state in states:
                 payload = state.batches[0].payload
@@ -339,7 +346,7 @@ class ProducerCore:
             states = states[len(chosen) :]
             self._ask_to_append(leader, chosen, now_ms)
 
-    def _ask_to_append(self, leader: int, states: list[_Partition], now_ms: int) -> None:
+    def _ask_to_append(self, leader: int, states: list[PartitionState], now_ms: int) -> None:
         topics: dict[str, TopicProduceData] = {}
         for state in states:
             name = state.tp.topic
@@ -356,6 +363,7 @@ class ProducerCore:
         )
         if self.settings.acks == 0:
             self.exchange.tell(leader, request, PRODUCE_VERSION)
+            self._told.add(leader)
             for state in states:
                 self._delivered(state, -1)
             if now_ms - self._looked_at_ms >= UNTOLD_MS:
@@ -376,7 +384,7 @@ class ProducerCore:
             timeout_ms=self.settings.request_ms + 1000,
         )
 
-    def _seal(self, state: _Partition, batch: Batch) -> None:
+    def _seal(self, state: PartitionState, batch: Batch) -> None:
         sequence = -1
         if self._is_idempotent:
             if state.producer != self._producer_id:
@@ -395,7 +403,7 @@ class ProducerCore:
         batch.builder = None
 
     def _answered(
-        self, states: list[_Partition], response: ProduceResponse | None, now_ms: int
+        self, states: list[PartitionState], response: ProduceResponse | None, now_ms: int
     ) -> None:
         for state in states:
             state.in_flight = False
@@ -427,7 +435,7 @@ class ProducerCore:
         self.pump(now_ms)
 
     def _put_off(
-        self, state: _Partition, answer: PartitionProduceResponse, code: ErrorCode, now_ms: int
+        self, state: PartitionState, answer: PartitionProduceResponse, code: ErrorCode, now_ms: int
     ) -> None:
         leader = answer.current_leader
         if code in NOT_THE_LEADER and self.exchange.heard(
@@ -438,15 +446,14 @@ class ProducerCore:
         if code in NOT_THE_LEADER:
             self.exchange.refresh(now_ms)
 
-    def _delivered(self, state: _Partition, base_offset: int) -> None:
+    def _delivered(self, state: PartitionState, base_offset: int) -> None:
         batch = state.batches.popleft()
         self._ended(batch, Delivered(state.tp, base_offset, batch.count))
 
-    def _give_up(self, state: _Partition, code: ErrorCode, message: str) -> None:
+    def _give_up(self, state: PartitionState, code: ErrorCode, message: str) -> None:
         batch = state.batches.popleft()
         is_sealed = batch.payload is not None
-        tp = state.tp
-        self._ended(batch, Failed(tp.topic, tp.partition, batch.count, code, message))
+        self._ended(batch, Failed(*state.tp, batch.count, code, message))
         if batch.producer == self._producer_id and is_sealed:
             # Its sequences may or may not be taken: nothing can follow them.
             self._producer_id = NO_PRODUCER
@@ -488,12 +495,3 @@ class ProducerCore:
         for state in self._partitions:
             state.waits_until_ms = now_ms
         self.pump(now_ms)
-
-
-def _why_no_topic(topic: str, code: ErrorCode) -> str:
-    match code:
-        case ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
-            return f"there is no topic {topic}"
-        case ErrorCode.INVALID_TOPIC_EXCEPTION:
-            return f"{topic!r} cannot be the name of a topic"
-    return f"topic {topic} is not there: {code.name}"
