@@ -16,6 +16,10 @@ import msgspec
 
 from kcluster.errors import ApiError, ErrorCode
 
+LEADER_SELECTOR: Final = "org.apache.kafka.common.replica.LeaderSelector"
+RACK_AWARE_SELECTOR: Final = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+"""Values of `replica.selector.class`, by Kafka's names (KIP-392)."""
+
 LONG_MAX: Final = 2**63 - 1
 INT_MAX: Final = 2**31 - 1
 
@@ -49,6 +53,8 @@ class Knob(msgspec.Struct, frozen=True):
     reason: str = ""
     synonym: str = ""
     """A topic's knob: the broker knob that gives its default."""
+    has_places: bool = False
+    """A LIST of replicas, PARTITION:BROKER each, or *."""
 
     def check(self, value: str) -> str | None:
         """Why `value` is not allowed, or None. Also for knobs not honoured: then the reason,
@@ -76,6 +82,11 @@ class Knob(msgspec.Struct, frozen=True):
                     return f"{self.name} must be at least {low:g}, not {value}"
                 if high is not None and number > high:
                     return f"{self.name} must be at most {high:g}, not {value}"
+            case Kind.LIST if self.has_places:
+                for item in throttled_replicas(value):
+                    partition, _, broker = item.partition(":")
+                    if item != "*" and not (partition.isdecimal() and broker.isdecimal()):
+                        return f"{self.name} takes PARTITION:BROKER,.. or *, not {item!r}"
             case Kind.LIST:
                 if self.choices and not (self.may_be_empty and not value.strip()):
                     for item in value.split(","):
@@ -83,7 +94,8 @@ class Knob(msgspec.Struct, frozen=True):
                             return f"{self.name} takes {', '.join(self.choices)}, not {item!r}"
             case Kind.STRING:
                 if self.choices and value not in self.choices:
-                    return f"{self.name} must be one of {', '.join(self.choices)}, not {value!r}"
+                    known = ", ".join(filter(None, self.choices))
+                    return f"{self.name} must be one of {known}, not {value!r}"
         return None
 
 
@@ -126,10 +138,12 @@ TOPIC_KNOBS: Final = _table(
          synonym="log.flush.interval.messages"),
     Knob("flush.ms", _L, str(LONG_MAX), "fsync at least so often", low=0,
          synonym="log.flush.interval.ms"),
-    _unhonoured("follower.replication.throttled.replicas", _LIST, ""),
+    Knob("follower.replication.throttled.replicas", _LIST, "", has_places=True,
+         doc="PARTITION:BROKER,.. or *: who is filled at follower.replication.throttled.rate"),
     Knob("index.interval.bytes", _I, "4096", "log bytes between two index entries", low=0,
          synonym="log.index.interval.bytes"),
-    _unhonoured("leader.replication.throttled.replicas", _LIST, ""),
+    Knob("leader.replication.throttled.replicas", _LIST, "", has_places=True,
+         doc="PARTITION:BROKER,.. or *: who fills others at leader.replication.throttled.rate"),
     _unhonoured("local.retention.bytes", _L, "-2", _TIERED_LATER),
     _unhonoured("local.retention.ms", _L, "-2", _TIERED_LATER),
     Knob("max.compaction.lag.ms", _L, str(LONG_MAX), "age at which a record is compacted anyway",
@@ -190,6 +204,10 @@ BROKER_KNOBS: Final = _table(
          doc="a third of the session timeout (Kafka: 2000)"),
     Knob("replica.lag.time.max.ms", _L, "30000", low=1, is_dynamic=False,
          doc="a follower not caught up for so long leaves the ISR"),
+    Knob("leader.replication.throttled.rate", _L, str(LONG_MAX), low=0,
+         doc="bytes a second that a broker sends to throttled replicas that are not in sync"),
+    Knob("follower.replication.throttled.rate", _L, str(LONG_MAX), low=0,
+         doc="bytes a second that a broker is sent, where its replicas are throttled"),
     Knob("replica.fetch.backoff.ms", _I, "200", low=0, is_dynamic=False,
          doc="before a refused stream is opened again"),
     Knob("replica.fetch.max.bytes", _I, "1048576", low=0, is_dynamic=False,
@@ -227,6 +245,27 @@ BROKER_KNOBS: Final = _table(
     Knob("group.initial.rebalance.delay.ms", _I, "0", low=0,
          doc="how long the first member of a group waits for others (Kafka: 3000)"),
     Knob("group.max.size", _I, str(INT_MAX), "members that a group may have", low=1),
+    Knob("group.consumer.session.timeout.ms", _I, "45000", low=1,
+         doc="a member of a group of the consumer protocol that is silent for so long is out"),
+    Knob("group.consumer.min.session.timeout.ms", _I, "6000", low=1,
+         doc="what that session is at least (Kafka: 45000)"),
+    Knob("group.consumer.max.session.timeout.ms", _I, "60000", low=1,
+         doc="what that session is at most"),
+    Knob("group.consumer.heartbeat.interval.ms", _I, "5000", low=1,
+         doc="how often members of groups of the consumer protocol are told to be heard"),
+    Knob("group.consumer.min.heartbeat.interval.ms", _I, "500", low=1,
+         doc="what that interval is at least (Kafka: 5000)"),
+    Knob("group.consumer.max.heartbeat.interval.ms", _I, "15000", low=1,
+         doc="what that interval is at most"),
+    Knob("group.consumer.max.size", _I, str(INT_MAX), low=1,
+         doc="members that a group of the consumer protocol may have"),
+    Knob("group.consumer.assignors", _LIST, "uniform,range", choices=("uniform", "range"),
+         doc="assignors of the coordinator; the first is that of groups that ask for none"),
+    Knob("group.consumer.migration.policy", _S, "bidirectional",
+         choices=("bidirectional", "upgrade", "downgrade", "disabled"),
+         doc="which groups with members may go from one protocol to the other"),
+    _unhonoured("group.consumer.assignment.interval.ms", _I, "0",
+                "a kcluster broker assigns at once (Kafka: 1000)"),
     Knob("offset.metadata.max.bytes", _I, "4096", low=0,
          doc="metadata that a consumer may keep with an offset"),
     Knob("offsets.commit.timeout.ms", _I, "5000", low=1,
@@ -242,21 +281,44 @@ BROKER_KNOBS: Final = _table(
     Knob("offsets.topic.segment.bytes", _I, "8388608", low=1048576, is_dynamic=False,
          doc="of __consumer_offsets (Kafka: 104857600); a new coordinator reads it all, about "
          "10 MiB in 0.3 s, and only rolled segments are compacted"),
+    Knob("replica.selector.class", _S, "", is_dynamic=False,
+         choices=(LEADER_SELECTOR, RACK_AWARE_SELECTOR, ""),
+         doc="from which replica consumers are told to read: the leader, or one in their rack"),
+    Knob("quota.window.num", _I, "11", low=1, is_dynamic=False,
+         doc="windows over which the rates of clients with a quota are taken"),
+    Knob("quota.window.size.seconds", _I, "1", low=1, is_dynamic=False,
+         doc="length of one such window"),
     Knob("num.io.threads", _I, "1", is_dynamic=False, honoured=False,
          reason="a kcluster broker is one thread and one loop"),
     Knob("num.network.threads", _I, "1", is_dynamic=False, honoured=False,
          reason="a kcluster broker is one thread and one loop"),
 )  # fmt: skip
 
+ORDERED_KNOBS: Final = (
+    ("group.consumer.min.session.timeout.ms", "group.consumer.session.timeout.ms"),
+    ("group.consumer.session.timeout.ms", "group.consumer.max.session.timeout.ms"),
+    ("group.consumer.min.heartbeat.interval.ms", "group.consumer.heartbeat.interval.ms"),
+    ("group.consumer.heartbeat.interval.ms", "group.consumer.max.heartbeat.interval.ms"),
+    ("group.consumer.heartbeat.interval.ms", "group.consumer.session.timeout.ms"),
+)
+"""Of each pair the first is at most the second, or a broker does not start. What is changed while
+brokers run is held within these bounds instead."""
+
 IDENTITY_KNOBS: Final = _table(
     Knob("advertised.listeners", _LIST, "", "where clients are told to find this broker"),
     Knob("broker.id", _I, "-1", "the number of this broker"),
+    Knob("broker.rack", _S, "", "where this broker stands"),
     Knob("listeners", _LIST, "", "where this broker listens"),
     Knob("log.dirs", _LIST, "", "where this broker keeps its logs"),
     Knob("node.id", _I, "-1", "the number of this broker"),
 )
 """What Kafka's brokers are configured with and ours are told by the launcher. Tools read it of a
 running broker; nobody sets it by these names."""
+
+
+def throttled_replicas(text: str) -> frozenset[str]:
+    """What a config of that kind names."""
+    return frozenset(item.strip() for item in text.split(",") if item.strip())
 
 
 def check_topic_config(name: str, value: str) -> str:
@@ -269,6 +331,19 @@ def check_broker_config(name: str, value: str, *, at_start: bool = False) -> str
     if knob is not None and not knob.is_dynamic and not at_start:
         raise ApiError(ErrorCode.INVALID_REQUEST, f"{name} can only be set at start (-X)")
     return _check(BROKER_KNOBS, name, value, "broker")
+
+
+def check_order(options: Mapping[str, str]) -> None:
+    """Of broker configs at start. Raises ApiError INVALID_CONFIG."""
+    for low, high in ORDERED_KNOBS:
+        if low not in options and high not in options:
+            continue
+        least, most = (options.get(name, BROKER_KNOBS[name].default) for name in (low, high))
+        if int(least) > int(most):
+            raise ApiError(
+                ErrorCode.INVALID_CONFIG,
+                f"{low} must be at most {high}: {least} is more than {most}",
+            )
 
 
 def _check(knobs: dict[str, Knob], name: str, value: str, what: str) -> str:
@@ -354,6 +429,12 @@ class Settings:
             min_compaction_lag_ms=number("min.compaction.lag.ms"),
             max_compaction_lag_ms=max_compaction_lag_ms,
             delete_retention_ms=number("delete.retention.ms"),
+            leader_throttled_replicas=throttled_replicas(
+                self.topic_text("leader.replication.throttled.replicas", overrides)
+            ),
+            follower_throttled_replicas=throttled_replicas(
+                self.topic_text("follower.replication.throttled.replicas", overrides)
+            ),
         )
 
 
@@ -383,64 +464,6 @@ class LogConfig(msgspec.Struct, frozen=True):
     min_compaction_lag_ms: int = 0
     max_compaction_lag_ms: int = LONG_MAX
     delete_retention_ms: int = 86_400_000
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """Bounds that are ours and not Kafka's knobs. Every queue, buffer and frame has one."""
-
-    other_request_bytes: int = 8 << 20
-    """Largest request that is not a Produce."""
-    header_tagged_fields: int = 16
-    requests_in_flight: int = 8
-    """Of one connection; then its socket is not read until one is answered."""
-    first_frame_ms: int = 10_000
-    frame_ms: int = 30_000
-    slow_frame_ms: int = 500
-    """A frame that takes longer may be cut off when memory for requests is short ..."""
-    slow_frame_bytes_per_s: int = 4 << 20
-    """... if less than this came of it."""
-    reply_queue_bytes: int = 128 << 20
-    """Of one connection; a reader slower than that is cut off."""
-    all_replies_bytes: int = 256 << 20
-    """Of all connections of a broker; beyond it the readers with most of them are cut off."""
-    events_per_turn: int = 512
-    """What one wake-up brings beyond that is for the next turn, when answers have left."""
-    held_request_bytes: int = 128 << 20
-    """Of requests that wait until a broker may serve; who brings more is cut off."""
-    request_objects: int = 15_000
-    """Array elements and tagged fields of one request: enough to name all partitions of a cluster,
-    and few enough that others do not wait while it is taken in (some 25 ms for 25,000)."""
-    described_resources: int = 10_500
-    """The same of one DescribeConfigs, whose elements take longer: all topics and brokers."""
-    decode_objects: int = 200_000
-    """Array elements and tagged fields that one message may have when it is decoded, and records
-    that a compressed batch may have for a broker to look into it."""
-    unpacked_batch_bytes: int = 16 << 20
-    """What a compressed batch may become for a broker to look into it."""
-    follower_credit_bytes: int = 4 << 20
-    """Pushed to one follower broker and not yet acknowledged."""
-    bus_message_bytes: int = 128 << 20
-    """Of one frame, and of all payload frames of a message."""
-    bus_frames: int = 20_000
-    """Of one message."""
-    send_queue_max: int = 10_000
-    """Messages waiting in one ZeroMQ socket."""
-    arena_bytes: int = 2 << 20
-    purgatory_requests: int = 10_000
-    """Requests of one broker that wait for a condition."""
-    groups_per_shard: int = 20_000
-    """Of one partition of `__consumer_offsets`."""
-    group_members: int = 10_000
-    """Of one group, with those that have been given an id and have not come back with it."""
-    parked_group_requests: int = 2_000
-    """Of one such partition, while it is loaded."""
-    metadata_tail_records: int = 10_000
-    """Committed metadata records kept in memory to bring brokers up to date."""
-    metadata_snapshot_records: int = 20_000
-    """Records after the last snapshot at which a new one is written."""
-    producers_per_partition: int = 10_000
-    cluster_partitions: int = 10_000
-    """Of all topics together; one request creates no more than that either."""
-
-
-LIMITS: Final = Limits()
+    leader_throttled_replicas: frozenset[str] = frozenset()
+    """PARTITION:BROKER, or *."""
+    follower_throttled_replicas: frozenset[str] = frozenset()

@@ -12,12 +12,10 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from kcluster.client.connect import over_bus, over_tcp
-from kcluster.client.control import ControlClient
-from kcluster.client.driver import Arrived, Driver, Lost, Transport
+from kcluster.client.connect import by_name, over_tcp
+from kcluster.client.driver import Driver, Transport
 from kcluster.core.client.exchange import METADATA_VERSION, Exchange
 from kcluster.errors import UsageError
-from kcluster.processes.find import connect
 from kcluster.wire.message import Message
 from kcluster.wire.messages.metadata import (
     MetadataRequest,
@@ -43,32 +41,7 @@ class Reach:
 
     def open(self) -> Transport:
         """UsageError when there is no such cluster, or no broker of it runs."""
-        if self.bootstrap is not None:
-            return over_tcp(self.bootstrap)
-        control = connect(self.cluster)
-        try:
-            return _WithControl(over_bus(control), control)
-        except UsageError:
-            control.close()
-            raise
-
-
-class _WithControl:
-    """A transport that closes what it asks for the places of brokers."""
-
-    def __init__(self, transport: Transport, control: ControlClient) -> None:
-        self._transport = transport
-        self._control = control
-        self.brokers = transport.brokers
-        self.learn = transport.learn
-        self.send = transport.send
-
-    def wait(self, timeout_ms: int) -> list[Arrived | Lost]:
-        return self._transport.wait(timeout_ms)
-
-    def close(self) -> None:
-        self._transport.close()
-        self._control.close()
+        return by_name(self.cluster) if self.bootstrap is None else over_tcp(self.bootstrap)
 
 
 class Asker:

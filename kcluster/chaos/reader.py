@@ -17,7 +17,6 @@ from kcluster.chaos.workload import Workload
 from kcluster.chaos.writer import AGAIN_S, BROKEN
 from kcluster.check.groups import GroupHistory
 from kcluster.client.consumer import Consumer
-from kcluster.client.group_consumer import GroupConsumer
 from kcluster.core.client.consumer import Consumed, ConsumerSettings, From, Place
 from kcluster.core.client.group_consumer import Assigned
 from kcluster.model import TopicPartition
@@ -68,7 +67,7 @@ class Reader(ClientThread):
 
     def _read_alone(self) -> None:
         topic = self._workload.topic
-        with Consumer(self._reach.open(), SETTINGS) as consumer:
+        with Consumer(self._reach.open(), settings=SETTINGS) as consumer:
             consumer.assign(topic)
             wanted = {TopicPartition(topic, number) for number in range(len(self._seen))}
             while not self._stops.is_set() and not wanted <= consumer.positions().keys():
@@ -82,8 +81,12 @@ class Reader(ClientThread):
                 self._take(consumer.poll(POLL_MS))
 
     def _read_as_member(self, group: str) -> None:
-        consumer = GroupConsumer(
-            self._reach.open(), group, [self._workload.topic], consumer=SETTINGS
+        consumer = Consumer(
+            self._reach.open(),
+            self._workload.topic,
+            SETTINGS,
+            group=group,
+            auto_commit=False,
         )
         try:
             while not self._stops.is_set():

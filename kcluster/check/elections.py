@@ -1,6 +1,8 @@
 """What the controller may do: who joins an ISR, who is elected, what it tells before it is durable.
 
-9   A leader's wish is granted by compare-and-set, on the leader and the partition epoch.
+2   Replicas that are added are in sync when others go.
+9   A leader's wish is granted by compare-and-set, on the leader and the partition epoch; a replica
+    that goes makes a new leader epoch.
 10  Who joins an ISR does so under the broker epoch that its leader named, and that is the
     epoch of the incarnation whose position the leader had looked at.
 11  Who registers after a lossy end is in no ISR and no ELR.
@@ -110,6 +112,9 @@ class Elections:
             # Several steps in one turn: who was in the ISR in between is not seen.
             return
         candidates = {*before.isr, *before.elr}
+        if before.is_reassigning and not after.is_reassigning:
+            # The step that lets the last of them into the ISR completes it.
+            candidates |= {*after.isr}
         key = (after.topic_id, after.partition)
         trusted = {id for id in candidates if id not in self.sound or key in self.sound[id]}
         require(
@@ -117,6 +122,22 @@ class Elections:
             12, "no unclean election where none is allowed",
             f"{tp}: {after} after {before}, {sorted(trusted)} have lost nothing",
         )  # fmt: skip
+
+    def reassigned(
+        self, tp: TopicPartition, before: PartitionChanged, after: PartitionChanged
+    ) -> None:
+        what = f"{tp}: {after} after {before}"
+        require(
+            set(after.replicas) >= set(before.replicas)
+            or after.leader_epoch > before.leader_epoch,
+            9, "a replica goes with a new epoch", what,
+        )  # fmt: skip
+        is_complete = before.is_reassigning and not after.is_reassigning
+        if is_complete and after.replicas == before.target:
+            require(
+                set(after.isr) >= set(before.adding), 2,
+                "who is added is in sync when others go", what,
+            )  # fmt: skip
 
     def committed(self, partition_epochs: Mapping[Key, int]) -> None:
         """Of all partitions that there are. What is gone is not judged any more: its last change

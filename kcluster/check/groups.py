@@ -4,6 +4,10 @@
     lost-commit      a group was told an offset that an acknowledged commit had replaced, or none
     stale-commit     a commit of a generation was taken after one of a later generation
     skipped-record   an acknowledged commit stands above a record that no member had been given
+    two-holders      a partition was given to a member while another held it (`ownership`)
+
+In groups of the consumer protocol the epoch of a member stands for the generation: a partition
+goes from one member to another in a later epoch.
 
 Moments are places in one order of all that clients did and heard. A commit that was neither
 acknowledged nor refused may have been taken at any time, until a commit of a later generation,
@@ -15,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from kcluster.check import ownership
+from kcluster.check.ownership import Ownership
 from kcluster.model import TopicPartition
 
 NEVER = -1
@@ -55,6 +61,7 @@ class GroupHistory:
     reads: dict[Place, list[Read]] = field(default_factory=dict)
     given: dict[Place, dict[int, int]] = field(default_factory=dict)
     """The moment at which each offset was first given to a member."""
+    ownership: Ownership = field(default_factory=Ownership)
     repeated: int = 0
     """Records given again: at least once allows it."""
     _moment: int = 0
@@ -107,6 +114,7 @@ def find(
     for (group, generation, tp), members in sorted(history.owners.items()):
         if len(members) > 1:
             yield "two-owners", f"{group} generation {generation}: {tp} of {sorted(members)}"
+    yield from ownership.find(history.ownership)
     for place, reads in sorted(history.reads.items()):
         commits = history.commits.get(place, [])
         for read in sorted(reads, key=lambda each: each.answered):

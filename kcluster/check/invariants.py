@@ -41,14 +41,11 @@ from dataclasses import dataclass, field
 
 from kcluster.check.compacted import CompactedTruth
 from kcluster.check.elections import Elections
+from kcluster.check.producers import Known, batch_committed, log_opened
 from kcluster.check.seen import BatchSeen, InvariantViolated, ReplicaSeen, require
 from kcluster.core.metadata.records import PartitionChanged
 from kcluster.errors import CorruptLogError
 from kcluster.model import NO_LEADER, ZERO_TOPIC_ID, TopicPartition
-
-SEQUENCES = 1 << 31
-"""Sequence numbers wrap here."""
-
 
 Read = Callable[[int, int], Iterable[BatchSeen]]
 """Batches of a replica's log from an offset up to another (exclusive)."""
@@ -72,8 +69,8 @@ class _Partition:
     writers: dict[int, tuple[int, int]] = field(default_factory=dict)
     """(broker, incarnation) by leader epoch."""
     replicas: dict[int, _Replica] = field(default_factory=dict)
-    producers: dict[int, tuple[int, int, int]] = field(default_factory=dict)
-    """(epoch, last sequence, last offset) by producer id, of what is committed."""
+    producers: Known = field(default_factory=dict)
+    """Of what is committed."""
     state: PartitionChanged | None = None
     """The controller's newest."""
     compacted: CompactedTruth | None = None
@@ -141,7 +138,7 @@ class Ledger:
             lambda: f"{now}: known up to {now.producers_end}, the log ends at {now.log_end_offset}",
         )  # fmt: skip
         if now.producers is not None:
-            self._recovered(truth, now)
+            log_opened(truth.producers, now)
         if before is not None:
             self._truncation(truth, known, before, now)
         known.seen = now
@@ -291,7 +288,7 @@ class Ledger:
                 batch.leader_epoch <= now.leader_epoch, 7,
                 "no batch of an epoch to come", lambda batch=batch: f"{where}: {batch}",  # type: ignore[misc]
             )  # fmt: skip
-            self._sequence(truth, batch, where)
+            batch_committed(truth.producers, batch, where)
             truth.committed.append(batch)
             truth.bases.append(batch.base_offset)
             if truth.compacted is not None:
@@ -316,41 +313,6 @@ class Ledger:
             "LeaderCompleteness",
             f"{where} commits up to {truth.committed_end} in epoch {now.leader_epoch}, the leader "
             f"of epoch {truth.epoch} does not hold it",
-        )  # fmt: skip
-
-    def _sequence(self, truth: _Partition, batch: BatchSeen, where: str) -> None:
-        if batch.producer_id < 0:
-            return
-        before = truth.producers.get(batch.producer_id)
-        count = batch.last_offset - batch.base_offset + 1
-        last = (batch.base_sequence + count - 1) % SEQUENCES
-        if before is not None and before[0] == batch.producer_epoch:
-            require(
-                batch.base_sequence == (before[1] + 1) % SEQUENCES, 14,
-                "sequences are committed once and without holes",
-                f"{where}: producer {batch.producer_id} sequence {batch.base_sequence} at "
-                f"{batch.base_offset} after {before[1]}",
-            )  # fmt: skip
-        elif before is not None:
-            require(
-                batch.producer_epoch > before[0] and batch.base_sequence == 0, 14,
-                "a new producer epoch starts at sequence 0", f"{where}: {batch}",
-            )  # fmt: skip
-        truth.producers[batch.producer_id] = batch.producer_epoch, last, batch.last_offset
-
-    def _recovered(self, truth: _Partition, now: ReplicaSeen) -> None:
-        """When a log is opened it knows every producer whose last committed batch it holds."""
-        assert now.producers is not None
-        known = now.producers
-        forgotten = {
-            id: last_offset
-            for id, (*_, last_offset) in truth.producers.items()
-            if now.log_start_offset <= last_offset < now.high_watermark
-            and known.get(id, -1) < last_offset
-        }
-        require(
-            not forgotten, 14, "a log knows its producers",
-            lambda: f"{now}: by producer, the last batch ends at {forgotten}, known are {known}",
         )  # fmt: skip
 
     def _match(self, truth: _Partition, known: _Replica, upto: int, read: Read) -> None:
@@ -425,6 +387,7 @@ class Ledger:
                 state.leader == before.leader or state.leader_epoch > before.leader_epoch, 9,
                 "a new leader has a new epoch", f"{what} after {before}",
             )  # fmt: skip
+            self.elections.reassigned(tp, before, state)
             self.elections.changed(tp, before, state)
             joined = isr - set(before.isr)
             if state.leader_epoch == before.leader_epoch:

@@ -141,13 +141,21 @@ def resume_broker(
 
 
 @app.command(name="add-broker")
-def add_broker(cluster: ClusterName = DEFAULT_CLUSTER, timeout: Timeout = "30s") -> None:
-    """Add a broker to a running cluster. Existing partitions stay where they are.
+def add_broker(
+    cluster: ClusterName = DEFAULT_CLUSTER,
+    rack: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Where it stands; else where the fewest are."),
+    ] = None,
+    timeout: Timeout = "30s",
+) -> None:
+    """Add a broker to a running cluster. Partitions stay where they are until they are moved.
 
     \b
     kcluster add-broker
     """
     with connect(cluster) as control:
-        done = control.command(c.AddBroker(milliseconds(timeout)))
+        done = control.command(c.AddBroker(milliseconds(timeout), rack))
         info = next(i for i in control.describe().processes if i.state.id == done.ids[0])
         output.tick(f"{named(done.ids)}: running on {info.host}:{info.port}")
+        output.note("it holds nothing yet: kcluster reassign --balance spreads partitions onto it")

@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from kcluster.cli import output, records
-from kcluster.cli.options import DEFAULT_CLUSTER, ClusterName
+from kcluster.cli.kafka import where
+from kcluster.cli.options import DEFAULT_CLUSTER, Bootstrap, ClusterName
 from kcluster.client.consumer import Consumer
 from kcluster.client.driver import Transport
 from kcluster.core.client.consumer import Consumed, From
@@ -74,9 +75,7 @@ def consume(
         str | None,
         typer.Option("-f", "--format", help="%t %p %o %k %s %T %h, with \\n and \\t."),
     ] = None,
-    bootstrap: Annotated[
-        str | None, typer.Option("-b", "--bootstrap", help="Any cluster, by address.")
-    ] = None,
+    bootstrap: Bootstrap = None,
 ) -> None:
     """Read records of topics, in the order of each partition. In a group, what was printed is
     committed: each record is printed at least once by some member.
@@ -86,7 +85,7 @@ def consume(
     kcluster consume orders -g billing              # as a member of a group
     kcluster consume orders -f '%p %o %k %s\\n'
     """
-    place = records.place(start)
+    place, at = records.place(start), where(cluster, bootstrap)
     if template is not None and output_format is Output.JSONL:
         raise UsageError("-f and -o jsonl exclude each other", "a format is for text",
                          "kcluster consume TOPIC -o jsonl", 2)  # fmt: skip
@@ -115,9 +114,9 @@ def consume(
         except ApiError as problem:
             if group is not None and problem.code in _OF_GROUPS:
                 what = _OF_GROUPS[problem.code].format(group=group)
-                hint = f"kcluster group describe {group} -c {cluster}"
+                hint = f"kcluster group describe {group}{at}"
                 raise UsageError(what, problem.code.name, hint) from None
-            raise records.refusal(problem.code, str(problem), " ".join(topics), cluster) from None
+            raise records.refusal(problem.code, str(problem), " ".join(topics), at) from None
 
 
 def _alone(
@@ -150,12 +149,11 @@ def _as_member(
     write: Callable[[list[Consumed]], None],
 ) -> None:
     """Leaves the group however it ends, also by Ctrl-C; a second one does not wait for that."""
-    from kcluster.client.group_consumer import GroupConsumer
     from kcluster.core.client.group_consumer import Assigned
 
     left = count
     with _signals() as received:
-        consumer = GroupConsumer(transport, group, topics, place)
+        consumer = Consumer(transport, topics, group=group, start=place, auto_commit=False)
         try:
             while left != 0 and not received and not (exit_at_end and consumer.is_at_end):
                 taken = consumer.poll(POLL_MS, limit=left)

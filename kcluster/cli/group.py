@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from kcluster.cli import output, records
-from kcluster.cli.kafka import groups_of
-from kcluster.cli.options import DEFAULT_CLUSTER, ClusterName, Format, OutputFormat
+from kcluster.cli.kafka import groups_of, where
+from kcluster.cli.options import DEFAULT_CLUSTER, Bootstrap, ClusterName, Format, OutputFormat
 from kcluster.client.groups import EARLIEST, LATEST, SCHEMA, GroupClient, GroupStatus
 from kcluster.core.client.consumer import Place
 from kcluster.errors import ApiError, ErrorCode, UsageError
@@ -25,34 +25,38 @@ Names = Annotated[list[str], typer.Argument(metavar="GROUP...")]
 Name = Annotated[str, typer.Argument(metavar="GROUP")]
 
 
-def _no_group(name: str, cluster: str) -> UsageError:
+def _no_group(name: str, at: str) -> UsageError:
     return UsageError(
         f"there is no group {name}",
         "no broker coordinates a group of this name",
-        f"kcluster group ls -c {cluster}",
+        f"kcluster group ls{at}",
         EXIT_NO_SUCH_GROUP,
     )
 
 
 def _described(
-    client: GroupClient, names: Sequence[str], cluster: str, *, with_offsets: bool = True
+    client: GroupClient, names: Sequence[str], at: str, *, with_offsets: bool = True
 ) -> list[GroupStatus]:
     found = client.describe(names, with_offsets=with_offsets)
     missing = set(names) - {group.group for group in found}
     for name in names:
         if name in missing:
-            raise _no_group(name, cluster)
+            raise _no_group(name, at)
     return found
 
 
 @app.command()
-def ls(cluster: ClusterName = DEFAULT_CLUSTER, output_format: OutputFormat = Format.TABLE) -> None:
+def ls(
+    cluster: ClusterName = DEFAULT_CLUSTER,
+    bootstrap: Bootstrap = None,
+    output_format: OutputFormat = Format.TABLE,
+) -> None:
     """List groups, with their states.
 
     \b
     kcluster group ls
     """
-    with groups_of(cluster) as client:
+    with groups_of(cluster, bootstrap) as client:
         found = client.describe(sorted(client.coordinators()), with_offsets=False)
     rows = [
         {
@@ -62,6 +66,9 @@ def ls(cluster: ClusterName = DEFAULT_CLUSTER, output_format: OutputFormat = For
             "members": len(group.members),
             "coordinator": group.coordinator,
             "protocol_type": group.protocol_type,
+            "type": group.type,
+            "epoch": group.epoch,
+            "assignment_epoch": group.assignment_epoch,
         }
         for group in found
     ]
@@ -71,12 +78,12 @@ def ls(cluster: ClusterName = DEFAULT_CLUSTER, output_format: OutputFormat = For
     if not rows:
         output.note("no groups; one begins with kcluster consume TOPIC -g GROUP")
         return
-    columns = ["GROUP", "STATE", "PROTOCOL", "MEMBERS", "COORDINATOR"]
+    columns = ["GROUP", "TYPE", "STATE", "PROTOCOL", "EPOCH", "MEMBERS", "COORDINATOR"]
     output.table(
         columns,
-        [[row[name.lower()] or None for name in columns[:3]]
-         + [row["members"], row["coordinator"]] for row in rows],
-        numbers=columns[3:],
+        [[row[name.lower()] or None for name in columns[:4]]
+         + [row["epoch"], row["members"], row["coordinator"]] for row in rows],
+        numbers=columns[4:],
     )  # fmt: skip
 
 
@@ -84,6 +91,7 @@ def ls(cluster: ClusterName = DEFAULT_CLUSTER, output_format: OutputFormat = For
 def describe(
     names: Names,
     cluster: ClusterName = DEFAULT_CLUSTER,
+    bootstrap: Bootstrap = None,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Show what groups have committed, how far behind they are, and who reads what.
@@ -91,8 +99,8 @@ def describe(
     \b
     kcluster group describe billing
     """
-    with groups_of(cluster) as client:
-        found = _described(client, names, cluster)
+    with groups_of(cluster, bootstrap) as client:
+        found = _described(client, names, where(cluster, bootstrap))
     if output_format is Format.JSON:
         output.json({"schema": SCHEMA, "groups": found})
         return
@@ -114,6 +122,10 @@ def describe(
 def _headline(group: GroupStatus) -> str:
     lags = [p.lag for p in group.partitions if p.lag is not None]
     protocol = f"  {group.protocol}" if group.protocol else ""
+    if group.epoch is not None:
+        protocol += f"  epoch {group.epoch}"
+        if group.assignment_epoch != group.epoch:
+            protocol += f", assigned {group.assignment_epoch}"
     lag = f"  lag {sum(lags):,}" if lags else ""
     return (
         f"{group.group}  {group.state}{protocol}  members {len(group.members)}"
@@ -123,17 +135,20 @@ def _headline(group: GroupStatus) -> str:
 
 @app.command()
 def members(
-    name: Name, cluster: ClusterName = DEFAULT_CLUSTER, output_format: OutputFormat = Format.TABLE
+    name: Name,
+    cluster: ClusterName = DEFAULT_CLUSTER,
+    bootstrap: Bootstrap = None,
+    output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Show the members of a group and their partitions.
 
     \b
     kcluster group members billing
     """
-    with groups_of(cluster) as client:
-        [group] = _described(client, [name], cluster, with_offsets=False)
+    with groups_of(cluster, bootstrap) as client:
+        [group] = _described(client, [name], where(cluster, bootstrap), with_offsets=False)
     if output_format is Format.JSON:
-        rows = [
+        told = [
             {
                 "member": each.member,
                 "instance_id": each.instance_id,
@@ -142,23 +157,34 @@ def members(
                 "partitions": [
                     {"topic": tp.topic, "partition": tp.partition} for tp in each.partitions
                 ],
+                "epoch": each.epoch,
+                "target": [{"topic": tp.topic, "partition": tp.partition} for tp in each.target],
+                "protocol": each.protocol,
             }
             for each in group.members
         ]
-        output.json({"schema": SCHEMA, "group": name, "state": group.state, "members": rows})
+        output.json({"schema": SCHEMA, "group": name, "state": group.state, "members": told})
         return
     if not group.members:
         output.note(f"group {name} has no members: it is {group.state}")
         return
     columns = ["MEMBER", "INSTANCE", "CLIENT", "HOST", "PARTITIONS", "ASSIGNED"]
+    rows = [
+        [each.member, each.instance_id, each.client_id, each.host or None,
+         len(each.partitions), _ranges(each.partitions) or None] for each in group.members
+    ]  # fmt: skip
+    if group.epoch is None:
+        output.table(columns, rows, numbers=["PARTITIONS"])
+        return
+    more = [
+        [each.epoch, each.protocol, None if each.is_reconciled else _ranges(each.target) or "none"]
+        for each in group.members
+    ]
     output.table(
-        columns,
-        [
-            [each.member, each.instance_id, each.client_id, each.host or None,
-             len(each.partitions), _ranges(each.partitions) or None] for each in group.members
-        ],
-        numbers=["PARTITIONS"],
-    )  # fmt: skip
+        [*columns, "EPOCH", "PROTOCOL", "IS TO HAVE"],
+        [row + rest for row, rest in zip(rows, more, strict=True)],
+        numbers=["PARTITIONS", "EPOCH"],
+    )
 
 
 def _ranges(partitions: Sequence[TopicPartition]) -> str:
@@ -194,6 +220,7 @@ def reset(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be.")] = False,
     cluster: ClusterName = DEFAULT_CLUSTER,
+    bootstrap: Bootstrap = None,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Move what a group without members has committed.
@@ -208,25 +235,25 @@ def reset(
             "one is a place, the other so many records on or back",
             f"kcluster group reset {name} --to earliest --dry-run", 2,
         )  # fmt: skip
-    with groups_of(cluster) as client:
+    with groups_of(cluster, bootstrap) as client:
         found = client.describe([name])
         group = found[0] if found else None
         if group is None and not topic:
-            raise _no_group(name, cluster)
+            raise _no_group(name, where(cluster, bootstrap))
         if group is not None and group.is_active:
             count = len(group.members)
             raise UsageError(
                 f"group {name} is active: its offsets are its members' to commit",
                 f"it is {group.state} with {count} member{'s' if count != 1 else ''};"
                 " end them first",
-                f"kcluster group members {name} -c {cluster}",
+                f"kcluster group members {name}{where(cluster, bootstrap)}",
             )
         committed = (
             {TopicPartition(p.topic, p.partition): p.committed for p in group.partitions}
             if group is not None
             else {}
         )
-        wanted = _wanted(client, topic, cluster) if topic else sorted(committed)
+        wanted = _wanted(client, topic, where(cluster, bootstrap)) if topic else sorted(committed)
         plan = _plan(client, wanted, committed, to, shift)
         if plan and not dry_run:
             client.commit(name, plan)
@@ -245,14 +272,14 @@ def reset(
         output.tick(f"group {name}: {len(plan)} partitions are reset")
 
 
-def _wanted(client: GroupClient, texts: Sequence[str], cluster: str) -> list[TopicPartition]:
+def _wanted(client: GroupClient, texts: Sequence[str], at: str) -> list[TopicPartition]:
     """TOPIC for all of its partitions, TOPIC:0,2 for some."""
     wanted: set[TopicPartition] = set()
     for text in texts:
         name, colon, indexes = text.partition(":")
         there = client.partitions_of(name)
         if not there:
-            raise records.refusal(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "", name, cluster)
+            raise records.refusal(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "", name, at)
         if not colon:
             wanted.update(there)
             continue
@@ -266,7 +293,7 @@ def _wanted(client: GroupClient, texts: Sequence[str], cluster: str) -> list[Top
             if tp not in there:
                 message = f"topic {name} has partitions 0 to {len(there) - 1}"
                 code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-                raise records.refusal(code, message, name, cluster)
+                raise records.refusal(code, message, name, at)
             wanted.add(tp)
     return sorted(wanted)
 
@@ -310,6 +337,7 @@ def _plan(
 def delete(
     names: Names,
     cluster: ClusterName = DEFAULT_CLUSTER,
+    bootstrap: Bootstrap = None,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Delete groups without members, with all that they have committed.
@@ -317,19 +345,19 @@ def delete(
     \b
     kcluster group delete billing
     """
-    with groups_of(cluster) as client:
+    with groups_of(cluster, bootstrap) as client:
         for name in names:
             try:
                 client.delete(name)
             except ApiError as error:
                 if error.code is ErrorCode.GROUP_ID_NOT_FOUND:
-                    raise _no_group(name, cluster) from None
+                    raise _no_group(name, where(cluster, bootstrap)) from None
                 if error.code is not ErrorCode.NON_EMPTY_GROUP:
                     raise
                 raise UsageError(
                     f"group {name} was not deleted",
                     "it has members: end them first",
-                    f"kcluster group members {name} -c {cluster}",
+                    f"kcluster group members {name}{where(cluster, bootstrap)}",
                 ) from None
             output.tick(f"group {name} is deleted")
     if output_format is Format.JSON:

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from kcluster.cli.options import DEFAULT_CLUSTER
+from kcluster.client.admin import Admin
 from kcluster.client.control import BusClient, ControlClient
 from kcluster.client.groups import GroupClient
-from kcluster.client.requests import KafkaConnection, any_broker
+from kcluster.client.requests import Brokers, BusBrokers, KafkaConnection, any_broker
+from kcluster.core.client.results import Topic
 from kcluster.errors import ApiError, ErrorCode, UsageError
 from kcluster.processes.find import connect
 
@@ -24,17 +27,60 @@ def any_of(cluster: str) -> Iterator[tuple[KafkaConnection, ControlClient, BusCl
 
 
 @contextmanager
-def groups_of(cluster: str) -> Iterator[GroupClient]:
-    """What Kafka says no to is a UsageError."""
-    with connect(cluster) as control, BusClient() as servers:
+def admin_of(cluster: str, bootstrap: str | None) -> Iterator[Admin]:
+    """Of a cluster by its address, or else by its name. What Kafka says no to and nobody else has
+    put into words is a UsageError."""
+    with Admin(bootstrap, cluster=cluster if bootstrap is None else None) as admin:
         try:
-            yield GroupClient(control.states, servers, cluster)
+            yield admin
+        except ApiError as error:
+            raise UsageError(
+                str(error),
+                "" if str(error) == error.code.name else error.code.name,
+                f"kcluster topic ls{where(cluster, bootstrap)}",
+            ) from None
+
+
+def where(cluster: str, bootstrap: str | None) -> str:
+    """What a hint needs behind it, to be about the same cluster."""
+    if bootstrap is not None:
+        return f" -b {bootstrap}"
+    return "" if cluster == DEFAULT_CLUSTER else f" -c {cluster}"
+
+
+@contextmanager
+def refusing(what: str, hint: str) -> Iterator[None]:
+    """An ApiError within is a UsageError that says so."""
+    try:
+        yield
+    except ApiError as error:
+        refuse(what, error.code, None if error.message == what else error.message, hint)
+
+
+@contextmanager
+def groups_of(cluster: str, bootstrap: str | None = None) -> Iterator[GroupClient]:
+    """What Kafka says no to is a UsageError."""
+    with _brokers_of(cluster, bootstrap) as brokers:
+        try:
+            yield GroupClient(brokers)
         except ApiError as error:
             raise UsageError(
                 "the groups could not be read or written",
                 f"{error.code.name}: {error}" if str(error) != error.code.name else str(error),
-                f"kcluster status -c {cluster}",
+                f"kcluster status -c {cluster}"
+                if bootstrap is None
+                else f"kcluster topic ls -b {bootstrap}",
             ) from None
+
+
+@contextmanager
+def _brokers_of(cluster: str, bootstrap: str | None) -> Iterator[Brokers]:
+    if bootstrap is not None:
+        with Admin(bootstrap) as admin:
+            yield admin
+        return
+    with connect(cluster) as control, BusClient() as servers:
+        yield BusBrokers(control.states, servers, cluster)
 
 
 def metadata(broker: KafkaConnection, names: list[str] | None) -> Any:
@@ -49,20 +95,41 @@ def partitions_meant(broker: KafkaConnection, text: str) -> tuple[Any, list[int]
     """The topic (of Metadata) and the partitions that `NAME` or `NAME-P` means. UsageError when
     there are none such. A topic that is called like another's partition comes first."""
     topics = {topic.name: topic for topic in metadata(broker, None).topics}
-    if text in topics:
-        return topics[text], sorted(p.partition_index for p in topics[text].partitions)
+    known = {
+        name: sorted(p.partition_index for p in topic.partitions) for name, topic in topics.items()
+    }
+    name, partitions = _meant(known, text)
+    return topics[name], partitions
+
+
+def topic_meant(admin: Admin, text: str, hint: str = "") -> tuple[Topic, list[int]]:
+    """The same, of any cluster; `hint`: what `where` says."""
+    topics = {topic.name: topic for topic in admin.topics(internal=True)}
+    known = {name: [each.index for each in topic.partitions] for name, topic in topics.items()}
+    name, partitions = _meant(known, text, hint)
+    return topics[name], partitions
+
+
+def _meant(known: dict[str, list[int]], text: str, hint: str = "") -> tuple[str, list[int]]:
+    if text in known:
+        return text, known[text]
     name, _, index = text.rpartition("-")
-    if name in topics and index.isdecimal():
-        known = [p.partition_index for p in topics[name].partitions]
-        if int(index) in known:
-            return topics[name], [int(index)]
+    if name in known and index.isdecimal():
+        if int(index) in known[name]:
+            return name, [int(index)]
+        count = len(known[name])
         raise UsageError(
             f"there is no partition {text}",
-            f"{name} has {len(known)}: 0 to {len(known) - 1}",
-            f"kcluster topic describe {name}",
+            f"{name} has {count}: 0 to {count - 1}",
+            f"kcluster topic describe {name}{hint}",
             EXIT_NO_SUCH_TOPIC,
         )
-    refuse(f"there is no topic {text}", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, None)
+    refuse(
+        f"there is no topic {text}",
+        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+        None,
+        f"kcluster topic ls{hint}",
+    )
     raise AssertionError("refused")
 
 

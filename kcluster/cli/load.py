@@ -15,6 +15,7 @@ import typer
 from kcluster.cli import output
 from kcluster.cli.options import (
     DEFAULT_CLUSTER,
+    Bootstrap,
     ClusterName,
     Format,
     OutputFormat,
@@ -45,9 +46,7 @@ class Acks(enum.StrEnum):
 def load(
     topic: Annotated[str, typer.Option("-t", "--topic", help="Made unless it is there.")] = "load",
     cluster: ClusterName = DEFAULT_CLUSTER,
-    bootstrap: Annotated[
-        str | None, typer.Option("-b", "--bootstrap", help="Any cluster, by address.")
-    ] = None,
+    bootstrap: Bootstrap = None,
     acks: Annotated[Acks, typer.Option(help="Who has to have a record.")] = Acks.ALL,
     idempotent: Annotated[
         bool, typer.Option("--idempotent/--no-idempotent", help="With acks=all.")

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from kcluster.cli import kafka, output
-from kcluster.cli.options import DEFAULT_CLUSTER, ClusterName, Format, OutputFormat, milliseconds
-from kcluster.client.control import BusClient, ControlClient
-from kcluster.errors import ErrorCode, UsageError
-
-if TYPE_CHECKING:
-    from kcluster.client.leaders import Leaders
+from kcluster.cli.options import (
+    DEFAULT_CLUSTER,
+    Bootstrap,
+    ClusterName,
+    Format,
+    OutputFormat,
+    milliseconds,
+)
+from kcluster.client.admin import Admin
+from kcluster.core.client.operations import EARLIEST, LATEST, MAX_TIMESTAMP, delete_records
+from kcluster.core.client.results import Offset, Topic
+from kcluster.errors import ApiError, ErrorCode, UsageError
+from kcluster.model import TopicPartition
 
 app = typer.Typer()
 """Part of the group `topic`."""
 
-LATEST, EARLIEST, MAX_TIMESTAMP = -1, -2, -3
-"""Places of ListOffsets."""
+EXIT_UNHEALTHY = 10
 
 Meant = Annotated[
     str, typer.Argument(metavar="NAME[-P]", help="A topic, or one of its partitions.")
@@ -30,6 +36,7 @@ Meant = Annotated[
 def offsets(
     meant: Meant,
     cluster: ClusterName = DEFAULT_CLUSTER,
+    bootstrap: Bootstrap = None,
     at: Annotated[
         str | None,
         typer.Option(
@@ -44,18 +51,18 @@ def offsets(
     kcluster topic offsets orders --at @-5m
     """
     time = None if at is None else _place(at, "--at @-5m", "time")
-    with kafka.any_of(cluster) as (broker, control, servers):
-        topic, partitions = kafka.partitions_meant(broker, meant)
-        leaders = _leaders(topic, control, servers)
-        earliest = leaders.offsets(partitions, EARLIEST)
-        latest = leaders.offsets(partitions, LATEST)
-        youngest = leaders.offsets(partitions, MAX_TIMESTAMP)
-        since = leaders.offsets(partitions, time[1]) if time is not None else {}
+    at_cluster = kafka.where(cluster, bootstrap)
+    with kafka.admin_of(cluster, bootstrap) as admin:
+        topic, partitions = kafka.topic_meant(admin, meant, at_cluster)
+        earliest = _offsets(admin, topic, partitions, EARLIEST)
+        latest = _offsets(admin, topic, partitions, LATEST)
+        youngest = _offsets(admin, topic, partitions, MAX_TIMESTAMP)
+        since = _offsets(admin, topic, partitions, time[1]) if time is not None else {}
     rows: list[dict[str, Any]] = []
     for index in partitions:
         row: dict[str, Any] = {
             "partition": index,
-            "leader": leaders.by_partition[index],
+            "leader": latest[index].leader,
             "earliest": earliest[index].offset,
             "latest": latest[index].offset,
             "max_timestamp_offset": _known(youngest[index].offset),
@@ -102,10 +109,16 @@ def _place(text: str, example: str, *kinds: str) -> tuple[str, int]:
     return found.place.value, found.value
 
 
-def _leaders(topic: Any, control: ControlClient, servers: BusClient) -> Leaders:
-    from kcluster.client.leaders import Leaders
-
-    return Leaders(topic, control.states(), servers)
+def _offsets(admin: Admin, topic: Topic, partitions: list[int], at: int) -> dict[int, Offset]:
+    """By partition. UsageError when one does not answer."""
+    try:
+        found = admin.offsets([TopicPartition(topic.name, index) for index in partitions], at)
+    except ApiError as error:
+        raise UsageError(
+            f"{topic.name} does not answer", f"{error.code.name}: {error}", "kcluster status",
+            EXIT_UNHEALTHY,
+        ) from None  # fmt: skip
+    return {tp.partition: each for tp, each in found.items()}
 
 
 @app.command()
@@ -118,6 +131,7 @@ def trim(
         ),
     ],
     cluster: ClusterName = DEFAULT_CLUSTER,
+    bootstrap: Bootstrap = None,
     timeout: Annotated[str, typer.Option(help="How long replicas may take.")] = "30s",
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
@@ -127,8 +141,8 @@ def trim(
     kcluster topic trim orders-0 --before 1000
     """
     kind, value = _place(before, "--before end", "end", "offset", "time")
-    with kafka.any_of(cluster) as (broker, control, servers):
-        topic, partitions = kafka.partitions_meant(broker, meant)
+    with kafka.admin_of(cluster, bootstrap) as admin:
+        topic, partitions = kafka.topic_meant(admin, meant, kafka.where(cluster, bootstrap))
         if kind == "offset" and len(partitions) > 1:
             raise UsageError(
                 f"{meant} has {len(partitions)} partitions, each with offsets of its own",
@@ -136,29 +150,35 @@ def trim(
                 f"kcluster topic trim {meant}-0 --before {before}",
                 2,
             )
-        leaders = _leaders(topic, control, servers)
-        wanted = _before(leaders, partitions, kind, value)
-        results = leaders.delete_records(wanted, milliseconds(timeout))
+        wanted = _before(admin, topic, partitions, kind, value)
+        timeout_ms = milliseconds(timeout)
+        told = admin.do(
+            delete_records(
+                {TopicPartition(topic.name, index): at for index, at in wanted.items()}, timeout_ms
+            ),
+            timeout_ms + 10_000,
+        )
+    results = {tp.partition: each for tp, each in sorted(told.items())}
     rows = [
         {
             "partition": index,
             "before": wanted[index],
-            "log_start": _known(part.low_watermark),
-            "error": ErrorCode(part.error_code).name if part.error_code else None,
+            "log_start": None if isinstance(each, ApiError) else _known(each.offset),
+            "error": each.code.name if isinstance(each, ApiError) else None,
         }
-        for index, part in sorted(results.items())
+        for index, each in results.items()
     ]
     if output_format is Format.JSON:
         output.json({"schema": 1, "topic": topic.name, "partitions": rows})
     else:
         columns = ["PARTITION", "BEFORE", "LOG START", "ERROR"]
         output.table(columns, [[*row.values()] for row in rows], numbers=columns[:3])
-    for index, part in sorted(results.items()):
-        why = _WHY.get(part.error_code)
-        kafka.refuse(
-            f"{topic.name}-{index} was not trimmed", part.error_code, why,
-            f"kcluster topic offsets {topic.name}",
-        )  # fmt: skip
+    for index, each in results.items():
+        if isinstance(each, ApiError):
+            kafka.refuse(
+                f"{topic.name}-{index} was not trimmed", each.code, _WHY.get(each.code),
+                f"kcluster topic offsets {topic.name}{kafka.where(cluster, bootstrap)}",
+            )  # fmt: skip
 
 
 _WHY = {
@@ -169,14 +189,16 @@ _WHY = {
 }
 
 
-def _before(leaders: Leaders, partitions: list[int], kind: str, value: int) -> dict[int, int]:
+def _before(
+    admin: Admin, topic: Topic, partitions: list[int], kind: str, value: int
+) -> dict[int, int]:
     """The offset in each partition."""
     if kind == "offset":
         return dict.fromkeys(partitions, value)
-    ends = leaders.offsets(partitions, LATEST)
+    ends = _offsets(admin, topic, partitions, LATEST)
     if kind == "end":
         return {index: ends[index].offset for index in partitions}
-    since = leaders.offsets(partitions, value)
+    since = _offsets(admin, topic, partitions, value)
     # No record is that young: all are older.
     return {
         index: since[index].offset if since[index].offset >= 0 else ends[index].offset

@@ -19,6 +19,11 @@ ClusterName = Annotated[
     ),
 ]
 
+Bootstrap = Annotated[
+    str | None,
+    typer.Option("-b", "--bootstrap", metavar="HOST:PORT", help="Any cluster, by address."),
+]
+
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no hints.")]
 
 
@@ -78,6 +83,15 @@ def partition_meant(text: str, example: str) -> TopicPartition:
             2,
         )
     return TopicPartition(topic, int(number))
+
+
+def rack_names(text: str, example: str) -> list[str]:
+    """ "a,b,c"; "" for none. UsageError when a name is empty."""
+    names = [name.strip() for name in text.split(",")] if text else []
+    if not all(names):
+        raise UsageError(f"{text!r} has an empty rack", "racks are names with commas between",
+                         example, 2)  # fmt: skip
+    return names
 
 
 def settings(texts: list[str] | None, *, option: str = "-X") -> dict[str, str]:

@@ -12,7 +12,8 @@ import msgspec
 import typer
 
 from kcluster.cli import output, records
-from kcluster.cli.options import DEFAULT_CLUSTER, ClusterName, Quiet
+from kcluster.cli.kafka import where
+from kcluster.cli.options import DEFAULT_CLUSTER, Bootstrap, ClusterName, Quiet
 from kcluster.client.producer import Producer
 from kcluster.core.client.producer import Delivered, Failed, ProducerSettings
 from kcluster.errors import UsageError
@@ -65,9 +66,7 @@ def produce(
     input_format: Annotated[
         Input, typer.Option("-i", "--input", help="How standard input is read.")
     ] = Input.LINES,
-    bootstrap: Annotated[
-        str | None, typer.Option("-b", "--bootstrap", help="Any cluster, by address.")
-    ] = None,
+    bootstrap: Bootstrap = None,
     quiet: Quiet = False,
 ) -> None:
     """Write records to a topic.
@@ -87,7 +86,8 @@ def produce(
     headers = _headers(header or [])
     lines = [value.encode()] if value is not None else _lines()
     incoming = _records(lines, input_format if value is None else Input.LINES, key_delimiter)
-    count = _Count(topic, cluster)
+    at = where(cluster, bootstrap)
+    count = _Count(topic, at)
     with records.reach(cluster, bootstrap) as transport:
         producer = Producer(transport, settings)
         due = time.monotonic()
@@ -122,7 +122,7 @@ def produce(
             raise UsageError(
                 "not everything was delivered",
                 "the brokers did not answer in time",
-                f"kcluster status -c {cluster}",
+                f"kcluster topic describe {topic}{at}",
             )
     count.report()
 
@@ -130,16 +130,16 @@ def produce(
 class _Count:
     """What became of the records; the first refusal ends the command."""
 
-    def __init__(self, topic: str, cluster: str) -> None:
+    def __init__(self, topic: str, at: str) -> None:
         self._topic = topic
-        self._cluster = cluster
+        self._at = at
         self._count = 0
         self._last: Delivered | None = None
 
     def take(self, events: Iterable[Delivered | Failed]) -> None:
         for event in events:
             if isinstance(event, Failed):
-                raise records.refusal(event.code, event.message, self._topic, self._cluster)
+                raise records.refusal(event.code, event.message, self._topic, self._at)
             self._count += event.count
             self._last = event
 

@@ -12,11 +12,10 @@ from typing import Any
 import msgspec
 
 from kcluster.cli.options import milliseconds
-from kcluster.client.connect import over_bus, over_tcp
+from kcluster.client.connect import by_name, over_tcp
 from kcluster.client.driver import Transport
 from kcluster.core.client.consumer import Consumed, From, Place
 from kcluster.errors import ErrorCode, UsageError
-from kcluster.processes.find import connect
 
 EXIT_NO_TOPIC = 4
 
@@ -24,33 +23,25 @@ EXIT_NO_TOPIC = 4
 @contextlib.contextmanager
 def reach(cluster: str, bootstrap: str | None) -> Iterator[Transport]:
     """A way to the brokers, by name or by address."""
-    if bootstrap is not None:
-        transport = over_tcp(bootstrap)
-        try:
-            yield transport
-        finally:
-            transport.close()
-        return
-    with connect(cluster) as control:
-        transport = over_bus(control)
-        try:
-            yield transport
-        finally:
-            transport.close()
+    transport = by_name(cluster) if bootstrap is None else over_tcp(bootstrap)
+    try:
+        yield transport
+    finally:
+        transport.close()
 
 
-def refusal(code: ErrorCode, message: str, topic: str, cluster: str) -> UsageError:
-    """A broker's no, with the next step."""
+def refusal(code: ErrorCode, message: str, topic: str, at: str) -> UsageError:
+    """A broker's no, with the next step; `at`: what `kafka.where` says."""
     match code:
         case ErrorCode.UNKNOWN_TOPIC_OR_PARTITION if "partitions 0 to" in message:
             return UsageError(
-                message, code.name, f"kcluster topic describe {topic} -c {cluster}", EXIT_NO_TOPIC
+                message, code.name, f"kcluster topic describe {topic}{at}", EXIT_NO_TOPIC
             )
         case ErrorCode.UNKNOWN_TOPIC_OR_PARTITION | ErrorCode.LEADER_NOT_AVAILABLE:
             return UsageError(
                 f"there is no topic {topic}",
                 code.name,
-                f"kcluster topic create {topic} -c {cluster}",
+                f"kcluster topic create {topic}{at}",
                 EXIT_NO_TOPIC,
             )
         case ErrorCode.INVALID_TOPIC_EXCEPTION:
@@ -64,17 +55,17 @@ def refusal(code: ErrorCode, message: str, topic: str, cluster: str) -> UsageErr
             return UsageError(
                 f"a record is larger than topic {topic} takes",
                 code.name,
-                f"kcluster topic alter {topic} -X max.message.bytes=... -c {cluster}",
+                f"kcluster topic alter {topic} -X max.message.bytes=...{at}",
             )
         case ErrorCode.OFFSET_OUT_OF_RANGE:
-            return UsageError(message, code.name, f"kcluster consume {topic} --from start")
+            return UsageError(message, code.name, f"kcluster consume {topic} --from start{at}")
         case ErrorCode.NOT_ENOUGH_REPLICAS | ErrorCode.REQUEST_TIMED_OUT:
             return UsageError(
                 f"topic {topic} took no records in time",
                 f"{code.name}: {message}",
-                f"kcluster status -c {cluster}",
+                f"kcluster status{at}",
             )
-    return UsageError(message, code.name, f"kcluster status -c {cluster}")
+    return UsageError(message, code.name, f"kcluster status{at}")
 
 
 def place(text: str) -> From:

@@ -40,6 +40,7 @@ NOTICES_SHOWN = 5
 
 MARKS = {"leader": "L", "in-sync": "F", "behind": "f", "offline": "!", "down": "x"}
 LEGEND = "L leader  F in sync  f fell out of the ISR  ! its log failed  x broker down"
+MOVING = "  + is added  - goes"
 
 
 @app.command()
@@ -124,7 +125,11 @@ def _picture(found: ClusterSnapshot, *, is_wide: bool) -> Group:
         parts.append(Text(f"· {more} more: status -o wide", style="dim"))
     parts += [Text(""), _brokers(found, is_wide=is_wide)]
     if found.partitions:
-        parts += [Text(""), _partitions(found, is_wide=is_wide), Text(LEGEND, style="dim")]
+        moving = sum(partition.is_reassigning for partition in found.partitions)
+        legend = LEGEND + (MOVING if moving else "")
+        parts += [Text(""), _partitions(found, is_wide=is_wide), Text(legend, style="dim")]
+        if moving:
+            parts.append(Text(f"{moving} being reassigned: kcluster reassign --status", "dim"))
     return Group(*parts)
 
 
@@ -142,6 +147,11 @@ def _brokers(found: ClusterSnapshot, *, is_wide: bool) -> Any:
              output.size(broker.rss) if broker.pid else None, broker.leads, broker.replicas,
              output.size(broker.size), broker.segments, broker.max_lag]
         )  # fmt: skip
+    if any(broker.rack for broker in found.brokers):
+        columns.append("RACK")
+        rows[0].append(None)
+        for row, broker in zip(rows[1:], found.brokers, strict=True):
+            row.append(broker.rack)
     if is_wide:
         columns += ["STARTS", "LAST END", "DATA"]
         rows[0] += [
@@ -176,7 +186,13 @@ def _partitions(found: ClusterSnapshot, *, is_wide: bool) -> Any:
             partition.isr,
             leader.high_watermark if leader else None,
         ]
-        row += [_replica(replicas.get(broker.id), is_wide=is_wide) for broker in found.brokers]
+        for broker in found.brokers:
+            text = _replica(replicas.get(broker.id), is_wide=is_wide)
+            if broker.id in partition.adding:
+                text = f"+{text}"
+            elif broker.id in partition.removing:
+                text = f"-{text}"
+            row.append(text)
         rows.append(row)
     return output.make_table(columns, rows, numbers=["LEADER", "EPOCH", "HIGH WATERMARK"])
 
@@ -208,7 +224,7 @@ def partition_rows(partitions: list[PartitionStatus]) -> list[list[Any]]:
                 partition.partition,
                 partition.leader if partition.leader > 0 else "none",
                 partition.leader_epoch,
-                [replica.broker for replica in partition.replicas],
+                [_marked(replica.broker, partition) for replica in partition.replicas],
                 partition.isr,
                 leader.log_start if leader else None,
                 leader.high_watermark if leader else None,
@@ -216,3 +232,9 @@ def partition_rows(partitions: list[PartitionStatus]) -> list[list[Any]]:
             ]
         )
     return rows
+
+
+def _marked(broker: int, partition: PartitionStatus) -> str:
+    """ "4+" for one that is added, "1-" for one that goes."""
+    mark = "+" if broker in partition.adding else "-" if broker in partition.removing else ""
+    return f"{broker}{mark}"

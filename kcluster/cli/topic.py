@@ -1,30 +1,34 @@
-"""`kcluster topic ...`: Kafka's own requests, to any broker that runs."""
+"""`kcluster topic ...`: Kafka's own requests, to any cluster that speaks its protocol."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from kcluster.cli import offsets, output
-from kcluster.cli.kafka import any_of, metadata, refuse
-from kcluster.cli.options import DEFAULT_CLUSTER, ClusterName, Format, OutputFormat, settings
-from kcluster.client.requests import KafkaConnection
+from kcluster.cli.kafka import admin_of, any_of, refuse, refusing, where
+from kcluster.cli.options import (
+    DEFAULT_CLUSTER,
+    Bootstrap,
+    ClusterName,
+    Format,
+    OutputFormat,
+    settings,
+)
+from kcluster.client.admin import Admin
+from kcluster.core.client.operations import EARLIEST, LATEST
+from kcluster.core.client.results import Config, CreatedTopic, Topic
 from kcluster.errors import ErrorCode, UsageError
+from kcluster.model import TopicPartition
 
 app = typer.Typer(name="topic", help="Create, list, describe, alter, trim and delete topics.",
                   no_args_is_help=True)  # fmt: skip
 app.add_typer(offsets.app)
 
-TOPIC_RESOURCE = 2
-SET, DELETE = 0, 1
-"""Operations of IncrementalAlterConfigs."""
-
-TOPIC_CONFIG_SOURCE = 1
-"""DescribeConfigs: set on the topic itself."""
-
-SOURCES = {1: "topic", 2: "broker", 3: "brokers", 4: "start (-X)", 5: "default"}
-"""Of a config's value, as DescribeConfigs numbers them."""
+SOURCES = {"start": "start (-X)"}
+"""Of a config's value, where people would not know them."""
 
 Name = Annotated[str, typer.Argument(metavar="NAME")]
 Configs = Annotated[list[str] | None, typer.Option("-X", metavar="KEY=VALUE", help="A config.")]
@@ -41,55 +45,40 @@ def create(
         int, typer.Option("-r", "--replicas", help="Replication factor; -1: the default.")
     ] = -1,
     config: Configs = None,
+    bootstrap: Bootstrap = None,
 ) -> None:
     """Create a topic; returns when every broker knows it.
 
     \b
     kcluster topic create orders -p 6 -r 3 -X retention.ms=60000
     """
-    with any_of(cluster) as (broker, _, _):
-        result = _create(broker, name, partitions, replicas, settings(config))
+    configs = settings(config)
+    with admin_of(cluster, bootstrap) as admin:
+        result = _create(admin, name, partitions, replicas, configs, where(cluster, bootstrap))
     output.tick(
-        f"topic {name}: {result.num_partitions} partitions,"
+        f"topic {name}: {result.partitions} partitions,"
         f" replication factor {result.replication_factor}"
     )
 
 
 def create_topics(cluster: str, topics: list[tuple[str, int, int]]) -> None:
     """Of `up --topic`: those that are there already are left as they are."""
-    with any_of(cluster) as (broker, _, _):
-        there = {topic.name for topic in metadata(broker, None).topics}
+    with admin_of(cluster, None) as admin:
+        there = {topic.name for topic in admin.topics(internal=True)}
         for name, partitions, replicas in topics:
             if name in there:
                 output.tick(f"topic {name} is there already")
             else:
-                _create(broker, name, partitions, replicas, {})
+                _create(admin, name, partitions, replicas, {}, where(cluster, None))
                 output.tick(f"topic {name}")
 
 
 def _create(
-    broker: KafkaConnection, name: str, partitions: int, replicas: int, configs: dict[str, str]
-) -> Any:
-    from kcluster.wire.messages import create_topics as m
-
-    response = broker.request(
-        m.CreateTopicsRequest(
-            topics=[
-                m.CreatableTopic(
-                    name=name,
-                    num_partitions=partitions,
-                    replication_factor=replicas,
-                    configs=[
-                        m.CreatableTopicConfig(name=key, value=value)
-                        for key, value in configs.items()
-                    ],
-                )
-            ]
-        )
-    )
-    result = response.topics[0]
-    refuse(f"topic {name} was not created", result.error_code, result.error_message)
-    return result
+    admin: Admin, name: str, partitions: int, replicas: int, configs: dict[str, str], at: str
+) -> CreatedTopic:
+    with refusing(f"topic {name} was not created", f"kcluster topic ls{at}"):
+        return admin.create_topic(name, partitions, replicas, configs)
+    raise AssertionError("refused")
 
 
 @app.command()
@@ -97,26 +86,24 @@ def ls(
     cluster: ClusterName = DEFAULT_CLUSTER,
     output_format: OutputFormat = Format.TABLE,
     internal: Annotated[bool, typer.Option("--internal", help="Kafka's own as well.")] = False,
+    bootstrap: Bootstrap = None,
 ) -> None:
     """List topics.
 
     \b
     kcluster topic ls --internal
     """
-    with any_of(cluster) as (broker, _, _):
-        topics = metadata(broker, None).topics
+    with admin_of(cluster, bootstrap) as admin:
+        topics = admin.topics(internal=internal)
     rows = [
         {
             "topic": topic.name,
             "partitions": len(topic.partitions),
-            "replication_factor": max((len(p.replica_nodes) for p in topic.partitions), default=0),
-            "under_replicated": sum(
-                len(p.isr_nodes) < len(p.replica_nodes) for p in topic.partitions
-            ),
-            "offline": sum(p.leader_id < 0 for p in topic.partitions),
+            "replication_factor": topic.replication_factor,
+            "under_replicated": sum(len(p.isr) < len(p.replicas) for p in topic.partitions),
+            "offline": sum(p.leader < 0 for p in topic.partitions),
         }
-        for topic in sorted(topics, key=lambda topic: topic.name)
-        if internal or not topic.is_internal
+        for topic in topics
     ]
     if output_format is Format.JSON:
         output.json({"schema": 1, "topics": rows})
@@ -130,56 +117,92 @@ def ls(
 
 @app.command()
 def describe(
-    name: Name, cluster: ClusterName = DEFAULT_CLUSTER, output_format: OutputFormat = Format.TABLE
+    name: Name,
+    cluster: ClusterName = DEFAULT_CLUSTER,
+    bootstrap: Bootstrap = None,
+    output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Show a topic's partitions and what its configs override.
 
     \b
     kcluster topic describe orders
     """
+    at = where(cluster, bootstrap)
+    with admin_of(cluster, bootstrap) as admin:
+        with refusing(f"there is no topic {name}", f"kcluster topic ls{at}"):
+            [topic] = admin.topics([name])
+        overrides = {
+            config.name: config.value or ""
+            for config in _configs(admin, name, at)
+            if config.source == "topic"
+        }
+        partitions = _with_sizes(cluster, name) if bootstrap is None else _with_ends(admin, topic)
+    if output_format is Format.JSON:
+        output.json(
+            {"schema": 1, "topic": name, "topic_id": topic.id, "configs": overrides,
+             "partitions": partitions.values}
+        )  # fmt: skip
+        return
+    output.data(f"{name}  id {topic.id}")
+    for key, value in sorted(overrides.items()):
+        output.data(f"  {key}={value}")
+    columns = ["PARTITION", "LEADER", "EPOCH", "REPLICAS", "ISR", "LOG START", "HIGH WATERMARK"]
+    if bootstrap is None:
+        columns.append("SIZE")
+    numbers = ["PARTITION", "LEADER", "EPOCH", "LOG START", "HIGH WATERMARK", "SIZE"]
+    output.table(columns, partitions.rows, numbers=numbers)
+
+
+class _Described(NamedTuple):
+    values: Sequence[Any]
+    """As JSON."""
+    rows: list[list[Any]]
+
+
+def _with_sizes(cluster: str, name: str) -> _Described:
+    """As the brokers of our own clusters tell."""
     from kcluster.cli.status import partition_rows
     from kcluster.client.snapshot import ask_snapshot
 
-    with any_of(cluster) as (broker, control, servers):
+    with any_of(cluster) as (_, control, servers):
         found = [p for p in ask_snapshot(control, servers).partitions if p.topic == name]
-        if not found:
-            refuse(f"there is no topic {name}", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, None)
-        overrides = _overrides(broker, name)
-    if output_format is Format.JSON:
-        output.json(
-            {"schema": 1, "topic": name, "topic_id": found[0].topic_id, "configs": overrides,
-             "partitions": found}
+    if not found:
+        refuse(f"there is no topic {name}", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, None)
+    return _Described(found, partition_rows(found))
+
+
+def _with_ends(admin: Admin, topic: Topic) -> _Described:
+    """As any cluster tells, of the partitions that have a leader."""
+    led = [TopicPartition(topic.name, p.index) for p in topic.partitions if p.leader >= 0]
+    starts, ends = admin.offsets(led, EARLIEST), admin.offsets(led, LATEST)
+    values, rows = [], []
+    for each in topic.partitions:
+        tp = TopicPartition(topic.name, each.index)
+        start = starts[tp].offset if tp in starts else None
+        end = ends[tp].offset if tp in ends else None
+        values.append(
+            {
+                "topic": topic.name,
+                "partition": each.index,
+                "leader": each.leader,
+                "leader_epoch": each.leader_epoch,
+                "replicas": each.replicas,
+                "isr": each.isr,
+                "log_start_offset": start,
+                "high_watermark": end,
+            }
+        )
+        rows.append(
+            [each.index, each.leader if each.leader >= 0 else None, each.leader_epoch,
+             each.replicas, each.isr, start, end]
         )  # fmt: skip
-        return
-    output.data(f"{name}  id {found[0].topic_id}")
-    for key, value in sorted(overrides.items()):
-        output.data(f"  {key}={value}")
-    columns = ["PARTITION", "LEADER", "EPOCH", "REPLICAS", "ISR", "LOG START", "HIGH WATERMARK",
-               "SIZE"]  # fmt: skip
-    numbers = ["PARTITION", "LEADER", "EPOCH", "LOG START", "HIGH WATERMARK", "SIZE"]
-    output.table(columns, partition_rows(found), numbers=numbers)
+    return _Described(values, rows)
 
 
-def _overrides(broker: KafkaConnection, name: str) -> dict[str, str]:
-    return {
-        config.name: config.value or ""
-        for config in _configs(broker, name)
-        if config.config_source == TOPIC_CONFIG_SOURCE
-    }
-
-
-def _configs(broker: KafkaConnection, name: str) -> list[Any]:
-    from kcluster.wire.messages import describe_configs as m
-
-    resource = m.DescribeConfigsResource(
-        resource_type=TOPIC_RESOURCE, resource_name=name, configuration_keys=None
-    )
-    response = broker.request(
-        m.DescribeConfigsRequest(resources=[resource], include_documentation=True)
-    )
-    result = response.results[0]
-    refuse(f"cannot describe topic {name}", result.error_code, result.error_message)
-    return list(result.configs)
+def _configs(admin: Admin, name: str, at: str) -> list[Config]:
+    with refusing(f"cannot describe topic {name}", f"kcluster topic ls{at}"):
+        return admin.configs(name)
+    raise AssertionError("refused")
 
 
 @app.command()
@@ -190,6 +213,7 @@ def config(
     removed: Annotated[
         list[str] | None, typer.Option("-d", "--delete", metavar="KEY", help="Back to default.")
     ] = None,
+    bootstrap: Bootstrap = None,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Show a topic's configs and where each value is from; set or remove some first.
@@ -198,16 +222,17 @@ def config(
     kcluster topic config orders -X retention.ms=60000
     """
     changes = settings(pairs)
-    with any_of(cluster) as (broker, _, _):
+    at = where(cluster, bootstrap)
+    with admin_of(cluster, bootstrap) as admin:
         if changes or removed:
-            _alter_configs(broker, name, changes, removed or [])
+            _alter_configs(admin, name, changes, removed or [], at)
             output.tick(f"topic {name} is altered")
-        configs = _configs(broker, name)
+        configs = _configs(admin, name, at)
     rows = [
         {
             "name": each.name,
             "value": each.value,
-            "source": SOURCES.get(each.config_source, str(each.config_source)),
+            "source": SOURCES.get(each.source, each.source),
             "documentation": each.documentation,
         }
         for each in configs
@@ -236,6 +261,7 @@ def alter(
     delete_config: Annotated[
         list[str] | None, typer.Option("--delete-config", metavar="KEY", help="Back to default.")
     ] = None,
+    bootstrap: Bootstrap = None,
 ) -> None:
     """Add partitions, set or remove configs.
 
@@ -250,71 +276,39 @@ def alter(
             f"kcluster topic alter {name} -p 12",
             2,
         )
-    with any_of(cluster) as (broker, _, _):
+    at = where(cluster, bootstrap)
+    with admin_of(cluster, bootstrap) as admin:
         if partitions is not None:
-            _add_partitions(broker, name, partitions)
+            with refusing(f"topic {name} got no partitions", f"kcluster topic ls{at}"):
+                admin.add_partitions(name, partitions)
         if pairs or delete_config:
-            _alter_configs(broker, name, pairs, delete_config or [])
+            _alter_configs(admin, name, pairs, delete_config or [], at)
     output.tick(f"topic {name} is altered")
 
 
-def _add_partitions(broker: KafkaConnection, name: str, count: int) -> None:
-    from kcluster.wire.messages import create_partitions as m
-
-    response = broker.request(
-        m.CreatePartitionsRequest(
-            topics=[m.CreatePartitionsTopic(name=name, count=count, assignments=None)],
-            timeout_ms=30_000,
-        )
-    )
-    result = response.results[0]
-    refuse(f"topic {name} got no partitions", result.error_code, result.error_message)
-
-
 def _alter_configs(
-    broker: KafkaConnection, name: str, pairs: dict[str, str], removed: list[str]
+    admin: Admin, name: str, pairs: dict[str, str], removed: list[str], at: str
 ) -> None:
-    from kcluster.wire.messages import incremental_alter_configs as m
-
-    changes = [
-        m.AlterableConfig(name=key, config_operation=SET, value=value)
-        for key, value in pairs.items()
-    ]
-    changes += [m.AlterableConfig(name=key, config_operation=DELETE, value=None) for key in removed]
-    response = broker.request(
-        m.IncrementalAlterConfigsRequest(
-            resources=[
-                m.AlterConfigsResource(
-                    resource_type=TOPIC_RESOURCE, resource_name=name, configs=changes
-                )
-            ]
-        )
-    )
-    result = response.responses[0]
-    refuse(
-        f"configs of topic {name} were not altered", result.error_code, result.error_message,
-        f"kcluster topic describe {name}",
-    )  # fmt: skip
+    with refusing(
+        f"configs of topic {name} were not altered", f"kcluster topic describe {name}{at}"
+    ):
+        admin.alter_configs(name, pairs, removed)
 
 
 @app.command()
 def delete(
     names: Annotated[list[str], typer.Argument(metavar="NAME...")],
     cluster: ClusterName = DEFAULT_CLUSTER,
+    bootstrap: Bootstrap = None,
 ) -> None:
     """Delete topics with their records.
 
     \b
     kcluster topic delete orders clicks
     """
-    from kcluster.wire.messages import delete_topics as m
-
-    with any_of(cluster) as (broker, _, _):
-        response = broker.request(
-            m.DeleteTopicsRequest(
-                topics=[m.DeleteTopicState(name=name) for name in names], timeout_ms=30_000
-            )
-        )
-    for result in response.responses:
-        refuse(f"topic {result.name} was not deleted", result.error_code, result.error_message)
-        output.tick(f"topic {result.name} is deleted")
+    at = where(cluster, bootstrap)
+    with admin_of(cluster, bootstrap) as admin:
+        for name in dict.fromkeys(names):
+            with refusing(f"topic {name} was not deleted", f"kcluster topic ls{at}"):
+                admin.delete_topics(name)
+            output.tick(f"topic {name} is deleted")

@@ -17,7 +17,14 @@ from typing import Annotated, Any
 import typer
 
 from kcluster.cli import ahead, defaults, output
-from kcluster.cli.options import DEFAULT_CLUSTER, ClusterName, Quiet, milliseconds, settings
+from kcluster.cli.options import (
+    DEFAULT_CLUSTER,
+    ClusterName,
+    Quiet,
+    milliseconds,
+    rack_names,
+    settings,
+)
 from kcluster.cli.top import no_screen_because, show
 from kcluster.errors import ApiError, UsageError
 from kcluster.processes.launch import Launch
@@ -44,6 +51,10 @@ def up(
     any_port: Annotated[
         bool, typer.Option("--any-port", help="Take free ports when the usual ones are in use.")
     ] = False,
+    racks: Annotated[
+        str | None,
+        typer.Option("--racks", metavar="A,B,...", help="Where the brokers stand, in turn."),
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Where brokers listen.")] = None,
     advertise: Annotated[str | None, typer.Option(help="The host that clients are told.")] = None,
     dir: Annotated[Path | None, typer.Option("--dir", help="Where the data lives.")] = None,
@@ -104,6 +115,7 @@ def up(
     \b
     kcluster up --brokers 5 --detach
     kcluster up --topic orders:6:3 -X log.retention.ms=60000
+    kcluster up --brokers 6 --racks a,b,c
     """
     if quiet:
         output.be_quiet()
@@ -137,6 +149,7 @@ def up(
         "is_detached": detach or has_screen,
         "timeout_ms": milliseconds(timeout),
         "transport": transport,
+        "racks": None if racks is None else rack_names(racks, "kcluster up --racks a,b,c"),
     }
     starting = _Up(request, topics, has_screen=has_screen, metrics_port=metrics)
     code = starting.run(ahead.take())
@@ -149,7 +162,7 @@ def _check(options: dict[str, str]) -> None:
     """UsageError when one is not a broker config, or its value cannot be."""
     if not options:
         return
-    from kcluster.config import check_broker_config
+    from kcluster.config import check_broker_config, check_order
 
     for key, value in options.items():
         try:
@@ -161,6 +174,15 @@ def _check(options: dict[str, str]) -> None:
                 "kcluster up -X num.partitions=3",
                 2,
             ) from error
+    try:
+        check_order(options)
+    except ApiError as error:
+        raise UsageError(
+            "configs of -X do not go together",
+            error.message or error.code.name,
+            "give both: kcluster up -X NAME=VALUE -X NAME=VALUE",
+            2,
+        ) from error
 
 
 def _topic(text: str) -> tuple[str, int, int]:

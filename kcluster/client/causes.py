@@ -38,7 +38,8 @@ class Change(msgspec.Struct, frozen=True):
     at_ms: int
     """Wall clock."""
     kind: str
-    """created, deleted, leader, isr, leads, committed, truncated, offline; gap: missing events."""
+    """created, deleted, leader, isr, leads, committed, truncated, offline, reassign; gap: missing
+    events."""
     text: str
     causes: list[str] = []
     """A chain, the nearest first. Empty where a change is no cause's effect."""
@@ -126,6 +127,9 @@ class _Story:
         self._isr: list[int] | None = None
         self._high_watermark = -1
         self._elected: ClusterEvent | None = None
+        self._moving: ClusterEvent | None = None
+        """The last that was told of a reassignment."""
+        self._added: dict[int, ClusterEvent] = {}
         self._behind: dict[int, ClusterEvent] = {}
         self._offline: dict[int, ClusterEvent] = {}
         self._left: dict[int, ClusterEvent] = {}
@@ -204,10 +208,27 @@ class _Story:
                     f" to {fields['to_offset']}",
                     [f"beyond that it differed from {whose}"],
                 )
+            case "ReassignmentStarted" | "ReassignmentCompleted" | "ReassignmentCancelled":
+                self._reassigned(event)
             case "LogOffline":
                 self._offline[event.process] = event
                 text = f"the log of broker {event.process} went offline"
                 self._add(event, "offline", text, [str(fields["cause"])])
+
+    def _reassigned(self, event: ClusterEvent) -> None:
+        fields = event.fields
+        self._moving = event
+        if event.event == "ReassignmentStarted":
+            self._added |= dict.fromkeys(_ids(fields["adding"]), event)
+            text = f"replicas {_list(fields['before'])} → {_list(fields['target'])} asked for"
+            self._add(event, "reassign", text, ["by a reassignment"])
+            return
+        if fields["leader"] == self._leader and self._epoch is not None:
+            # A replica has gone, and the same leader goes on in a new epoch.
+            self._epoch = int(str(fields["leader_epoch"]))
+        is_done = event.event == "ReassignmentCompleted"
+        text = f"reassignment {'complete' if is_done else 'cancelled'}"
+        self._add(event, "reassign", f"{text}: replicas {_list(fields['replicas'])}")
 
     # --- leaders --------------------------------------------------------------------------
 
@@ -253,6 +274,8 @@ class _Story:
                 return [f"broker {leader} is its preferred leader{back}"]
             case "asked for":
                 return ["asked for by elect-leaders"]
+            case "reassigned":
+                return self._why_moved(before)
             case "config":
                 return ["a config of the topic or the cluster was changed"]
             case "somebody can lead again":
@@ -310,6 +333,8 @@ class _Story:
                 return self._lag(event, id)
             case "lossy":
                 return lives.loss(id)
+            case "reassigned":
+                return self._why_moved(id)
             case "did not come back":
                 return lives.absence(id)
             case "log dir failed":
@@ -317,6 +342,15 @@ class _Story:
                 why = str(offline.fields["cause"]) if offline is not None else UNKNOWN
                 return [f"the log of broker {id} failed", why]
         return [UNKNOWN]
+
+    def _why_moved(self, id: int) -> list[str]:
+        """Why it holds a replica no longer."""
+        first = f"broker {id} is no replica of it any more"
+        if self._moving is None:
+            return [first, UNKNOWN]
+        if self._moving.event == "ReassignmentCancelled":
+            return [first, "the reassignment that had added it was cancelled"]
+        return [first, f"it was reassigned to {_list(self._moving.fields['replicas'])}"]
 
     def _lag(self, event: ClusterEvent, id: int) -> list[str]:
         behind = self._behind.pop(id, None)
@@ -340,7 +374,10 @@ class _Story:
             source = str(elected.fields["source"])
             if elected.fields["leader"] == id and source in ("elr", "unclean", "lossy"):
                 return [f"broker {id} was elected{SOURCES[source]}"]
-        return self._lives.catching_up(id, self._left.get(id), event)
+        added, left = self._added.get(id), self._left.get(id)
+        if added is not None and (left is None or left.seq < added.seq):
+            return [f"broker {id} caught up, {ms(added, event)} after a reassignment had added it"]
+        return self._lives.catching_up(id, left, event)
 
 
 def _decision(event: ClusterEvent) -> tuple[int, int, int]:
@@ -354,6 +391,11 @@ def _ids(value: str | int | bool | list[int]) -> list[int]:
 
 def _who(broker: int | None) -> str:
     return "none" if broker in (None, NO_LEADER) else str(broker)
+
+
+def _list(value: str | int | bool | list[int]) -> str:
+    """Replicas in their order, the preferred leader first."""
+    return ",".join(map(str, _ids(value)))
 
 
 def _set(ids: Sequence[int]) -> str:

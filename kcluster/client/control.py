@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 import zmq
 
-from kcluster.config import LIMITS
 from kcluster.errors import UsageError
+from kcluster.limits import LIMITS
 from kcluster.wire import bus
 from kcluster.wire import control as c
 from kcluster.wire.events import ClusterEvent

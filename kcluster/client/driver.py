@@ -1,6 +1,7 @@
 """Runs a client core against a cluster: frames out, answers in, and the clock.
 
     core.exchange.outgoing --frames--> transport --answers--> core.exchange.arrived
+                         '-> Negotiation: in which version
 
 A transport knows how to reach a broker by its id and when a connection is lost; nothing else is
 different between ZeroMQ and TCP. The ids of `coordinator_lane` are second connections. Everything
@@ -11,9 +12,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from kcluster.core.client.exchange import Exchange, Outgoing
+from kcluster.core.client.negotiation import CORRELATION, Negotiation
 from kcluster.errors import ErrorCode, RemoteProtocolError
 from kcluster.wire.frame import parse_response_header, request_frame
 from kcluster.wire.message import decode
@@ -41,7 +43,13 @@ class Lost:
     broker_id: int
 
 
+@runtime_checkable
 class Transport(Protocol):
+    @property
+    def is_ours(self) -> bool:
+        """Every broker is of our own release: nobody has to say which versions it serves."""
+        ...
+
     def brokers(self) -> list[int]:
         """Ids to ask first."""
         ...
@@ -55,6 +63,14 @@ class Transport(Protocol):
         ...
 
     def wait(self, timeout_ms: int) -> list[Arrived | Lost]: ...
+
+    def fileno(self) -> int:
+        """For an event loop: can be read when `wait(0)` has something to do."""
+        ...
+
+    def next_deadline_s(self) -> float | None:
+        """For an event loop (monotonic): when `wait(0)` is due although nothing came."""
+        ...
 
     def close(self) -> None: ...
 
@@ -72,42 +88,62 @@ class Driver:
         self._core = core
         self._exchange = core.exchange
         self._transport = transport
+        self._negotiation = None if transport.is_ours else Negotiation()
         self._asked: dict[tuple[int, int], Outgoing] = {}
         """By (broker id, correlation)."""
 
     def now_ms(self) -> int:
         return time.monotonic_ns() // 1_000_000
 
-    def step(self, timeout_ms: int = STEP_MS_MAX) -> None:
-        """Send, wait until something comes or is due, and let the core make of it what it will."""
+    def next_deadline_ms(self) -> int | None:
+        """When `step` has something to do although nothing comes."""
+        return self._core.next_deadline()
+
+    def step(self, timeout_ms: int = STEP_MS_MAX) -> bool:
+        """Send, wait until something comes or is due, and let the core make of it what it will.
+        Whether anything came or left since the wait: with ZeroMQ a send may swallow the sign that
+        something has come."""
         self._flush()
         deadline = self._core.next_deadline()
         wait_ms = min(timeout_ms, STEP_MS_MAX)
         if deadline is not None:
             wait_ms = min(wait_ms, max(0, deadline - self.now_ms()))
-        for event in self._transport.wait(wait_ms):
+        events = self._transport.wait(wait_ms)
+        for event in events:
             if isinstance(event, Lost):
                 self._lost(event.broker_id)
             else:
                 self._arrived(event)
         self._core.tick(self.now_ms())
-        self._flush()
+        return self._flush() or bool(events)
 
-    def _flush(self) -> None:
+    def _flush(self) -> bool:
+        negotiation, has_sent = self._negotiation, False
         while self._exchange.outgoing:
             outgoing, self._exchange.outgoing = self._exchange.outgoing, []
-            unreachable = set()
-            for each in outgoing:
-                parts = request_frame(each.request, each.version, each.correlation, CLIENT_ID)
-                if not self._transport.send(each.broker_id, b"".join(parts)):
-                    unreachable.add(each.broker_id)
-                elif each.response is not None:
-                    self._asked[each.broker_id, each.correlation] = each
-            for broker_id in unreachable:
-                self._lost(broker_id)
+            if negotiation is not None:
+                outgoing = [one for each in outgoing for one in negotiation.admit(each)]
+            self._send(outgoing)
+            has_sent = True
+        return has_sent
+
+    def _send(self, requests: list[Outgoing]) -> None:
+        unreachable: set[int] = set()
+        for each in requests:
+            if each.broker_id in unreachable:
+                continue
+            parts = request_frame(each.request, each.version, each.correlation, CLIENT_ID)
+            if not self._transport.send(each.broker_id, b"".join(parts)):
+                unreachable.add(each.broker_id)
+            elif each.response is not None:
+                self._asked[each.broker_id, each.correlation] = each
+        for broker_id in unreachable:
+            self._lost(broker_id)
 
     def _lost(self, broker_id: int) -> None:
         self._asked = {key: each for key, each in self._asked.items() if key[0] != broker_id}
+        if self._negotiation is not None:
+            self._negotiation.lost(broker_id)
         self._exchange.lost(broker_id, self.now_ms())
 
     def _arrived(self, event: Arrived) -> None:
@@ -119,6 +155,17 @@ class Driver:
         if asked is None or asked.response is None:
             return
         _, position = parse_response_header(frame, asked.request.KEY, asked.version)
+        if correlation == CORRELATION and self._negotiation is not None:
+            released = self._negotiation.answered(event.broker_id, frame[position:])
+            # Whoever has given up meanwhile has asked anew.
+            self._send(
+                [
+                    one
+                    for one in released
+                    if one.correlation == CORRELATION or self._exchange.awaits(one)
+                ]
+            )
+            return
         response = decode(asked.response, frame, asked.version, position)
         if isinstance(response, MetadataResponse):
             for broker in response.brokers:
@@ -127,4 +174,6 @@ class Driver:
             for found in response.coordinators:
                 if found.error_code == ErrorCode.NONE:
                     self._transport.learn(found.node_id, found.host, found.port)
+            if not response.coordinators and response.error_code == ErrorCode.NONE:
+                self._transport.learn(response.node_id, response.host, response.port)
         self._exchange.arrived(correlation, response, self.now_ms())

@@ -1,7 +1,9 @@
 """Consumer groups as values: what `kcluster group ... -o json` prints, and what it changes.
 
     ListGroups at every broker       which groups there are, and who coordinates each
-    DescribeGroups, OffsetFetch      at the coordinator: state, members, committed offsets
+    DescribeGroups                   at the coordinator: state and members of a classic group
+    ConsumerGroupDescribe            and of one of the consumer protocol, with its epochs
+    OffsetFetch                      at the coordinator: committed offsets
     ListOffsets                      at the leaders: where logs begin and end
 
 Looking never creates anything: a group that no broker lists is not there. The names are stable:
@@ -14,16 +16,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from kcluster.client.control import BusClient
-from kcluster.client.requests import KafkaConnection, any_broker
+from kcluster.client.requests import Brokers
 from kcluster.errors import ApiError, ErrorCode, RemoteProtocolError
 from kcluster.model import TopicPartition
-from kcluster.wire import bus
 from kcluster.wire.consumer_protocol import PROTOCOL_TYPE, decode_assignment
+from kcluster.wire.message import Message
+from kcluster.wire.messages import consumer_group_describe as cd
 from kcluster.wire.messages import delete_groups as dg
 from kcluster.wire.messages import describe_groups as de
 from kcluster.wire.messages import find_coordinator as fc
@@ -34,6 +36,9 @@ from kcluster.wire.messages import offset_commit as oc
 from kcluster.wire.messages import offset_fetch as of
 
 SCHEMA: Final = 1
+
+CLASSIC: Final = "classic"
+CONSUMER: Final = "consumer"
 
 LATEST: Final = -1
 EARLIEST: Final = -2
@@ -67,7 +72,17 @@ class MemberStatus(msgspec.Struct, frozen=True):
     client_id: str
     host: str
     partitions: list[TopicPartition]
-    """Assigned in this generation."""
+    """Assigned in this generation, or epoch."""
+    epoch: int | None = None
+    """As all that follows, of a member of a group of the consumer protocol."""
+    target: list[TopicPartition] = []
+    """What it is to have when all have given up what others are to have."""
+    protocol: str = ""
+    """That it speaks: consumer, classic."""
+
+    @property
+    def is_reconciled(self) -> bool:
+        return set(self.partitions) == set(self.target)
 
 
 class OffsetStatus(msgspec.Struct, frozen=True):
@@ -88,38 +103,55 @@ class OffsetStatus(msgspec.Struct, frozen=True):
 class GroupStatus(msgspec.Struct, frozen=True):
     group: str
     state: str
-    """Kafka's words: Empty, PreparingRebalance, CompletingRebalance, Stable, Dead."""
+    """Kafka's words: Empty, PreparingRebalance, CompletingRebalance, Assigning, Reconciling,
+    Stable, Dead."""
     protocol_type: str
     protocol: str
-    """Of the assignment: range, cooperative-sticky..."""
+    """Of the assignment: range, cooperative-sticky, uniform..."""
     coordinator: int
     """Broker id."""
     members: list[MemberStatus]
     partitions: list[OffsetStatus] = []
+    type: str = CLASSIC
+    """Whose protocol it is: classic, consumer."""
+    epoch: int | None = None
+    """As the next, of a group of the consumer protocol."""
+    assignment_epoch: int | None = None
 
     @property
     def is_active(self) -> bool:
         return self.state not in ("Empty", "Dead")
 
 
+class _Listed(msgspec.Struct, frozen=True):
+    coordinator: int
+    type: str
+
+
 T = TypeVar("T")
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    """One broker, or any."""
+
+    brokers: Brokers
+    id: int | None
+
+    def request(self, message: Message, version: int | None = None) -> Any:
+        return self.brokers.ask(message, self.id, version)
 
 
 class GroupClient:
     """Asks the brokers of one cluster; each question anew, since leaders move."""
 
-    def __init__(
-        self, states: Callable[[], Sequence[bus.ProcessState]], servers: BusClient, name: str
-    ) -> None:
-        self._states = states
-        self._servers = servers
-        self._name = name
+    def __init__(self, brokers: Brokers) -> None:
+        self._brokers = brokers
 
     # --- looking --------------------------------------------------------------------------
 
     def coordinators(self) -> dict[str, int]:
         """Every group there is, with the id of its coordinator."""
-        return self._patiently(self._list)
+        return {name: where.coordinator for name, where in self._patiently(self._list).items()}
 
     def describe(self, names: Sequence[str], *, with_offsets: bool = True) -> list[GroupStatus]:
         """In this order; those that are not there are left out."""
@@ -181,7 +213,7 @@ class GroupClient:
             where = self._list()
             if group not in where:
                 raise ApiError(ErrorCode.GROUP_ID_NOT_FOUND)
-            broker = self._broker(where[group])
+            broker = self._broker(where[group].coordinator)
             response = broker.request(dg.DeleteGroupsRequest(groups_names=[group]))
             _check(response.results[0].error_code)
 
@@ -200,31 +232,29 @@ class GroupClient:
                     raise
             time.sleep(LOOK_AGAIN_S)
 
-    def _running(self) -> list[bus.ProcessState]:
-        return [each for each in self._states() if each.id > 0 and each.state == "running"]
+    def _broker(self, id: int) -> _Asked:
+        if id not in self._brokers.ids():
+            raise ApiError(ErrorCode.NOT_COORDINATOR, f"broker {id} is not running")
+        return _Asked(self._brokers, id)
 
-    def _broker(self, id: int) -> KafkaConnection:
-        for state in self._running():
-            if state.id == id:
-                return KafkaConnection(state, self._servers)
-        raise ApiError(ErrorCode.NOT_COORDINATOR, f"broker {id} is not running")
+    def _any(self) -> _Asked:
+        return _Asked(self._brokers, None)
 
-    def _any(self) -> KafkaConnection:
-        return any_broker(self._states(), self._servers, self._name)
-
-    def _list(self) -> dict[str, int]:
+    def _list(self) -> dict[str, _Listed]:
         """Raises ApiError while a partition of groups has no leader that runs: a list that
         leaves groups out would be a lie."""
-        running = {state.id for state in self._running()}
+        running = set(self._brokers.ids())
         if any(leader not in running for leader in self._leaders([GROUPS_TOPIC]).values()):
             raise ApiError(
                 ErrorCode.COORDINATOR_NOT_AVAILABLE, f"{GROUPS_TOPIC} has partitions without leader"
             )
         found = {}
-        for state in self._running():
-            response = KafkaConnection(state, self._servers).request(ls.ListGroupsRequest())
+        for id in sorted(running):
+            response = self._broker(id).request(ls.ListGroupsRequest())
             _check(response.error_code)
-            found.update({group.group_id: state.id for group in response.groups})
+            found.update(
+                {group.group_id: _Listed(id, group.group_type) for group in response.groups}
+            )
         return found
 
     def _coordinator(self, group: str) -> int:
@@ -235,7 +265,49 @@ class GroupClient:
         node_id: int = answer.node_id
         return node_id
 
-    def _describe(self, name: str, coordinator: int) -> GroupStatus:
+    def _describe(self, name: str, listed: _Listed) -> GroupStatus:
+        try:
+            if listed.type == CONSUMER:
+                return self._describe_consumer(name, listed.coordinator)
+            return self._describe_classic(name, listed.coordinator)
+        except ApiError as error:
+            if error.code is not ErrorCode.GROUP_ID_NOT_FOUND:
+                raise
+            # It has been deleted since, or has gone from one protocol to the other.
+            raise ApiError(ErrorCode.COORDINATOR_NOT_AVAILABLE, error.message) from None
+
+    def _describe_consumer(self, name: str, coordinator: int) -> GroupStatus:
+        response = self._broker(coordinator).request(
+            cd.ConsumerGroupDescribeRequest(group_ids=[name])
+        )
+        [group] = response.groups
+        _check(group.error_code, group.error_message)
+        members = [
+            MemberStatus(
+                member.member_id,
+                member.instance_id,
+                member.client_id,
+                member.client_host.removeprefix("/"),
+                _partitions(member.assignment),
+                member.member_epoch,
+                _partitions(member.target_assignment),
+                CONSUMER if member.member_type == 1 else CLASSIC,
+            )
+            for member in group.members
+        ]
+        return GroupStatus(
+            name,
+            group.group_state,
+            PROTOCOL_TYPE,
+            group.assignor_name,
+            coordinator,
+            sorted(members, key=lambda each: (each.client_id, each.member)),
+            type=CONSUMER,
+            epoch=group.group_epoch,
+            assignment_epoch=group.assignment_epoch,
+        )
+
+    def _describe_classic(self, name: str, coordinator: int) -> GroupStatus:
         response = self._broker(coordinator).request(de.DescribeGroupsRequest(groups=[name]))
         [group] = response.groups
         _check(group.error_code, group.error_message)
@@ -317,7 +389,7 @@ class GroupClient:
         self, partitions: Sequence[TopicPartition], timestamp: int
     ) -> dict[TopicPartition, int]:
         leaders = self._leaders(sorted({tp.topic for tp in partitions}))
-        running = {state.id for state in self._running()}
+        running = set(self._brokers.ids())
         by_leader: dict[int, list[TopicPartition]] = {}
         for tp in partitions:
             if leaders.get(tp) in running:
@@ -347,6 +419,14 @@ class GroupClient:
                     _check(partition.error_code)
                     found[TopicPartition(answer.name, partition.partition_index)] = partition.offset
         return found
+
+
+def _partitions(assignment: cd.Assignment) -> list[TopicPartition]:
+    return sorted(
+        TopicPartition(topic.topic_name, index)
+        for topic in assignment.topic_partitions
+        for index in topic.partitions
+    )
 
 
 def _check(code: int, message: str | None = None) -> None:

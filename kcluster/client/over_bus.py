@@ -9,6 +9,8 @@ supervisor is asked who is where, and what was asked of the dead is reported as 
 
 from __future__ import annotations
 
+import contextlib
+import selectors
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,8 +20,8 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from kcluster.client.driver import Arrived, Lost
-from kcluster.config import LIMITS
 from kcluster.core.client.exchange import broker_of_lane
+from kcluster.limits import LIMITS
 from kcluster.wire import bus
 
 LOOK_AGAIN_MS = 50
@@ -39,9 +41,16 @@ class _Broker:
 
 
 class BusTransport:
-    def __init__(self, processes: Callable[[], Sequence[bus.ProcessState]]) -> None:
+    is_ours = True
+
+    def __init__(
+        self,
+        processes: Callable[[], Sequence[bus.ProcessState]],
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
         """`processes` asks the supervisor who is where."""
         self._processes = processes
+        self._on_close = on_close
         self._context: zmq.Context[Any] = zmq.Context()
         self._poller = zmq.Poller()
         self._known: dict[int, bus.ProcessState] = {}
@@ -49,6 +58,8 @@ class BusTransport:
         self._by_socket: dict[zmq.Socket[bytes], _Broker] = {}
         self._lost: list[Arrived | Lost] = []
         self._looked_at = 0.0
+        self._descriptors: selectors.BaseSelector | None = None
+        """Those of the sockets together, once an event loop wants to watch them."""
         self._look()
 
     def brokers(self) -> list[int]:
@@ -87,10 +98,26 @@ class BusTransport:
                 events.append(Arrived(broker.id, b"".join(payload)))
         return events
 
+    def fileno(self) -> int:
+        """Can be read when something may have come; `wait(0)` until it returns nothing says
+        whether it has, since ZeroMQ's own descriptors tell of a change only once."""
+        if self._descriptors is None:
+            self._descriptors = selectors.DefaultSelector()
+            for socket in self._by_socket:
+                self._descriptors.register(_descriptor(socket), selectors.EVENT_READ)
+        number: int = self._descriptors.fileno()  # type: ignore[attr-defined]
+        return number
+
+    def next_deadline_s(self) -> float | None:
+        return None
+
     def close(self) -> None:
         for broker in list(self._open.values()):
             self._hang_up(broker)
+        if self._descriptors is not None:
+            self._descriptors.close()
         self._context.destroy(linger=0)
+        self._on_close()
 
     # --- who is where
 
@@ -123,6 +150,8 @@ class BusTransport:
         for each in (socket, monitor):
             self._by_socket[each] = broker
             self._poller.register(each, zmq.POLLIN)
+            if self._descriptors is not None:
+                self._descriptors.register(_descriptor(each), selectors.EVENT_READ)
         return broker
 
     def _hang_up(self, broker: _Broker) -> None:
@@ -132,6 +161,15 @@ class BusTransport:
         for each in (broker.socket, broker.monitor):
             self._by_socket.pop(each, None)
             self._poller.unregister(each)
+            if self._descriptors is not None:
+                with contextlib.suppress(KeyError, ValueError, OSError):
+                    self._descriptors.unregister(_descriptor(each))
         broker.socket.disable_monitor()
         broker.monitor.close(linger=0)
         broker.socket.close(linger=0)
+
+
+def _descriptor(socket: zmq.Socket[bytes]) -> int:
+    number = socket.get(zmq.FD)
+    assert isinstance(number, int)
+    return number

@@ -58,10 +58,21 @@ class PartitionStatus(msgspec.Struct, frozen=True):
     topic_id: str = ""
     may_lack_records: bool = False
     """The leader was elected although data may be missing."""
+    adding: list[int] = []
+    """Replicas that a reassignment brings, until it is complete."""
+    removing: list[int] = []
 
     @property
     def is_under_replicated(self) -> bool:
-        return len(self.isr) < len(self.replicas)
+        """What is being added is not missing yet, as in Kafka."""
+        return any(
+            replica.broker not in self.isr and replica.broker not in self.adding
+            for replica in self.replicas
+        )
+
+    @property
+    def is_reassigning(self) -> bool:
+        return bool(self.adding or self.removing)
 
     @property
     def is_offline(self) -> bool:
@@ -96,6 +107,8 @@ class BrokerStatus(msgspec.Struct, frozen=True):
     max_lag: int | None = None
     counters: telling.Counters | None = None
     """Of this incarnation; None for one that does not answer."""
+    rack: str | None = None
+    """As it registered."""
 
 
 class CoordinatorStatus(msgspec.Struct, frozen=True):
@@ -271,6 +284,8 @@ def _partitions(image: ClusterImage, holdings: dict[int, Holdings]) -> list[Part
                     ],
                     topic_id_text(topic.id),
                     state.recovering,
+                    state.adding,
+                    state.removing,
                 )
             )
     return found
@@ -365,6 +380,7 @@ def _broker(
         None if own is None else sum(len(replica.segments) for replica in own),
         max_lag,
         held.counters if held is not None and held.is_current else None,
+        None if registered is None else registered.rack,
     )
 
 

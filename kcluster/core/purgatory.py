@@ -19,9 +19,9 @@ from typing import Final, Protocol
 
 import msgspec
 
-from kcluster.config import LIMITS
 from kcluster.core.turn import Timer, Turn
 from kcluster.errors import ErrorCode
+from kcluster.limits import LIMITS
 
 _FINEST_SHIFT: Final = 3
 """Buckets are at least 8 ms wide."""

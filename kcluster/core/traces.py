@@ -92,6 +92,45 @@ class Elected(Trace, frozen=True):
     """What made the controller look for another leader."""
 
 
+class ReassignmentStarted(Trace, frozen=True):
+    """A partition is to have other replicas (KIP-455)."""
+
+    topic: str
+    partition: int
+    before: list[int]
+    target: list[int]
+    adding: list[int]
+    removing: list[int]
+
+
+class ReassignmentCompleted(Trace, frozen=True):
+    topic: str
+    partition: int
+    replicas: list[int]
+    gone: list[int]
+    leader: int
+    leader_epoch: int
+    """A new one with the same leader, too, when replicas have gone."""
+
+
+class ReassignmentCancelled(Trace, frozen=True):
+    topic: str
+    partition: int
+    replicas: list[int]
+    gone: list[int]
+    """What was being added."""
+    leader: int
+    leader_epoch: int
+
+
+class ReplicaMovedAway(Trace, frozen=True):
+    """A broker deletes its copy: metadata has placed the partition elsewhere."""
+
+    topic: str
+    partition: int
+    log_end_offset: int
+
+
 class BrokerFenced(Trace, frozen=True):
     broker_id: int
     cause: str
@@ -205,6 +244,32 @@ class GroupStable(Trace, frozen=True):
     members: int
 
 
+class GroupEpoch(Trace, frozen=True):
+    """Of a group of the consumer protocol: who subscribes to what has changed."""
+
+    group: str
+    epoch: int
+    cause: str
+
+
+class GroupAssigned(Trace, frozen=True):
+    """Of a group of the consumer protocol: it is decided who is to have what."""
+
+    group: str
+    epoch: int
+    members: int
+    assignor: str
+
+
+class GroupConverted(Trace, frozen=True):
+    """From one group protocol to the other, with its members."""
+
+    group: str
+    protocol: str
+    """That it has now: consumer, classic."""
+    members: int
+
+
 class GroupDeleted(Trace, frozen=True):
     group: str
 
@@ -216,10 +281,11 @@ class OffsetsExpired(Trace, frozen=True):
 
 AnyTrace = (
     BecameLeader | FirstCommitted | BecameFollower | FellBehind | IsrShrunk | IsrExpanded
-    | IsrRefused | Elected | BrokerFenced | BrokerUnfenced | BrokerRegistered | Truncated
+    | IsrRefused | Elected | ReassignmentStarted | ReassignmentCompleted | ReassignmentCancelled
+    | ReplicaMovedAway | BrokerFenced | BrokerUnfenced | BrokerRegistered | Truncated
     | SegmentRolled | SegmentDeleted | LogCompacted | LogRecovered | LogOffline | TopicCreated
     | TopicDeleted | Warned | GroupsLoaded | GroupRebalancing | GroupGeneration | GroupStable
-    | GroupDeleted | OffsetsExpired
+    | GroupEpoch | GroupAssigned | GroupConverted | GroupDeleted | OffsetsExpired
 )  # fmt: skip
 """All of them, for who reads them back."""
 

@@ -160,6 +160,8 @@ class Reply(msgspec.Struct):
 
     connection: int
     parts: list[Part]
+    mute_ms: int = 0
+    """For so long nothing more is read of the connection: its client is over its quota."""
 
 
 class Send(msgspec.Struct):
@@ -223,8 +225,8 @@ class Turn:
     def send(self, target: int, message: Message, payload: Sequence[Buffer] = ()) -> None:
         self.sends.append(Send(target, message, payload))
 
-    def reply(self, connection: int, parts: list[Part]) -> None:
-        self.replies.append(Reply(connection, parts))
+    def reply(self, connection: int, parts: list[Part], mute_ms: int = 0) -> None:
+        self.replies.append(Reply(connection, parts, mute_ms))
 
     def after(self, delay_ms: int, timer: Timer) -> None:
         """Have `timer` come back as an event, `delay_ms` from now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from random import Random
 
@@ -43,6 +44,8 @@ def run(arguments: ServerArguments) -> int:
         settings,
         Random(),
         restart,
+        arguments.rack or None,
+        stopwatch=time.perf_counter_ns,
     )
     server = world.server
     core.status.meter = lambda: (server.meter.read(), len(server.connections))
@@ -76,6 +79,7 @@ def identity(arguments: ServerArguments, port: int) -> dict[str, str]:
     return {
         "advertised.listeners": listener(arguments.advertise),
         "broker.id": str(arguments.id),
+        "broker.rack": arguments.rack,
         "listeners": listener(arguments.host),
         "log.dirs": arguments.data_dir,
         "node.id": str(arguments.id),

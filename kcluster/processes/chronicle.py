@@ -131,6 +131,19 @@ def in_words(trace: t.Trace) -> tuple[str, str] | None:
         case t.BecameFollower(_, _, epoch, leader):
             whom = f"follows {leader}" if leader != NO_LEADER else "has nobody to follow"
             return "role", f"{whom} in epoch {epoch}"
+        case t.ReassignmentStarted(_, _, before, target, adding, removing):
+            changes = [f"adds {_list(adding)}"] if adding else []
+            changes += [f"removes {_list(removing)}"] if removing else []
+            how = f", {' and '.join(changes)}" if changes else ""
+            return "reassign", f"started: replicas {_list(before)} → {_list(target)}{how}"
+        case t.ReassignmentCompleted(_, _, replicas, gone, _, _):
+            return "reassign", f"complete: replicas {_list(replicas)}" + (
+                f", {_list(gone)} gone" if gone else ""
+            )
+        case t.ReassignmentCancelled(_, _, replicas, gone, _, _):
+            return "reassign", f"cancelled: replicas {_list(replicas)}, {_list(gone)} not added"
+        case t.ReplicaMovedAway(_, _, end):
+            return "reassign", f"its files go, the log ended at {end}"
         case t.BrokerFenced(_, cause, silent):
             heard = f", not heard of for {silent} ms" if cause == SILENCE else ""
             return "broker", f"fenced: {cause}{heard}"
@@ -169,6 +182,12 @@ def in_words(trace: t.Trace) -> tuple[str, str] | None:
             return "group", f"{group} generation {generation}: {members} members{by}"
         case t.GroupStable(group, generation, members):
             return "group", f"{group} stable in generation {generation}, {members} members"
+        case t.GroupEpoch(group, epoch, cause):
+            return "group", f"{group} goes to epoch {epoch}{': ' if cause else ''}{cause}"
+        case t.GroupAssigned(group, epoch, members, assignor):
+            return "group", f"{group} assigned in epoch {epoch}: {members} members, by {assignor}"
+        case t.GroupConverted(group, protocol, members):
+            return "group", f"{group} is a {protocol} group now, with {members} members"
         case t.GroupDeleted(group):
             return "group", f"{group} deleted"
         case t.OffsetsExpired(group, count):
@@ -178,6 +197,11 @@ def in_words(trace: t.Trace) -> tuple[str, str] | None:
 
 def _who(broker: int) -> str:
     return "none" if broker == NO_LEADER else str(broker)
+
+
+def _list(ids: Sequence[int]) -> str:
+    """In their order, which says who is preferred as leader."""
+    return ",".join(map(str, ids)) or "none"
 
 
 def _set(ids: Sequence[int]) -> str:

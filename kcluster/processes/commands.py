@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import zmq
 
-from kcluster.config import LIMITS
+from kcluster.limits import LIMITS
 from kcluster.processes.roster import ServerProcess
 from kcluster.processes.supervisor import StartFailed, Supervisor, now_ms
 from kcluster.processes.workdir import process_name
@@ -231,6 +231,8 @@ class Commands:
                     return self._resume(command)
                 case c.AddBroker():
                     return await self._add(command)
+                case c.RemoveBroker():
+                    return await self._remove(command)
                 case c.Down():
                     await supervisor.down(command.timeout_ms, is_forced=command.is_forced)
                     self.ended.set()
@@ -394,10 +396,33 @@ class Commands:
 
     async def _add(self, command: c.AddBroker) -> c.Answer:
         supervisor = self._supervisor
-        seat = supervisor.workdir.add_seat()
+        seat = supervisor.workdir.add_seat(command.rack)
         supervisor.workdir.save()
         supervisor.roster[seat.id] = ServerProcess(seat.id)
         return await self._start(c.Start([seat.id], command.timeout_ms))
+
+    async def _remove(self, command: c.RemoveBroker) -> c.Answer:
+        supervisor = self._supervisor
+        if len(supervisor.roster) - len(set(command.ids)) < 2:
+            return c.Refused(
+                "the last broker cannot be removed",
+                "a cluster has one at least",
+                f"kcluster purge -c {self._name}",
+            )
+        done = await self._stop(c.Stop(command.ids, command.timeout_ms))
+        # Of a broker that was down while its replicas moved away, what it has goes with it: not
+        # before metadata says so.
+        held = await supervisor.replicas_of(command.ids, now_ms() + command.timeout_ms)
+        if held is None or held:
+            named = ", ".join(map(str, command.ids))
+            return c.Refused(
+                f"broker {named} cannot be removed",
+                "the coordinator does not answer" if held is None else f"it holds {held[0]}",
+                f"kcluster status -c {self._name}",
+            )
+        for id in command.ids:
+            supervisor.remove(id)
+        return done
 
     def _wake(self, process: ServerProcess) -> None:
         if process.state == "paused":

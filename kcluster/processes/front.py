@@ -103,7 +103,7 @@ def _claim(up: c.Up) -> Workdir:
         cluster.options = up.options if up.options is not None else cluster.options
         cluster.transport = up.transport if up.transport is not None else cluster.transport
         count = up.brokers or len(cluster.seats) or DEFAULT_BROKERS
-        workdir.take_seats(count, up.port, is_any_port=up.is_any_port)
+        workdir.take_seats(count, up.port, is_any_port=up.is_any_port, racks=up.racks)
         cluster.supervisor_pid = os.getpid()
         workdir.open_sockets()
     except UsageError:
@@ -131,6 +131,7 @@ def _differences(up: c.Up, cluster: ClusterFile) -> list[str]:
         ("advertise", up.advertise, cluster.advertise),
         ("restart", up.restart, cluster.restart),
         ("transport", up.transport, cluster.transport),
+        ("racks", _racks(up), ",".join(seat.rack for seat in cluster.seats)),
         ("ephemeral", up.is_ephemeral or None, cluster.is_ephemeral),
         ("fresh", up.is_fresh or None, False),
     ]
@@ -141,6 +142,13 @@ def _differences(up: c.Up, cluster: ClusterFile) -> list[str]:
         for name, asked, has in pairs
         if asked is not None and asked != has
     ]
+
+
+def _racks(up: c.Up) -> str | None:
+    """Of each broker, as they were asked for."""
+    if up.racks is None or up.brokers is None:
+        return None if up.racks is None else ",".join(up.racks)
+    return ",".join(up.racks[index % len(up.racks)] for index in range(up.brokers))
 
 
 def _shown(value: object) -> str:

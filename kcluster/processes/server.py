@@ -58,6 +58,8 @@ class ServerArguments(msgspec.Struct, frozen=True):
     port: int = 0
     advertise: str = ""
     """The host that clients are told."""
+    rack: str = ""
+    """Empty for none."""
     options: dict[str, str] = {}
     expected_brokers: list[int] = []
     is_portable: bool = False

@@ -61,6 +61,9 @@ from kcluster.world.loop import EXIT_BUG
 LED_TIMEOUT_MS = 2_000
 """How long `up` waits for a leader of every partition: some may have lost all replicas."""
 
+ASK_AGAIN_MS = 1_000
+"""The coordinator may be dead when it is asked, and be back later."""
+
 LED_POLL_MS = 5
 
 
@@ -154,6 +157,21 @@ class Supervisor:
             image.replay(record)
         return image
 
+    async def replicas_of(self, ids: Sequence[int], deadline: int) -> list[str] | None:
+        """Partitions that any of these brokers is a replica of; None: nobody could say."""
+        while True:
+            image = await self._image(min(deadline, now_ms() + ASK_AGAIN_MS))
+            if image is not None:
+                break
+            if now_ms() >= deadline:
+                return None
+        return [
+            f"{name}-{index}"
+            for name, topic in sorted(image.topics.items())
+            for index, state in sorted(topic.partitions.items())
+            if not set(ids).isdisjoint(state.replicas)
+        ]
+
     async def down(self, timeout_ms: int, *, is_forced: bool = False) -> None:
         """End everything. First nobody may elect or shrink any more (rule 8), then the brokers
         go, then the coordinator; who has not gone in time is killed."""
@@ -237,6 +255,7 @@ class Supervisor:
             ),
             host=cluster.host if is_broker else "",
             port=seat.port if seat is not None else 0,
+            rack=seat.rack if seat is not None else "",
             advertise=(cluster.advertise or cluster.host) if is_broker else "",
             options=cluster.options,
             expected_brokers=[seat.id for seat in cluster.seats],
@@ -301,7 +320,12 @@ class Supervisor:
     async def gone(self, ids: Iterable[int], deadline: int | None = None) -> bool:
         """Until none of them runs; whether that came true in time."""
         ids = list(ids)
-        while any(self.roster[id].is_alive or self.roster[id].state == "starting" for id in ids):
+
+        def is_there(id: int) -> bool:
+            process = self.roster.get(id)  # None: removed meanwhile
+            return process is not None and (process.is_alive or process.state == "starting")
+
+        while any(map(is_there, ids)):
             if not await self._change(ids, deadline):
                 return False
         return True
@@ -345,6 +369,15 @@ class Supervisor:
         """It does not run, and is not to be started again by itself."""
         if process.state in ("failed", "killed"):
             process.enter("stopped", wall_ms())
+
+    def remove(self, id: int) -> None:
+        """It does not run, and never will again."""
+        self.cancel_restart(id)
+        process = self.roster.pop(id)
+        assert not process.is_alive, "it is stopped first"
+        self.workdir.remove_seat(id)
+        self.happened("process", "Removed", "removed from the cluster", process)
+        self.announce()
 
     def pause(self, process: ServerProcess, for_ms: int | None) -> None:
         self.signal(process, signal.SIGSTOP)

@@ -23,10 +23,34 @@ from pathlib import Path
 
 import msgspec
 
+from kcluster.client.find import (
+    ClusterFile,
+    Seat,
+    check_name,
+    data_home,
+    holder,
+    list_clusters,
+    locate,
+    read_cluster,
+)
 from kcluster.errors import UsageError
 from kcluster.processes.ports import is_free, port_problem
 from kcluster.processes.small_files import replace_file
 from kcluster.world import platform
+
+__all__ = [
+    "FIRST_PORT",
+    "ClusterFile",
+    "Seat",
+    "Workdir",
+    "check_name",
+    "data_home",
+    "holder",
+    "list_clusters",
+    "locate",
+    "process_name",
+    "read_cluster",
+]
 
 FIRST_PORT = 19092
 PORT_BLOCK = 10
@@ -40,123 +64,6 @@ SOCKET_PATH_MAX = 80
 
 SERVERS_END_S = 5
 """How long servers may take to be gone after their supervisor was killed."""
-
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}")
-
-
-class Seat(msgspec.Struct):
-    """A broker's place in the cluster: the id and port that stay when its process changes."""
-
-    id: int
-    port: int
-
-
-class ClusterFile(msgspec.Struct):
-    """cluster.json."""
-
-    name: str
-    format: int = 1
-    host: str = "127.0.0.1"
-    """Where brokers listen."""
-    advertise: str = ""
-    """What clients are told instead; empty for `host`."""
-    seats: list[Seat] = []
-    options: dict[str, str] = {}
-    restart: str = "on-failure"
-    transport: str = "ipc"
-    is_ephemeral: bool = False
-    incarnations_reserved: int = 0
-    """Every incarnation given out so far is below this."""
-    supervisor_pid: int = 0
-    control_endpoint: str = ""
-    sockets: str = ""
-
-    @property
-    def bootstrap(self) -> str:
-        host = self.advertise or self.host
-        return ",".join(f"{host}:{seat.port}" for seat in self.seats)
-
-
-def data_home() -> Path:
-    """Where clusters live that were not told otherwise."""
-    if home := os.environ.get("KCLUSTER_HOME"):
-        return Path(home)
-    import platformdirs  # noqa: PLC0415 - not needed by who names a directory
-
-    return Path(platformdirs.user_data_dir("kcluster", appauthor=False))
-
-
-def check_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"invalid cluster name {name!r}",
-            "a name has letters, digits, '.', '_' and '-', at most 64, and starts with one of"
-            " the first two",
-            "kcluster up -c dev",
-            exit_code=2,
-        )
-    return name
-
-
-def locate(name: str) -> Path:
-    """Where the cluster of this name is or would be; links of `--dir` followed."""
-    place = data_home() / check_name(name)
-    try:
-        return Path(os.readlink(place))  # noqa: PTH115
-    except OSError:
-        # No link; one that was there a moment ago may be gone, as with an ephemeral cluster.
-        return place
-
-
-def read_cluster(directory: Path) -> ClusterFile | None:
-    """None when there is none. UsageError when the file cannot be understood."""
-    path = directory / "cluster.json"
-    try:
-        data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise UsageError(f"cannot read {path}", str(error.strerror), "kcluster ls") from error
-    try:
-        return msgspec.json.decode(data, type=ClusterFile)
-    except msgspec.DecodeError as error:
-        raise UsageError(
-            f"{path} is damaged",
-            str(error),
-            f"look at it, or delete the cluster with rm -r {directory}",
-        ) from error
-
-
-def list_clusters() -> list[tuple[str, Path]]:
-    """Names and directories of all that are recorded; links to what is gone are dropped."""
-    found = []
-    home = data_home()
-    for place in sorted(home.iterdir()) if home.is_dir() else []:
-        if not _NAME.fullmatch(place.name):
-            continue
-        if place.is_symlink() and not place.exists():
-            place.unlink(missing_ok=True)
-            continue
-        directory = locate(place.name)
-        if (directory / "cluster.json").exists():
-            found.append((place.name, directory))
-    return found
-
-
-def holder(directory: Path) -> int | None:
-    """Pid of the supervisor that holds the directory; None when nobody does."""
-    try:
-        fd = os.open(directory / "lock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = os.pread(fd, 32, 0).strip()
-        return int(pid) if pid.isdigit() else 0
-    finally:
-        os.close(fd)
-    return None
 
 
 class Workdir:
@@ -312,17 +219,25 @@ class Workdir:
         return incarnation
 
     def take_seats(
-        self, count: int, port: int | None, *, is_any_port: bool = False, host: str = ""
+        self,
+        count: int,
+        port: int | None,
+        *,
+        is_any_port: bool = False,
+        host: str = "",
+        racks: list[str] | None = None,
     ) -> None:
-        """Have seats 1..count, with ports: those asked for, those remembered, or the next free
-        block. UsageError when a port that was asked for or is remembered is in use."""
+        """Have `count` seats: those remembered, then others with the next ids; with ports: those
+        asked for, those remembered, or the next free block. UsageError when a port that was asked
+        for or is remembered is in use. The brokers stand in `racks` in turn; without, where they
+        stood."""
         host = host or self.cluster.host
         seats = sorted(self.cluster.seats, key=lambda seat: seat.id)
         if count < len(seats):
             raise UsageError(
                 f"cluster {self.cluster.name} has {len(seats)} brokers, not {count}",
                 "a broker that is left out would take its replicas along",
-                f"kcluster up -c {self.cluster.name}, or kcluster up --fresh to start anew",
+                "kcluster up, then kcluster remove-broker; or kcluster up --fresh to start anew",
             )
         if port is not None:
             if not 1 <= port <= 65536 - count:
@@ -339,25 +254,46 @@ class Workdir:
                 ports.append(self._free_after(max(ports), host))
         else:
             ports = self._free_block(count, host)
-        for index, number in enumerate(ports):
+        ids = [seat.id for seat in seats]
+        while len(ids) < count:
+            ids.append(max(ids, default=0) + 1)
+        for id, number in zip(ids, ports, strict=True):
             problem = port_problem(host, number)
             if problem is not None:
                 raise UsageError(
                     f"port {number} {problem}",
-                    f"broker {index + 1} needs it",
+                    f"broker {id} needs it",
                     "kcluster up --any-port",
                 )
-        self.cluster.seats = [Seat(index + 1, number) for index, number in enumerate(ports)]
+        taken: list[Seat] = []
+        for index, (id, number) in enumerate(zip(ids, ports, strict=True)):
+            if racks is not None:
+                rack = racks[index % len(racks)] if racks else ""
+            elif index < len(seats):
+                rack = seats[index].rack
+            else:
+                rack = _rack_for_another(taken)
+            taken.append(Seat(id, number, rack))
+        self.cluster.seats = taken
 
-    def add_seat(self) -> Seat:
-        """One more, on the next free port."""
+    def add_seat(self, rack: str | None = None) -> Seat:
+        """One more, on the next free port; in the rack with the fewest, when none is named."""
         seats = self.cluster.seats
         seat = Seat(
             max(seat.id for seat in seats) + 1,
             self._free_after(max(seat.port for seat in seats), self.cluster.host),
+            _rack_for_another(seats) if rack is None else rack,
         )
         seats.append(seat)
         return seat
+
+    def remove_seat(self, id: int) -> None:
+        """Its data goes, too, unless there is something that was set aside for a person."""
+        self.cluster.seats = [seat for seat in self.cluster.seats if seat.id != id]
+        self.save(durable=True)
+        data_dir = self.data_dir(id)
+        if data_dir.is_dir() and not any(data_dir.glob("*-stray")):
+            shutil.rmtree(data_dir, ignore_errors=True)
 
     def _free_block(self, count: int, host: str) -> list[int]:
         taken = self._ports_of_others()
@@ -410,6 +346,14 @@ def process_name(process_id: int) -> str:
     if process_id < 0:
         return "supervisor"
     return f"broker-{process_id}" if process_id else "coordinator"
+
+
+def _rack_for_another(seats: list[Seat]) -> str:
+    """Of the racks that there are, the one with the fewest brokers; the first of several."""
+    counts: dict[str, int] = {}
+    for seat in seats:
+        counts[seat.rack] = counts.get(seat.rack, 0) + 1
+    return min(counts, key=counts.__getitem__, default="")
 
 
 # --- small parts --------------------------------------------------------------------------

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from kcluster.core.metadata.image import TOPIC_RESOURCE
+from kcluster.core.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE
+from kcluster.core.metadata.quotas import Entity
 from kcluster.errors import ErrorCode
 from kcluster.model import TopicId, TopicPartition
 from kcluster.sim.clients import RETRY_BACKOFF_MS, Call, Life, SimClient, Sleep, Step
 from kcluster.wire.message import Message
+from kcluster.wire.messages import alter_client_quotas_request as aq
+from kcluster.wire.messages import alter_partition_reassignments as apr
 from kcluster.wire.messages import create_partitions as cp
 from kcluster.wire.messages import create_topics as ct
 from kcluster.wire.messages import delete_records as dr
@@ -71,6 +74,66 @@ def alter_config(client: SimClient, topic: str, name: str, value: str | None) ->
     code = yield from _until(client, request, 1, "responses", ErrorCode.INVALID_CONFIG)
     if code == ErrorCode.INVALID_CONFIG:
         client.surprises.append(f"{topic}: {name}={value} was refused")
+
+
+def alter_quota(client: SimClient, entity: Entity, key: str, value: float | None) -> Life:
+    """Again and again until it is so; None: there is none."""
+    request = aq.AlterClientQuotasRequest(
+        entries=[
+            aq.EntryData(
+                entity=[aq.EntityData(entity_type=kind, entity_name=name) for kind, name in entity],
+                ops=[aq.OpData(key=key, value=value or 0.0, remove=value is None)],
+            )
+        ]
+    )
+    code = yield from _until(client, request, 1, "entries", ErrorCode.INVALID_REQUEST)
+    if code == ErrorCode.INVALID_REQUEST:
+        client.surprises.append(f"{key}={value} of {entity} was refused")
+
+
+def reassign(
+    client: SimClient, tp: TopicPartition, replicas: list[int] | None
+) -> Generator[Step, Any, ErrorCode | None]:
+    """Once: the partition's error code; None when nobody answered. No `replicas`: cancel."""
+    partition = apr.ReassignablePartition(partition_index=tp.partition, replicas=replicas)
+    topic = apr.ReassignableTopic(name=tp.topic, partitions=[partition])
+    request = apr.AlterPartitionReassignmentsRequest(timeout_ms=2000, topics=[topic])
+    response = yield Call(client.some_broker(), request, 1, 3000)
+    if response is None:
+        return None
+    if response.error_code:
+        return ErrorCode(response.error_code)
+    return ErrorCode(response.responses[0].partitions[0].error_code)
+
+
+def throttle(client: SimClient, topics: list[str], rate: int | None) -> Generator[Step, Any, bool]:
+    """Once: all replicas of `topics` that are not in sync, or (None) nobody any more. Whether that
+    was answered."""
+    is_gone = rate is None
+    rates = {f"{side}.replication.throttled.rate": str(rate) for side in ("leader", "follower")}
+    replicas = {f"{side}.replication.throttled.replicas": "*" for side in ("leader", "follower")}
+    wanted = [(TOPIC_RESOURCE, topic, replicas) for topic in topics] + [
+        (BROKER_RESOURCE, "", rates)
+    ]
+    resources = [
+        ic.AlterConfigsResource(
+            resource_type=resource,
+            resource_name=name,
+            configs=[
+                ic.AlterableConfig(
+                    name=key, config_operation=int(is_gone), value=None if is_gone else value
+                )
+                for key, value in sorted(pairs.items())
+            ],
+        )
+        for resource, name, pairs in wanted
+    ]
+    request = ic.IncrementalAlterConfigsRequest(resources=resources)
+    response = yield Call(client.some_broker(), request, 1, 3000)
+    if response is not None:
+        codes = {each.error_code for each in response.responses}
+        client.surprises += [f"throttle: {code}" for code in codes & {ErrorCode.INVALID_CONFIG}]
+    return response is not None
 
 
 def _until(

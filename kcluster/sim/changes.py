@@ -8,6 +8,8 @@ on purpose is told to the checker before it is asked for.
     partitions   one more for a topic that has readers, writers and groups
     config       min.insync.replicas, segment.ms, retention and cleanup.policy of a topic
     records      DeleteRecords of some, or of all that is committed
+    quotas       of some clients, of those without their own, and of the user that all are
+    reassign     partitions move to other replicas, or that is cancelled
 """
 
 from __future__ import annotations
@@ -18,13 +20,25 @@ from typing import Final
 
 from kcluster.check.deletions import Deletions
 from kcluster.check.history import OK
+from kcluster.core.broker.quotas.quotas import ANONYMOUS
+from kcluster.core.metadata.quotas import (
+    CONSUMER_BYTE_RATE,
+    PRODUCER_BYTE_RATE,
+    REQUEST_PERCENTAGE,
+    Entity,
+    entity_of,
+)
+from kcluster.errors import ErrorCode
 from kcluster.model import TopicId, TopicPartition
 from kcluster.sim.admin import (
     alter_config,
+    alter_quota,
     create_topic,
     delete_records,
     delete_topic,
     grow_topic,
+    reassign,
+    throttle,
 )
 from kcluster.sim.clients import Life, Producer, SimClient, Sleep, Step
 from kcluster.sim.consumer import Consumer
@@ -39,6 +53,25 @@ CONFIGS: Final = {
 }
 """None: back to the default."""
 REPLICAS: Final = 3
+QUOTAS: Final[dict[str, list[float]]] = {
+    PRODUCER_BYTE_RATE: [20, 300, 5_000],
+    CONSUMER_BYTE_RATE: [20, 500, 20_000],
+    REQUEST_PERCENTAGE: [0.01, 0.5, 5],
+}
+"""From nearly nothing to hardly a hindrance."""
+CANCELS: Final = 0.25
+THROTTLES: Final = 0.2
+RATES: Final = [500, 5_000, 1_000_000, None]
+"""Bytes a second; slow as that is, what is written in a simulation gets there within seconds."""
+REFUSALS: Final = {
+    None, ErrorCode.NONE, ErrorCode.REQUEST_TIMED_OUT, ErrorCode.OPERATION_NOT_ATTEMPTED,
+    # One that was deleted; or its broker does not know it yet.
+    ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+    # A cancellation that would take copies that count; or a broker has not registered yet.
+    ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+    ErrorCode.NO_REASSIGNMENT_IN_PROGRESS,
+}  # fmt: skip
+"""What may become of a reassignment that is asked for."""
 
 
 class Changes:
@@ -189,6 +222,31 @@ class Changes:
 
         client.live(life())
 
+    def limit(self, clients: Callable[[], list[str]]) -> None:
+        """Quotas come and go; in the end there are none."""
+        client = self._client("limit")
+        choice = self._random
+
+        def life() -> Life:
+            given: dict[tuple[Entity, str], None] = {}
+            while not client.is_stopped:
+                yield Sleep(choice.randint(100, 3000))
+                some_client = choice.choice(clients())
+                entity = choice.choice([
+                    entity_of(client_id=some_client), entity_of(client_id=some_client),
+                    entity_of(client_id=None), entity_of(ANONYMOUS), entity_of(ANONYMOUS, None),
+                    entity_of(None), entity_of(None, some_client),
+                ])  # fmt: skip
+                key = choice.choice(list(QUOTAS))
+                value: float | None = choice.choice([*QUOTAS[key], None])
+                given[entity, key] = None
+                client.cluster.note(f"{entity}: {key}={value}")
+                yield from alter_quota(client, entity, key, value)
+            for entity, key in given:
+                yield from alter_quota(client, entity, key, None)
+
+        client.live(life())
+
     def delete_records(self, partitions: Callable[[], list[TopicPartition]]) -> None:
         client = self._client("delete records")
         choice = self._random
@@ -213,5 +271,36 @@ class Changes:
                     client.cluster.note(f"{tp}: deleted below {start}")
                 else:
                     client.forget_leader(tp)
+
+        client.live(life())
+
+    def reassign(
+        self, partitions: Callable[[], list[TopicPartition]], brokers: list[int], pause_ms: int
+    ) -> None:
+        """`pause_ms`: at most, between two. Never to fewer than min ISR."""
+        client = self._client("reassign")
+        choice = self._random
+        throttled: set[str] = set()
+
+        def life() -> Life:
+            while not client.is_stopped:
+                yield Sleep(choice.randint(10, pause_ms))
+                tp = choice.choice(partitions())
+                count = choice.choice([REPLICAS, REPLICAS, REPLICAS - 1, REPLICAS + 1])
+                count = min(max(count, self._min_isr), len(brokers))
+                replicas = None if choice.random() < CANCELS else choice.sample(brokers, count)
+                client.cluster.note(f"{tp}: reassign to {replicas}")
+                error = yield from reassign(client, tp, replicas)
+                client.cluster.note(f"{tp}: {error.name if error is not None else 'no answer'}")
+                if error not in REFUSALS:
+                    client.surprises.append(f"{tp}: reassignment to {replicas}: {error!r}")
+                if choice.random() < THROTTLES:
+                    rate = choice.choice(RATES)
+                    client.cluster.note(f"{tp.topic}: throttle {rate}")
+                    throttled.add(tp.topic)
+                    yield from throttle(client, [tp.topic], rate)
+            for topic in sorted(throttled):
+                while not (yield from throttle(client, [topic], None)):
+                    pass
 
         client.live(life())

@@ -137,10 +137,13 @@ class Claims:
                 )  # fmt: skip
 
     def _strays(self, process: Process, core: Any) -> None:
-        """What a whole image did not place here is set aside, and not deleted. Who was killed in
-        that turn may not have come to it."""
+        """What a whole image did not place here is set aside, and not deleted, unless it has moved.
+        Who was killed in that turn may not have come to it."""
         names = process.disk.list("")
         for tp in self._placed.get(process.id, set()) - set(core.replicas):
+            state = core.image.partition(tp)
+            if state is not None and process.id not in state.replicas:
+                continue
             is_aside = any(name.startswith(f"{tp}.") and name.endswith("-stray") for name in names)
             require(
                 is_aside or str(tp) in names, 17,
@@ -247,6 +250,7 @@ class Claims:
             require(
                 not is_answer
                 or bool(told.records)
+                or told.preferred_read_replica >= 0
                 or told.high_watermark <= wanted.fetch_offset
                 or self._lies_in_a_batch(broker, tp, wanted.fetch_offset, told.high_watermark),
                 "rule 11", "a fetch returns at least one whole batch",

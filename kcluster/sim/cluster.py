@@ -390,6 +390,7 @@ class _Connection:
     incarnation: int
     client: ClientEnd
     to_broker_us: int = 0
+    """When the last request arrives there; what comes later is not read before."""
     to_client_us: int = 0
     is_open: bool = True
     is_broken: bool = False
@@ -462,6 +463,12 @@ class Connections:
                 link.client.replied(connection, frame)
 
         self._later(link, arrive)
+
+    def mute(self, connection: int, ms: int) -> None:
+        link = self._open.get(connection)
+        if link is not None:
+            until_us = self._cluster.scheduler.now_us + ms * MS
+            link.to_broker_us = max(link.to_broker_us, until_us)
 
     def close(self, connection: int) -> None:
         link = self._open.pop(connection, None)

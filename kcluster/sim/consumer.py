@@ -1,4 +1,8 @@
-"""A simulated consumer of one partition, outside of any group."""
+"""A simulated consumer of one partition, outside of any group.
+
+One with a rack reads where its leader says (KIP-392), and goes back to the leader at the first
+answer that is none.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +39,9 @@ class Consumer:
     deleted: Callable[[TopicPartition], int] = lambda tp: 0
     """The offset below which records were deleted on purpose."""
     is_from_latest: bool = False
+    rack: str = ""
+    reads_from: int = -1
+    """The follower that it was sent to; -1 for the leader."""
 
     def life(self) -> Life:
         client = self.client
@@ -44,12 +51,26 @@ class Consumer:
             leader = yield from client.find_leader(self.tp)
             if leader < 0:
                 return
-            response = yield Call(leader, self._request(), self.version, 3000)
+            source = leader if self.reads_from < 0 else self.reads_from
+            response = yield Call(source, self._request(), self.version, 3000)
             if response is not None and self._is_out_of_range(response):
+                self.reads_from = -1
                 yield from self._reset(leader)
+            elif response is not None and self._is_sent_on(response):
+                pass
             elif response is None or not self._take(response):
                 client.forget_leader(self.tp)
+                self.reads_from = -1
                 yield Sleep(RETRY_BACKOFF_MS)
+
+    def _is_sent_on(self, response: Any) -> bool:
+        if response.error_code or not response.responses:
+            return False
+        told = response.responses[0].partitions[0]
+        if told.error_code or told.preferred_read_replica < 0:
+            return False
+        self.reads_from = told.preferred_read_replica
+        return True
 
     def _request(self) -> f.FetchRequest:
         partition = f.FetchPartition(
@@ -63,7 +84,11 @@ class Consumer:
             partitions=[partition],
         )
         return f.FetchRequest(
-            max_wait_ms=self.max_wait_ms, min_bytes=1, max_bytes=self.max_bytes, topics=[topic]
+            max_wait_ms=self.max_wait_ms,
+            min_bytes=1,
+            max_bytes=self.max_bytes,
+            topics=[topic],
+            rack_id=self.rack,
         )
 
     def _is_out_of_range(self, response: Any) -> bool:

@@ -7,8 +7,10 @@ from typing import Any
 import msgspec
 
 from kcluster.core.broker.replicas import Replicas
+from kcluster.core.controller import reassignment
 from kcluster.core.controller.brokers import Brokers
 from kcluster.core.controller.partitions import Partitions
+from kcluster.core.controller.reassignment import Assignment
 from kcluster.core.controller.telling import Held, Telling
 from kcluster.core.metadata.metadata_log import MetadataLog
 from kcluster.core.replication.replica import Replica
@@ -113,6 +115,15 @@ def _deletes_what_it_does_not_know(was: Any) -> Any:
     return set_aside
 
 
+def _completes_at_once(was: Any) -> Any:
+    def completed(assignment: Any, isr: Any, min_isr: int) -> Any:
+        if not (assignment.adding or assignment.removing):
+            return None
+        return Assignment(assignment.target, [], []), assignment.target
+
+    return completed
+
+
 def _takes_what_was_meant_for_the_dead(was: Any) -> Any:
     return lambda envelope, address, *_: envelope.target == address
 
@@ -179,6 +190,11 @@ CONTROLLER_MUTANTS = by_name(
         "deletes-what-it-does-not-know",
         "a partition on disk that the metadata does not know is deleted",
         "17", ("NATS #7556",), patch(Replicas, "_set_aside", _deletes_what_it_does_not_know),
+    ),
+    Mutant(
+        "completes-before-in-sync",
+        "replicas that a reassignment adds count as in sync at once, and it is complete",
+        "1, 2, 10", (), patch(reassignment, "completed", _completes_at_once),
     ),
     Mutant(
         "stops-as-leader",

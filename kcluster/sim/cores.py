@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from kcluster.config import Settings
 from kcluster.core.broker.broker import BrokerCore
 from kcluster.core.controller.controller import ControllerCore
@@ -9,6 +11,17 @@ from kcluster.core.turn import Core
 from kcluster.sim.cluster import Birth
 
 FIRST_PORT = 19092
+HANDLING_NS = 100_000
+"""What a request takes, to those who have a quota of that."""
+
+
+SELECTOR = "replica.selector.class"
+RACKS = ("red", "blue")
+"""Where brokers stand in turn, in clusters that read from followers."""
+
+
+def rack_of(broker_id: int) -> str:
+    return RACKS[broker_id % len(RACKS)]
 
 
 def make_broker(birth: Birth) -> Core:
@@ -22,6 +35,8 @@ def make_broker(birth: Birth) -> Core:
         Settings(birth.settings),
         birth.random,
         birth.restart,
+        rack_of(birth.id) if SELECTOR in birth.settings else None,
+        stopwatch=itertools.count(1, HANDLING_NS).__next__,
     )
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 from kcluster.check.groups import Committed, GroupHistory, Place
 from kcluster.config import Settings
@@ -43,6 +43,10 @@ NO_END_MS = 1_000_000
 
 GROUP_SETTINGS = {
     "group.min.session.timeout.ms": "1000",
+    "group.consumer.min.session.timeout.ms": "1000",
+    "group.consumer.session.timeout.ms": "2000",
+    "group.consumer.min.heartbeat.interval.ms": "100",
+    "group.consumer.heartbeat.interval.ms": "300",
 }
 """Smaller than anybody may want it, so that sessions run out within a simulation."""
 
@@ -315,6 +319,8 @@ CERTAINLY_REFUSED = frozenset(
         ErrorCode.REBALANCE_IN_PROGRESS,
         ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
         ErrorCode.FENCED_INSTANCE_ID,
+        ErrorCode.STALE_MEMBER_EPOCH,
+        ErrorCode.GROUP_ID_NOT_FOUND,
     }
 )
 """Answers after which a commit is in no log."""
@@ -333,32 +339,44 @@ def record_reads(
                     history.read((group, tp), who, partition.committed_offset, asked)
 
 
+class Settling(Protocol):
+    """A member that stays when it is told to."""
+
+    client: SimClient
+    is_settled: bool
+
+    def start(self) -> None: ...
+
+
 class GroupLoad:
     """Some groups over all topics of a simulation."""
 
-    def __init__(self, cluster: SimCluster, plans: list[GroupPlan], topics: dict[str, int]) -> None:
-        self.plans = plans
+    def __init__(self, cluster: SimCluster, topics: dict[str, int]) -> None:
         self.topics = topics
-        self.members: list[GroupMember] = []
+        self.groups: list[str] = []
+        self.members: list[Settling] = []
+        self.coordinators = Coordinators(cluster)
         self._cluster = cluster
-        self._coordinators = Coordinators(cluster)
 
-    def begin(self, make_client: Callable[[str], SimClient]) -> None:
-        """The first member of each group at once, the others one after another."""
-        for plan in self.plans:
-            for number in range(plan.members):
-                client = make_client(f"{plan.group}/{number}")
-                member = GroupMember(client, plan, sorted(self.topics), self._coordinators)
-                self.members.append(member)
-                delay_ms = number * client.random.randint(0, 3000)
-                self._cluster.scheduler.after(delay_ms * MS, member.start)
+    def add(self, group: str, member: Settling, after_ms: int) -> None:
+        if group not in self.groups:
+            self.groups.append(group)
+        self.members.append(member)
+        self._cluster.scheduler.after(after_ms * MS, member.start)
+
+    def begin(self, plan: GroupPlan, make_client: Callable[[str], SimClient]) -> None:
+        """The first member at once, the others one after another."""
+        for number in range(plan.members):
+            client = make_client(f"{plan.group}/{number}")
+            member = GroupMember(client, plan, sorted(self.topics), self.coordinators)
+            self.add(plan.group, member, number * client.random.randint(0, 3000))
 
     @property
     def have_begun(self) -> bool:
         """Every group has had a generation."""
         history = [member.client.history.groups for member in self.members[:1]]
         begun = {group for each in history for group, _, _ in each.owners}
-        return all(plan.group in begun for plan in self.plans)
+        return all(group in begun for group in self.groups)
 
     def settle(self) -> None:
         for member in self.members:
@@ -367,23 +385,23 @@ class GroupLoad:
     def missing(self, tp: TopicPartition, start_offset: int, end_offset: int) -> str:
         """What keeps a partition from being committed to its end; empty when nothing does. When
         all of it is deleted there is nothing to commit."""
-        for plan in self.plans:
-            at = self.members[0].client.history.groups.last_known((plan.group, tp))
+        for group in self.groups:
+            at = self.members[0].client.history.groups.last_known((group, tp))
             if start_offset < end_offset and at < end_offset:
-                return f"{plan.group} has committed {at} of {tp}, which ends at {end_offset}"
+                return f"{group} has committed {at} of {tp}, which ends at {end_offset}"
         return ""
 
     def observe(self, client: SimClient) -> Life:
         """Ask again and again what the groups have committed, as anybody may."""
         while not client.is_stopped:
-            for plan in self.plans:
-                yield from self._ask(client, plan.group)
+            for group in self.groups:
+                yield from self._ask(client, group)
             yield Sleep(client.random.randint(20, 300))
 
     def audit(self, client: SimClient) -> Life:
         """Ask once more, until there is an answer, for the verdict."""
-        for plan in self.plans:
-            while not (yield from self._ask(client, plan.group)):
+        for group in self.groups:
+            while not (yield from self._ask(client, group)):
                 yield Sleep(RETRY_BACKOFF_MS)
 
     def _ask(self, client: SimClient, group: str) -> Generator[Step, Any, bool]:
@@ -404,6 +422,6 @@ class GroupLoad:
         response = yield Call(found.coordinators[0].node_id, request, 8)
         if response is None or response.groups[0].error_code:
             return False
-        if not self._coordinators.is_deposed(found.coordinators[0].node_id, group):
+        if not self.coordinators.is_deposed(found.coordinators[0].node_id, group):
             record_reads(history, group, client.name, response, asked)
         return True

@@ -7,12 +7,14 @@ from typing import Any
 from kcluster.core.client.consumer import From, Place
 from kcluster.core.client.group_consumer import GroupConsumerCore
 from kcluster.core.groups import commits
+from kcluster.core.groups.consumer.group import ConsumerGroup
 from kcluster.core.groups.offsets import Offsets
 from kcluster.core.groups.shard import Shard
 from kcluster.errors import ErrorCode
 from kcluster.sim.mutant import Mutant, always, by_name, patch
 
 GROUPS = 2
+CONSUMER_GROUPS = 2
 
 
 def _answers_at_once(was: Any) -> Any:
@@ -52,6 +54,17 @@ GROUP_MUTANTS = by_name(
         "shows-staged-offsets",
         "offsets are shown before they are committed",
         "lost-commit, rule 7", (), patch(Offsets, "settle", _shows_what_is_staged), GROUPS,
+    ),
+    Mutant(
+        "gives-before-it-is-free",
+        "a partition is given to a member while its former owner has it still",
+        "two-holders", (), patch(ConsumerGroup, "is_free", always(True)), None, CONSUMER_GROUPS,
+    ),
+    Mutant(
+        "any-epoch-commits",
+        "offsets are taken from members of the consumer protocol that are not in the group",
+        "stale-commit, lost-commit", (), patch(commits, "_check_consumer", always(None)), None,
+        CONSUMER_GROUPS,
     ),
     Mutant(
         "begins-at-the-end",

@@ -42,6 +42,8 @@ class Mutant:
     patches: tuple[Patch, ...]
     groups: int | None = None
     """How many groups a simulation shall have; None: as its seed draws."""
+    consumer_groups: int = 0
+    """Groups of the consumer protocol, besides."""
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -88,17 +88,17 @@ class Catch:
 def catch(mutant: Mutant, seed: int) -> Catch | None:
     """What one simulation with the mutant says; None when it notices nothing."""
     with mutant.applied():
-        return _complaint(seed, mutant.groups)
+        return _complaint(seed, mutant.groups, mutant.consumer_groups)
 
 
 @cache
-def is_quiet(seed: int, groups: int | None) -> bool:
+def is_quiet(seed: int, groups: int | None, consumer_groups: int = 0) -> bool:
     """Whether it says nothing without a mutant: else what it says with one says nothing."""
-    return _complaint(seed, groups) is None
+    return _complaint(seed, groups, consumer_groups) is None
 
 
-def _complaint(seed: int, groups: int | None) -> Catch | None:
-    simulation = Simulation(seed, groups=groups)
+def _complaint(seed: int, groups: int | None, consumer_groups: int) -> Catch | None:
+    simulation = Simulation(seed, groups=groups, consumer_groups=consumer_groups)
     try:
         story = simulation.run()
     except InvariantViolated as violated:
@@ -134,8 +134,9 @@ class Hunt:
 
 def hunt(name: str, start: int, seeds_max: int) -> Hunt:
     for seed in range(start, start + seeds_max):
-        found = catch(ALL_MUTANTS[name], seed)
-        if found is not None and is_quiet(seed, ALL_MUTANTS[name].groups):
+        mutant = ALL_MUTANTS[name]
+        found = catch(mutant, seed)
+        if found is not None and is_quiet(seed, mutant.groups, mutant.consumer_groups):
             return Hunt(name, seed - start + 1, seed, found)
     return Hunt(name, seeds_max, start + seeds_max - 1, None)
 

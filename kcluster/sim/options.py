@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
+from kcluster.config import RACK_AWARE_SELECTOR
 from kcluster.sim.cluster import SimCluster
+from kcluster.sim.cores import SELECTOR
 from kcluster.sim.disk_faults import CORRUPT, POWER
 from kcluster.sim.faults import KILL_COMPACTOR, KINDS
 from kcluster.sim.group_clients import GROUP_SETTINGS
@@ -40,9 +42,16 @@ CHANGES: Final = {
     "config": "min.insync.replicas, segment.ms, retention and cleanup.policy change",
     "records": "DeleteRecords",
     "churn": "a topic comes and goes whatever is going on in it",
+    "reassign": "partitions move to other replicas, or that is cancelled",
 }
 """What may be administered while faults happen."""
 
+QUOTAS: Final = "quotas"
+"""Quotas of clients and of their user come and go; a change as well, drawn for itself."""
+
+QUOTA_SEEDS: Final = 0.15
+RACK_SEEDS: Final = 0.2
+"""Brokers stand in racks, and consumers read from followers in theirs."""
 COMPACTED_SEEDS: Final = 0.3
 RETENTION_SEEDS: Final = 0.2
 KEEPS_TOMBSTONES_MS: Final = 10_000_000
@@ -69,6 +78,8 @@ class Options:
     supervisor_us: tuple[int, int]
     compactor_us: tuple[int, int]
     groups: int
+    consumer_groups: int
+    """Groups of the consumer protocol, besides."""
     keys: int
     """How many keys the records have; 0: none."""
     is_compacted: bool
@@ -102,6 +113,7 @@ class Options:
             f"fsync {self.sync_us[0]}-{self.sync_us[1]} us",
             f"supervisor {self.supervisor_us[0]}-{self.supervisor_us[1]} us",
             f"{self.groups} groups" if self.groups else "",
+            f"{self.consumer_groups} groups of consumers" if self.consumer_groups else "",
             f"{self.keys} keys" if self.keys else "",
             f"changes: {', '.join(self.changes)}" if self.changes else "",
             f"a snapshot every {self.snapshot_records}" if self.snapshot_records else "",
@@ -151,14 +163,22 @@ def draw(seed: int) -> Options:
         settings["log.segment.bytes"] = retention.choice(["1000", "5000"])
         settings["log.segment.delete.delay.ms"] = retention.choice(["0", "1000"])
     changes = _changes(SimCluster.stream(seed, "changes"))
+    if SimCluster.stream(seed, "client quotas").random() < QUOTA_SEEDS:
+        changes = (*changes, QUOTAS)
     if "config" in changes:
         settings["log.segment.delete.delay.ms"] = "1000"
         # A change may lower it; what is lost within the contract goes by the lowest.
         min_isr = min(min_isr, 2)
+    if SimCluster.stream(seed, "replica selector").random() < RACK_SEEDS:
+        settings[SELECTOR] = RACK_AWARE_SELECTOR
     faults = _faults(SimCluster.stream(seed, "kinds"), min_isr, flushes, is_compacted)
     faults = _with_roles(SimCluster.stream(seed, "kinds of roles"), faults)
+    brokers = choice.choice([3, 3, 3, 4, 5])
+    if "reassign" in changes:
+        # With somewhere to go.
+        brokers = max(brokers, SimCluster.stream(seed, "reassignment").choice([4, 5]))
     return Options(
-        brokers=choice.choice([3, 3, 3, 4, 5]),
+        brokers=brokers,
         partitions=choice.choice([1, 2]),
         min_isr=min_isr,
         flushes=flushes,
@@ -170,6 +190,7 @@ def draw(seed: int) -> Options:
         supervisor_us=choice.choice([(200, 2000), (200, 2000), (1_000, 3_000_000)]),
         compactor_us=compactor_us,
         groups=SimCluster.stream(seed, "groups").choice([0, 1, 1, 2]),
+        consumer_groups=SimCluster.stream(seed, "consumer groups").choice([0, 0, 0, 1]),
         keys=keys if is_compacted or "config" in changes else 0,
         is_compacted=is_compacted,
         keeps_tombstones=keeps_tombstones,

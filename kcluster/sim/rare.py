@@ -14,7 +14,7 @@ from kcluster.sim.process import FAILED, STOPPED, Process
 from kcluster.sim.watch import Watch
 from kcluster.wire import bus
 from kcluster.wire.message import Message
-from kcluster.wire.messages.fetch import FetchRequest
+from kcluster.wire.messages.fetch import FetchRequest, FetchTopic, PartitionData
 from kcluster.wire.messages.list_offsets import ListOffsetsRequest
 from kcluster.wire.messages.produce import ProduceRequest
 from kcluster.wire.records import read_header
@@ -60,6 +60,14 @@ RARE_STATES: Final = {
     "group moved": "a partition of __consumer_offsets was loaded by a new leader",
     "group rebalanced": "a generation ended",
     "stray set aside": "a directory that metadata does not know",
+    "client throttled": "an answer was more than its client's quota",
+    "sent to a follower": "a leader told a consumer of a replica in its rack",
+    "read from a follower": "a consumer was given records by a follower",
+    "sent back": "a follower was no help to a consumer",
+    "fetch withheld": "nothing was given to a consumer over its quota",
+    "reassignment complete": "a partition has all the replicas that it was to have",
+    "reassignment cancelled": "it goes back to those that it had",
+    "replica moved away": "a broker deleted its copy of a partition that others have now",
 }
 """What each name stands for. A summary shows those that were never reached, too."""
 
@@ -73,6 +81,9 @@ _TRACES: Final[dict[type, str]] = {
     t.LogCompacted: "log compacted",
     t.GroupsLoaded: "group moved",
     t.GroupRebalancing: "group rebalanced",
+    t.ReassignmentCompleted: "reassignment complete",
+    t.ReassignmentCancelled: "reassignment cancelled",
+    t.ReplicaMovedAway: "replica moved away",
 }
 _ELECTIONS: Final = {
     "elr": "election from ELR",
@@ -196,6 +207,10 @@ class RareStates:
 
     def answered(self, broker: int, request: Message, response: Any) -> None:
         """A reply leaves a broker."""
+        if getattr(response, "throttle_time_ms", 0):
+            self.reached["client throttled"] += 1
+            is_empty = isinstance(request, FetchRequest) and not response.responses
+            self.reached["fetch withheld"] += is_empty
         if isinstance(request, ProduceRequest):
             topic = request.topic_data[0]
             partition = topic.partition_data[0]
@@ -204,10 +219,20 @@ class RareStates:
                 broker, TopicPartition(topic.name, partition.index), partition.records, told
             )
         elif isinstance(request, FetchRequest):
-            for answer in response.responses:
+            for asked, answer in zip(request.topics, response.responses, strict=False):
                 self._told(answer.partitions[0].error_code)
+                self._read(broker, asked, answer.partitions[0])
         elif isinstance(request, ListOffsetsRequest):
             self._told(response.topics[0].partitions[0].error_code)
+
+    def _read(self, broker: int, wanted: FetchTopic, told: PartitionData) -> None:
+        self.reached["sent to a follower"] += told.preferred_read_replica >= 0
+        core: Any = self._cluster.processes[broker].core
+        name = wanted.topic or core.image.topic_names.get(wanted.topic_id, "")
+        replica = core.replicas.get(TopicPartition(name, wanted.partitions[0].partition))
+        if replica is not None and replica.follower is not None:
+            self.reached["read from a follower"] += bool(told.records)
+            self.reached["sent back"] += told.error_code == ErrorCode.OFFSET_NOT_AVAILABLE
 
     def _told(self, error: int) -> None:
         name = _ERRORS.get(ErrorCode(error)) if error else None

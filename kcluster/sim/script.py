@@ -2,7 +2,7 @@
 
     brokers 3                             set <knob> <value>            start [<id>]
     create <topic> <partitions> <replicas> [on 1,2,3] [<config>=<value> ...]
-    delete <topic>
+    delete <topic>                        reassign <tp> <id>,<id>,..|cancel
     produce <tp> <value> ... [acks=all|1|0] [plain]      waits for the outcomes
     send <tp> <value> ... [acks=..] [plain]              does not; `await` does
     fetch <tp> [from=<offset>] [max=<bytes>]             what a consumer gets in 1 s
@@ -14,7 +14,8 @@
     cut <a> -> <b>  isolate <id>  heal                   drop <Message> <a> -> <b>  undrop
     fail <id> <tp> EIO|ENOSPC [after <bytes>]            the next append to that log
     run <n>ms
-    until <claim>   expect <claim>        leader|isr|epoch|elr <tp> = ..   end|hw <tp> on <id> = ..
+    until <claim>   expect <claim>        leader|isr|epoch|elr|replicas <tp> = ..
+                                          end|hw <tp> on <id> = ..
     state <tp>                            the replicas, as they are
     join, sync, beat, leave, commit, offset                 see `group_story`
 
@@ -35,7 +36,7 @@ from kcluster.core.metadata.topic_names import INTERNAL_TOPICS
 from kcluster.core.traces import GroupsLoaded
 from kcluster.errors import ErrorCode
 from kcluster.model import COORDINATOR, TopicPartition
-from kcluster.sim.admin import create_topic, delete_topic
+from kcluster.sim.admin import create_topic, delete_topic, reassign
 from kcluster.sim.clients import Call, Life, Producer, SimClient, metadata_request
 from kcluster.sim.cluster import Make, NotReached, SimCluster
 from kcluster.sim.consumer import Consumer
@@ -238,6 +239,20 @@ class Script:
         client.live(delete_topic(client, words[0]))
         self._finish(client, "the topic is deleted")
 
+    def do_reassign(self, words: list[str]) -> None:
+        replicas = None if words[1] == "cancel" else [int(id) for id in words[1].split(",")]
+        client = self._new_client()
+
+        def life() -> Life:
+            error = None
+            while error is None:  # the broker that was asked is dead
+                error = yield from reassign(client, partition_of(words[0]), replicas)
+            if error != ErrorCode.NONE:
+                self.tell(error.name)
+
+        client.live(life())
+        self._finish(client, "the reassignment is answered")
+
     def _send(self, words: list[str]) -> tuple[SimClient, int]:
         options = dict(word.split("=", 1) for word in words[1:] if "=" in word)
         acks = {"all": -1, "1": 1, "0": 0}[options.get("acks", "all")]
@@ -376,6 +391,7 @@ class Script:
                 "epoch": found.leader_epoch,
                 "isr": ",".join(map(str, sorted(found.isr))),
                 "elr": ",".join(map(str, sorted(found.elr))),
+                "replicas": ",".join(map(str, found.replicas)),
             }[what]
             return str(value) or "none"
 

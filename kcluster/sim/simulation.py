@@ -20,14 +20,16 @@ from typing import Any
 
 from kcluster.check.anomalies import Anomalies, find
 from kcluster.check.history import History
-from kcluster.model import TopicPartition
+from kcluster.model import OFFSETS_TOPIC, TopicPartition
 from kcluster.sim import options as drawing
 from kcluster.sim.admin import create_topic
 from kcluster.sim.changes import BRIEF, CHURN, REPLICAS, Changes
 from kcluster.sim.clients import Producer, SimClient
 from kcluster.sim.cluster import Birth, SimCluster
 from kcluster.sim.consumer import Consumer
-from kcluster.sim.cores import make_broker, make_controller
+from kcluster.sim.consumer_group_plan import ConsumerGroupPlan
+from kcluster.sim.consumer_groups import begin as begin_consumer_group
+from kcluster.sim.cores import RACKS, SELECTOR, make_broker, make_controller
 from kcluster.sim.faults import Faults
 from kcluster.sim.group_clients import GroupLoad, GroupPlan
 from kcluster.sim.options import Options
@@ -87,14 +89,16 @@ class Simulation:
         brokers: int | None = None,
         topics: dict[str, int] | None = None,
         groups: int | None = None,
+        consumer_groups: int | None = None,
         skipped: Container[int] = frozenset(),
     ) -> None:
         """`skipped`: numbers of the strikes of its faults that are left out. What is not given is
-        drawn."""
+        drawn; but where there shall be groups of one protocol, there are none of the other."""
         self.seed = seed
         self.fault_ms = fault_ms
         self.options = options = drawing.draw(seed)
         self._choice = SimCluster.stream(seed, "load")
+        self._rack_choice = SimCluster.stream(seed, "racks of consumers")
         self.cluster = cluster = SimCluster(
             seed,
             make_broker=make_broker,
@@ -140,9 +144,17 @@ class Simulation:
             if options.retention_bytes >= 0:
                 self.watch.deletions.may_outgrow(topic, options.retention_bytes)
         chance = SimCluster.stream(seed, "group plans")
-        count = groups if groups is not None else options.groups
-        plans = [GroupPlan.draw(f"group-{number}", chance) for number in range(count)]
-        self.groups = GroupLoad(cluster, plans, self.topics)
+        if groups is None:
+            groups = 0 if consumer_groups else options.groups
+            if consumer_groups is None:
+                consumer_groups = options.consumer_groups
+        self._plans = [GroupPlan.draw(f"group-{number}", chance) for number in range(groups)]
+        drawn = SimCluster.stream(seed, "consumer group plans")
+        self._consumer_plans = [
+            ConsumerGroupPlan.draw(f"consumers-{number}", drawn)
+            for number in range(consumer_groups or 0)
+        ]
+        self.groups = GroupLoad(cluster, self.topics)
         self._groups_come_first = chance.random() < 0.8
         """Otherwise their topic is created while faults happen."""
 
@@ -168,8 +180,11 @@ class Simulation:
         cluster.run_until(lambda: admin.running == 0, START_BOUND_MS, "the topics are created")
         for tp in self.partitions():
             self._load(tp)
-        self.groups.begin(self._member)
-        if self.groups.plans:
+        for plan in self._plans:
+            self.groups.begin(plan, self._member)
+        for consumer_plan in self._consumer_plans:
+            begin_consumer_group(self.groups, consumer_plan, self._member)
+        if self.groups.groups:
             observer = self._client("observer")
             self.producers.append(observer)  # stopped with them
             observer.live(self.groups.observe(observer))
@@ -267,6 +282,8 @@ class Simulation:
 
     def _consume(self, consumer: Consumer, *, is_waited_for: bool = True) -> None:
         consumer.deleted = self._deleted
+        if SELECTOR in self.options.settings:
+            consumer.rack = self._rack_choice.choice(RACKS)
         if is_waited_for:
             self.consumers.append(consumer)
         consumer.client.live(consumer.life())
@@ -281,6 +298,9 @@ class Simulation:
             self.changes.come_and_go()
         if "churn" in changes:
             self.changes.churn()
+        if "reassign" in changes:
+            pause_ms = SimCluster.stream(self.seed, "reassignments").choice([200, 1500, 4000])
+            self.changes.reassign(self._movable, self.cluster.broker_ids, pause_ms)
         for topic, count in list(self.topics.items()):
             if "partitions" in changes:
                 after_ms = choice.randint(0, self.fault_ms)
@@ -292,6 +312,15 @@ class Simulation:
                 self.changes.configure(topic)
         if "records" in changes and not self.options.is_compacted:
             self.changes.delete_records(self.partitions)
+        if drawing.QUOTAS in changes:
+            self.changes.limit(lambda: [client.name for client in self.clients])
+
+    def _movable(self) -> list[TopicPartition]:
+        """What may be reassigned: mostly what has readers and writers."""
+        others = [TopicPartition(BRIEF, 0), TopicPartition(CHURN, 1)]
+        offsets = int(self.options.settings["offsets.topic.num.partitions"])
+        others += [TopicPartition(OFFSETS_TOPIC, index) for index in range(offsets)]
+        return self.partitions() * (2 * len(others)) + others
 
     def _grown(self, topic: str, count: int) -> None:
         self.topics[topic] = count + 1
@@ -316,6 +345,8 @@ class Simulation:
             missing = self.verdict.missing(tp, self.consumers, self.groups.missing)
             if missing:
                 return missing
+        if moving := self.verdict.moving():
+            return moving
         if self.changes.brief is not None:
             return self.verdict.missing(TopicPartition(BRIEF, 0), self.changes.readers)
         return ""

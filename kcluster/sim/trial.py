@@ -115,9 +115,12 @@ def run(trial: Trial, tell: Callable[[list[str]], None] = lambda journal: None) 
     simulation = story = failure = None
     try:
         with mutant.applied() if mutant is not None else contextlib.nullcontext():
-            groups = mutant.groups if mutant is not None else None
             simulation = Simulation(
-                trial.seed, fault_ms=trial.fault_ms, groups=groups, skipped=skipped
+                trial.seed,
+                fault_ms=trial.fault_ms,
+                groups=mutant.groups if mutant is not None else None,
+                consumer_groups=mutant.consumer_groups if mutant is not None else None,
+                skipped=skipped,
             )
             story = simulation.run()
     except Exception as error:

@@ -36,7 +36,8 @@ class Verdict:
         state = controller.image.partition(tp)
         if state is None:
             return f"no {tp}"
-        if state.leader == NO_LEADER or sorted(state.isr) != sorted(state.replicas):
+        is_whole = sorted(state.isr) == sorted(state.replicas)
+        if state.leader == NO_LEADER or not is_whole or state.is_reassigning:
             return f"{tp}: {state}"
         ends = set()
         start = 0
@@ -59,6 +60,14 @@ class Verdict:
             if consumer.tp == tp and consumer.position < end:
                 return f"{consumer.client.name} is at {consumer.position} of {end}"
         return of_groups(tp, start, end)
+
+    def moving(self) -> str:
+        """A partition of any topic whose reassignment is not complete; empty when there is none."""
+        for topic in self._core(COORDINATOR).image.topics.values():
+            for state in topic.partitions.values():
+                if state.is_reassigning:
+                    return f"{topic.name} is being reassigned: {state}"
+        return ""
 
     def _damaged(self) -> dict[int, Any]:
         """Brokers that run on files that were damaged."""

@@ -109,6 +109,8 @@ class Watch:
             if stamps.get(replica) == stamp:
                 continue
             stamps[replica] = stamp
+            if replica.state is None and not replica.offline:
+                continue  # opened, and metadata has not said yet what it is
             key = id, tp
             is_keyed = tp.topic in self.keyed_topics
             is_first = key not in self._replicas
@@ -136,7 +138,17 @@ class Watch:
                 )
             # Also when nothing but its place in the ISR has changed.
             self._look_at_start(process, seen)
+        if len(stamps) > len(core.replicas):
+            self._forget_gone(id, core, stamps)
         self._look_at_image(process, core.image)
+
+    def _forget_gone(self, id: int, core: Any, stamps: dict[Any, object]) -> None:
+        """Replicas that were deleted: one of the same name has nothing of theirs."""
+        for replica in [each for each in stamps if core.replicas.get(each.tp) is not each]:
+            del stamps[replica]
+            if replica.tp not in core.replicas:
+                self._replicas.pop((id, replica.tp), None)
+                self.ledger.partition(bytes(replica.topic_id), replica.tp).replicas.pop(id, None)
 
     def _look_at_start(self, process: Process, seen: ReplicaSeen) -> None:
         truth = self.ledger.partition(seen.topic_id, seen.tp)

@@ -56,6 +56,10 @@ class Connections(Protocol):
 
     def close(self, connection: int) -> None: ...
 
+    def mute(self, connection: int, ms: int) -> None:
+        """Take no requests of it for so long."""
+        ...
+
 
 class SimWorld:
     """`World` for one process incarnation; also the wires that lead into it."""
@@ -161,6 +165,8 @@ class SimWorld:
     def reply(self, replies: Sequence[Reply], closes: Sequence[int]) -> None:
         for reply in replies:
             self._maybe_die()
+            if reply.mute_ms:
+                self.connections.mute(reply.connection, reply.mute_ms)
             if not reply.parts:
                 # acks=0: nothing is said, the request only ends.
                 continue

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kcluster.client.control import BusClient
 from kcluster.client.groups import GroupClient, GroupStatus, MemberStatus, OffsetStatus
+from kcluster.client.requests import BusBrokers
 from kcluster.client.snapshot import BrokerStatus, PartitionStatus
 from kcluster.processes.find import connect
 from kcluster.processes.workdir import locate, process_name
@@ -151,7 +152,7 @@ def groups(view: View) -> Asked:
 
     def ask() -> list[Line]:
         with connect(view.name) as control, BusClient() as servers:
-            client = GroupClient(control.states, servers, view.name)
+            client = GroupClient(BusBrokers(control.states, servers, view.name))
             found = client.describe(sorted(client.coordinators()))
         return group_rows(found)
 

@@ -17,7 +17,9 @@ more there are: a broker that dies changes every ISR at once."""
 TAIL = 600
 """Of the events, so many are looked at for a panel."""
 
-FOLDED = frozenset({"isr", "election", "role", "log", "segment", "retention", "compaction"})
+FOLDED = frozenset(
+    {"isr", "election", "reassign", "role", "log", "segment", "retention", "compaction"}
+)
 
 COMMAND = "command"
 """The type of what this screen did itself."""
@@ -25,7 +27,7 @@ COMMAND = "command"
 STYLES = {
     "chaos": "bad", "process": "warn", "broker": "warn", "election": "leader", "isr": "warn",
     "segment": "dim", "retention": "dim", "compaction": "dim", "role": "dim", "log": "dim",
-    "group": "label", "topic": "label", "warning": "bad", COMMAND: "focus",
+    "reassign": "label", "group": "label", "topic": "label", "warning": "bad", COMMAND: "focus",
 }  # fmt: skip
 
 

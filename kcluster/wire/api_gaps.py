@@ -28,8 +28,6 @@ _SECURITY: Final = (
     "no SASL: a cluster for one machine listens on loopback and trusts whoever is there"
 )
 _TOKENS: Final = "delegation tokens need SASL"
-_QUOTAS: Final = "quotas are not there yet"
-_NEW_GROUPS: Final = "groups of KIP-848 are not there yet; their clients use the classic protocol"
 _SHARE: Final = "share groups (KIP-932) are not there yet"
 _STREAMS: Final = "groups of KIP-1071 are not there yet; Streams uses the classic protocol"
 _TELEMETRY: Final = "clients would push their metrics where nobody reads them"
@@ -62,9 +60,6 @@ GAPS: Final[dict[int, Gap]] = {
         _gap(39, "RenewDelegationToken", "1-2", _TOKENS),
         _gap(40, "ExpireDelegationToken", "1-2", _TOKENS),
         _gap(41, "DescribeDelegationToken", "1-3", _TOKENS),
-        _gap(45, "AlterPartitionReassignments", "0-1", "reassignment is not there yet"),
-        _gap(48, "DescribeClientQuotas", "0-1", _QUOTAS),
-        _gap(49, "AlterClientQuotas", "0-1", _QUOTAS),
         _gap(50, "DescribeUserScramCredentials", "0", _SECURITY),
         _gap(51, "AlterUserScramCredentials", "0", _SECURITY),
         _gap(52, "Vote", "0-2", _COORDINATOR),
@@ -78,8 +73,6 @@ GAPS: Final[dict[int, Gap]] = {
         _gap(65, "DescribeTransactions", "0", _TRANSACTIONS),
         _gap(66, "ListTransactions", "0-2", _TRANSACTIONS),
         _gap(67, "AllocateProducerIds", "0", _BUS),
-        _gap(68, "ConsumerGroupHeartbeat", "0-1", _NEW_GROUPS),
-        _gap(69, "ConsumerGroupDescribe", "0-1", _NEW_GROUPS),
         _gap(70, "ControllerRegistration", "0", _COORDINATOR),
         _gap(71, "GetTelemetrySubscriptions", "0", _TELEMETRY),
         _gap(72, "PushTelemetry", "0", _TELEMETRY),
@@ -109,6 +102,7 @@ PARTLY: Final[dict[int, str]] = {
     0: "advertised as 0-13, or librdkafka before 2.8 drops compression (KAFKA-18659)",
     22: "Kafka calls version 6 unstable and does not advertise it either",
     10: "of groups; a transactional id is refused for good, since transactions are not there yet",
-    46: "nothing is ever listed, since there is no reassignment yet",
+    49: "bytes produced and consumed, and request time; what else Kafka knows is refused",
+    68: "groups have no configs of their own, and are assigned anew at once",
 }
 """What is served with a reservation, by key."""

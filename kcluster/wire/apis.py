@@ -42,6 +42,9 @@ ALTER_CONFIGS: Final = 33
 CREATE_PARTITIONS: Final = 37
 ELECT_LEADERS: Final = 43
 INCREMENTAL_ALTER_CONFIGS: Final = 44
+ALTER_PARTITION_REASSIGNMENTS: Final = 45
+LIST_PARTITION_REASSIGNMENTS: Final = 46
+ALTER_CLIENT_QUOTAS: Final = 49
 DESCRIBE_QUORUM: Final = 55
 UPDATE_FEATURES: Final = 57
 DESCRIBE_CLUSTER: Final = 60
@@ -130,13 +133,18 @@ APIS: Final[dict[int, Api]] = {
         _api(42, "DeleteGroups", "0-2", 2),
         _api(43, "ElectLeaders", "0-2", 2),
         _api(44, "IncrementalAlterConfigs", "0-1", 1),
+        _api(45, "AlterPartitionReassignments", "0-1", 0),
         _api(46, "ListPartitionReassignments", "0", 0),
         _api(47, "OffsetDelete", "0", None),
+        _api(48, "DescribeClientQuotas", "0-1", 1),
+        _api(49, "AlterClientQuotas", "0-1", 1),
         _api(55, "DescribeQuorum", "0-2", 0),
         _api(57, "UpdateFeatures", "0-2", 0),
         _api(60, "DescribeCluster", "0-2", 0),
         _api(61, "DescribeProducers", "0", 0),
         _api(64, "UnregisterBroker", "0", 0),
+        _api(68, "ConsumerGroupHeartbeat", "0-1", 0),
+        _api(69, "ConsumerGroupDescribe", "0-1", 0),
         _api(74, "ListConfigResources", "0-1", 0),
         _api(75, "DescribeTopicPartitions", "0", 0),
     )
@@ -144,6 +152,17 @@ APIS: Final[dict[int, Api]] = {
 """By key."""
 
 
+ASKED_ONLY: Final[dict[int, Api]] = {
+    api.key: api for api in (_api(68, "ConsumerGroupHeartbeat", "0-1", 0),) if api.key not in APIS
+}
+"""What our client asks of other clusters and our brokers do not serve."""
+
+
 def api_of(message: Any) -> Api:
     """Of a request or a response."""
-    return APIS[message.KEY]
+    return api_named(message.KEY)
+
+
+def api_named(key: int) -> Api:
+    """Served or asked."""
+    return APIS.get(key) or ASKED_ONLY[key]

@@ -116,6 +116,13 @@ def decode_assignment(data: bytes) -> list[model.TopicPartition]:
     ]
 
 
+def user_data_of(assignment: bytes) -> bytes:
+    """What an assignor of the clients' own says to itself. Raises RemoteProtocolError."""
+    if not assignment:
+        return b""
+    return _decode(ConsumerProtocolAssignment, assignment).user_data or b""
+
+
 M = TypeVar("M", bound=Message)
 
 

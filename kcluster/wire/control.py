@@ -44,6 +44,8 @@ class Up(msgspec.Struct, frozen=True, tag=True):
     timeout_ms: int = 30_000
     transport: str | None = None
     """ipc or tcp: how the processes talk to each other."""
+    racks: list[str] | None = None
+    """In which the brokers stand, in turn; empty for none."""
 
 
 class Progress(msgspec.Struct, frozen=True, tag=True):
@@ -131,6 +133,15 @@ class Resume(msgspec.Struct, frozen=True, tag=True):
 
 class AddBroker(msgspec.Struct, frozen=True, tag=True):
     timeout_ms: int = 30_000
+    rack: str | None = None
+    """None: that with the fewest brokers, if there are any."""
+
+
+class RemoveBroker(msgspec.Struct, frozen=True, tag=True):
+    """Stop it for good: it has no place in the cluster any more. Its replicas have gone before."""
+
+    ids: list[int]
+    timeout_ms: int = 30_000
 
 
 class Down(msgspec.Struct, frozen=True, tag=True):
@@ -159,7 +170,18 @@ class Watch(msgspec.Struct, frozen=True, tag=True):
 
 
 Command = (
-    Describe | Kill | Start | Stop | Restart | Pause | Resume | AddBroker | Down | Follow | Watch
+    Describe
+    | Kill
+    | Start
+    | Stop
+    | Restart
+    | Pause
+    | Resume
+    | AddBroker
+    | RemoveBroker
+    | Down
+    | Follow
+    | Watch
 )
 
 

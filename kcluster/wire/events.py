@@ -15,6 +15,7 @@ TYPES = {
     "broker": "brokers registered, fenced and unfenced",
     "election": "leaders",
     "isr": "replicas that fall out of sync and come back",
+    "reassign": "partitions moved to other replicas",
     "role": "replicas that lead or follow from now on",
     "log": "logs recovered, truncated, offline",
     "segment": "segments rolled",

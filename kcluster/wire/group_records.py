@@ -4,8 +4,8 @@
     value   INT16 version     | OffsetCommitValue or GroupMetadataValue; null: a tombstone
 
 Written in version 3, the newest that every Kafka since 2.3 reads, an offset with an expiry of its
-own in version 1, the only one that has it; read in all of them. Other record types are those of
-newer group protocols.
+own in version 1, the only one that has it; read in all of them. Types 3 to 8 and 16 are those of
+`consumer_group_records`; others belong to group protocols that are not served.
 
 Sources: `GroupMetadataValue`, `OffsetCommitValue` of Kafka's group coordinator; KIP-848, KIP-915.
 """
@@ -16,6 +16,7 @@ import struct
 from typing import Annotated, ClassVar, Final
 
 from kcluster.errors import CorruptLogError, RemoteProtocolError
+from kcluster.wire import consumer_group_records as consumer
 from kcluster.wire.message import decode, encode
 from kcluster.wire.plan import Message, Struct, valid_versions
 from kcluster.wire.types import ZERO_UUID, Bytes, Int32, Int64, String, Uuid, versions
@@ -84,18 +85,21 @@ class GroupMetadataValue(Message):
     members: Annotated[list[MemberMetadata], versions("0+")] = []
 
 
-Key = OffsetCommitKey | GroupMetadataKey
-Value = OffsetCommitValue | GroupMetadataValue
+Key = OffsetCommitKey | GroupMetadataKey | consumer.Key
+Value = OffsetCommitValue | GroupMetadataValue | consumer.Value
 
-_KEYS: Final[dict[int, type[OffsetCommitKey] | type[GroupMetadataKey]]] = {
+_KEYS: Final[dict[int, type[Key]]] = {
     _LEGACY_OFFSET_COMMIT: OffsetCommitKey,
     OffsetCommitKey.KEY: OffsetCommitKey,
     GroupMetadataKey.KEY: GroupMetadataKey,
+    **{key.KEY: key for key, _ in consumer.KINDS},
 }
-_VALUES: Final[dict[type[Key], type[OffsetCommitValue] | type[GroupMetadataValue]]] = {
-    OffsetCommitKey: OffsetCommitValue,
-    GroupMetadataKey: GroupMetadataValue,
-}
+_KINDS: Final[tuple[tuple[type[Key], type[Value]], ...]] = (
+    (OffsetCommitKey, OffsetCommitValue),
+    (GroupMetadataKey, GroupMetadataValue),
+    *consumer.KINDS,
+)
+_VALUES: Final[dict[type[Key], type[Value]]] = dict(_KINDS)
 
 
 def encode_key(key: Key) -> bytes:
@@ -103,14 +107,14 @@ def encode_key(key: Key) -> bytes:
 
 
 def encode_value(value: Value) -> bytes:
-    version = VALUE_VERSION
+    version = min(VALUE_VERSION, valid_versions(type(value)).high)
     if isinstance(value, OffsetCommitValue) and value.expire_timestamp >= 0:
         version = EXPIRING_VERSION
     return _PREFIX.pack(version) + encode(value, version)
 
 
 def decode_key(data: bytes) -> Key | None:
-    """None for a record type that is not of classic groups. Raises CorruptLogError."""
+    """None for a record type that is not known here. Raises CorruptLogError."""
     try:
         [kind] = _PREFIX.unpack_from(data)
         cls = _KEYS.get(kind)

@@ -22,8 +22,8 @@ import functools
 import struct
 from typing import Any, TypeVar
 
-from kcluster.config import LIMITS
 from kcluster.errors import RemoteProtocolError
+from kcluster.limits import LIMITS
 from kcluster.wire.decoding import Decoder, build_decoder
 from kcluster.wire.encoding import Encoder, build_encoder, explain, size_of
 from kcluster.wire.plan import Message, Struct, valid_versions

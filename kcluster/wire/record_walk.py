@@ -20,8 +20,9 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from kcluster.config import LIMITS, LONG_MAX
+from kcluster.config import LONG_MAX
 from kcluster.errors import RemoteProtocolError
+from kcluster.limits import LIMITS
 from kcluster.wire import varint
 from kcluster.wire.compression import Compression, compress, decompress
 from kcluster.wire.records import (

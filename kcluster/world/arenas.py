@@ -12,7 +12,7 @@ Touching fresh memory costs several times what filling warm memory costs (1.3-1.
 
 from __future__ import annotations
 
-from kcluster.config import LIMITS
+from kcluster.limits import LIMITS
 
 POOLED_BUFFERS = 16
 """Buffers remembered for another use; more than that are left to the garbage collector."""

@@ -31,8 +31,8 @@ import msgspec
 import zmq
 from zmq.backend import Socket as Raw
 
-from kcluster.config import LIMITS
 from kcluster.core.turn import Buffer, Event, Received, Send
+from kcluster.limits import LIMITS
 from kcluster.model import SUPERVISOR
 from kcluster.wire.bus import (
     QUESTIONS,

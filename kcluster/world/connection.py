@@ -19,11 +19,12 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from kcluster.config import LIMITS
 from kcluster.core.turn import Buffer, Part, Request, Span
+from kcluster.limits import LIMITS
 from kcluster.world import platform
 from kcluster.world.arenas import SMALLEST_BUFFER
 from kcluster.world.disk import OpenFile
+from kcluster.world.muting import Muting
 
 if TYPE_CHECKING:
     from kcluster.world.kafka_server import KafkaServer
@@ -67,6 +68,7 @@ class Connection:
         "_has_framed",
         "_is_reading",
         "_is_writing",
+        "_muting",
         "_out",
         "_paused_at",
         "_round",
@@ -121,6 +123,7 @@ class Connection:
         """Of the loop's clock: what is awaited of the client must have come by then."""
         self._is_reading = False
         self._is_writing = False
+        self._muting: Muting | None = None
         self.is_paused = False
         """Not read because the process holds too many bytes of requests."""
         self.is_closing = False
@@ -134,7 +137,17 @@ class Connection:
 
     @property
     def _is_full(self) -> bool:
-        return len(self.in_flight) >= LIMITS.requests_in_flight
+        in_flight = len(self.in_flight)
+        return in_flight >= LIMITS.requests_in_flight or (
+            self._muting is not None and self._muting.takes_none(in_flight)
+        )
+
+    def mute(self, seconds: float) -> None:
+        """Take no requests for so long; answers leave. A frame that has begun may wait as well."""
+        self._muting = self._muting or Muting(self._server.loop, self.resume)
+        self._muting.begin(seconds)
+        if self._server.incomplete.pop(self.id, None) is not None:
+            self.deadline = self._server.loop.time() + self._server.idle_s
 
     # --- in -------------------------------------------------------------------------------
 

@@ -24,8 +24,8 @@ import socket
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable, Sequence
 
-from kcluster.config import LIMITS
 from kcluster.core.turn import Disconnected, Event, Reply
+from kcluster.limits import LIMITS
 from kcluster.world.arenas import Arenas, Pool
 from kcluster.world.connection import Connection
 from kcluster.world.disk import RealDisk
@@ -120,6 +120,8 @@ class KafkaServer:
             connection = self.connections.get(reply.connection)
             if connection is not None:
                 connection.answer(reply.parts)
+                if reply.mute_ms:
+                    connection.mute(reply.mute_ms / 1000)
                 touched[reply.connection] = connection
         for connection in touched.values():
             connection.flush()

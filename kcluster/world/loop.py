@@ -21,7 +21,6 @@ from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from kcluster.config import LIMITS
 from kcluster.core.turn import (
     Core,
     DiskOperation,
@@ -32,6 +31,7 @@ from kcluster.core.turn import (
     World,
     run_turn,
 )
+from kcluster.limits import LIMITS
 
 EXIT_BUG = 70
 """Exit status of a process that met a bug of its own (EX_SOFTWARE of sysexits.h)."""

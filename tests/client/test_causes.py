@@ -356,3 +356,58 @@ def test_after_a_boot_the_clock_of_the_wall_counts() -> None:
     found = explain([*told.events, *later], ORDERS, clock)
     assert found is not None
     assert "broker 2 was fenced 55 min after it died" in str(found.changes[-1])
+
+
+def test_replicas_move_and_the_leader_with_them() -> None:
+    told = Told()
+    created(told)
+    told.coordinator(1_000, t.ReassignmentStarted("orders", 0, [1, 2, 3], [4, 2, 3], [4], [1]))
+    told.coordinator(
+        1_250,
+        t.ReassignmentCompleted("orders", 0, [4, 2, 3], [1], 4, 1),
+        t.IsrShrunk("orders", 0, [1, 2, 3], [2, 3, 4], "reassigned"),
+        t.Elected("orders", 0, 1, 4, 1, "isr", "reassigned"),
+    )
+    tells(
+        told,
+        """
+        12:00:01.000  replicas 1,2,3 → 4,2,3 asked for: by a reassignment
+        12:00:01.250  reassignment complete: replicas 4,2,3
+        12:00:01.250  ISR {1,2,3} → {2,3,4}: broker 1 is no replica of it any more: it was reassigned to 4,2,3; broker 4 caught up, 250 ms after a reassignment had added it
+        12:00:01.250  leader 1 → 4, epoch 0 → 1: broker 1 is no replica of it any more: it was reassigned to 4,2,3
+        """,  # noqa: E501
+    )
+
+
+def test_a_leader_that_stays_goes_on_in_a_new_epoch_when_a_replica_goes() -> None:
+    told = Told()
+    created(told)
+    told.coordinator(1_000, t.ReassignmentStarted("orders", 0, [1, 2, 3], [1, 2, 4], [4], [3]))
+    told.coordinator(2_000, t.ReassignmentCancelled("orders", 0, [1, 2, 3], [4], 1, 1))
+    told.by(2_005, 1, t.BecameLeader("orders", 0, 1, 7, 7))
+    told.coordinator(3_000, t.ReassignmentStarted("orders", 0, [1, 2, 3], [1, 2], [], [3]))
+    told.coordinator(
+        3_000,
+        t.ReassignmentCompleted("orders", 0, [1, 2], [3], 1, 2),
+        t.IsrShrunk("orders", 0, [1, 2, 3], [1, 2], "reassigned"),
+    )
+    told.killed(4_000, 1)
+    told.coordinator(
+        4_010,
+        t.BrokerFenced(1, "died"),
+        t.IsrShrunk("orders", 0, [1, 2], [2], "died"),
+        t.Elected("orders", 0, 1, 2, 3, "isr", "died"),
+    )
+    tells(
+        told,
+        """
+        12:00:01.000  replicas 1,2,3 → 1,2,4 asked for: by a reassignment
+        12:00:02.000  reassignment cancelled: replicas 1,2,3
+        12:00:02.005  broker 1 leads epoch 1; its log ends at 7, high watermark 7
+        12:00:03.000  replicas 1,2,3 → 1,2 asked for: by a reassignment
+        12:00:03.000  reassignment complete: replicas 1,2
+        12:00:03.000  ISR {1,2,3} → {1,2}: broker 3 is no replica of it any more: it was reassigned to 1,2
+        12:00:04.010  ISR {1,2} → {2}: broker 1 was fenced 7.0 ms after it died: SIGKILL by kill-broker
+        12:00:04.010  leader 1 → 2, epoch 2 → 3: broker 1 was fenced 7.0 ms after it died: SIGKILL by kill-broker
+        """,  # noqa: E501
+    )

@@ -19,12 +19,12 @@ from kcluster.wire.apis import APIS
 from kcluster.wire.compression import Compression, decompress, limit_for
 from kcluster.wire.frame import parse_request_header, parse_response_header
 from kcluster.wire.message import Message, decode_from, encode, valid_versions
+from kcluster.wire.record_check import check_records
 from kcluster.wire.records import (
     HEADER,
     Record,
     batches,
     build_batch,
-    check_records,
     read_header,
     read_records,
 )

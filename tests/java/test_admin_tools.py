@@ -148,3 +148,85 @@ def test_transactions_command_describes_idempotent_producers(
 def test_reassign_partitions_command_lists_no_reassignment(cluster: LiveCluster) -> None:
     out = command(cluster, "reassign.ReassignPartitionsCommand", "--list")
     assert "No partition reassignments found" in out
+
+
+def test_config_command_sets_shows_and_removes_quotas(cluster: LiveCluster) -> None:
+    tools.requires(cluster.bootstrap, "DescribeClientQuotas", "AlterClientQuotas")
+
+    def configs(*arguments: str) -> str:
+        return command(cluster, "kafka.admin.ConfigCommand", *arguments)
+
+    app = ["--entity-type", "clients", "--entity-name", "java-app"]
+    pair = ["--entity-type", "users", "--entity-default", "--entity-type", "clients",
+            "--entity-default"]  # fmt: skip
+    rates = "producer_byte_rate=1048576,consumer_byte_rate=2097152,request_percentage=12.5"
+    configs("--alter", *app, "--add-config", rates)
+    configs("--alter", *pair, "--add-config", "producer_byte_rate=77")
+    told = configs("--describe", *app)
+    assert "producer_byte_rate=1048576.0" in told
+    assert "request_percentage=12.5" in told
+    assert "producer_byte_rate=77.0" in configs("--describe", *pair)
+    refused = tools.refusal(
+        "kafka.admin.ConfigCommand", "--bootstrap-server", cluster.bootstrap, "--alter", *app,
+        "--add-config", "controller_mutation_rate=5",
+    )  # fmt: skip
+    assert "controller_mutation_rate is refused" in refused
+    keys = "producer_byte_rate,consumer_byte_rate,request_percentage"
+    configs("--alter", *app, "--delete-config", keys)
+    configs("--alter", *pair, "--delete-config", "producer_byte_rate")
+    assert "java-app" not in configs("--describe", "--entity-type", "clients")
+
+
+def test_reassign_partitions_command_moves_replicas_and_lists_them(
+    cluster: LiveCluster, tmp_path: Path
+) -> None:
+    tools.requires(cluster.bootstrap, "AlterPartitionReassignments")
+    topic = cluster.topic(partitions=2, replicas=2)
+    write(cluster, topic, 500)
+    spare = {
+        p.partition: ({1, 2, 3} - {r.broker for r in p.replicas}).pop()
+        for p in cluster.status().partitions
+        if p.topic == topic
+    }
+    plan = [
+        {"topic": topic, "partition": index, "replicas": [id, id % 3 + 1]}
+        for index, id in spare.items()
+    ]
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps({"version": 1, "partitions": plan}))
+
+    def reassign(*arguments: str) -> str:
+        return command(cluster, "reassign.ReassignPartitionsCommand", *arguments)
+
+    throttle = ("--throttle", "10000000")
+    out = reassign("--reassignment-json-file", str(file), "--execute", *throttle)
+    assert "Successfully started partition reassignments" in out
+    cluster.wait(lambda status: not any(p.is_reassigning for p in status.partitions), "moved")
+    out = reassign("--reassignment-json-file", str(file), "--verify")
+    assert out.count("is completed") == 2
+    assert "Clearing broker-level throttles" in out
+    assert "No partition reassignments found" in reassign("--list")
+    found = {p.partition: p for p in cluster.status().partitions if p.topic == topic}
+    for each in plan:
+        replicas = found[each["partition"]].replicas
+        assert [replica.broker for replica in replicas] == each["replicas"]
+
+
+def test_reassign_partitions_command_cancels(cluster: LiveCluster, tmp_path: Path) -> None:
+    tools.requires(cluster.bootstrap, "AlterPartitionReassignments")
+    topic = cluster.topic(replicas=2)
+    write(cluster, topic, 500)
+    [before] = [p for p in cluster.status().partitions if p.topic == topic]
+    have = [replica.broker for replica in before.replicas]
+    plan = {"topic": topic, "partition": 0, "replicas": [1, 2, 3]}
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps({"version": 1, "partitions": [plan]}))
+
+    def reassign(*arguments: str) -> str:
+        given = ("--reassignment-json-file", str(file), *arguments)
+        return command(cluster, "reassign.ReassignPartitionsCommand", *given)
+
+    reassign("--execute", "--throttle", "1")
+    assert "Successfully cancelled" in reassign("--cancel")
+    [after] = [p for p in cluster.status().partitions if p.topic == topic]
+    assert sorted(replica.broker for replica in after.replicas) == sorted(have)

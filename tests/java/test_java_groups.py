@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.live.group_members import CONSUMER
 from tests.live.group_run import quick, run_soundly
 from tests.live.killing import Brokers
 
@@ -19,3 +20,14 @@ def test_a_group_skips_nothing_while_members_come_and_go_and_its_coordinator_is_
 
 def test_java_shares_a_group_with_another_library(group_brokers: Brokers) -> None:
     run_soundly(group_brokers, quick(["java", "confluent-kafka"], kills=1))
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "range"])
+def test_a_group_of_the_consumer_protocol_skips_nothing(
+    group_brokers: Brokers, strategy: str
+) -> None:
+    run_soundly(group_brokers, quick(["java"], kills=1, strategy=strategy, protocol=CONSUMER))
+
+
+def test_java_shares_a_group_of_the_consumer_protocol(group_brokers: Brokers) -> None:
+    run_soundly(group_brokers, quick(["java", "confluent-kafka"], kills=1, protocol=CONSUMER))

@@ -36,7 +36,10 @@ KEYS = {
     "DescribeLogDirs": 35,
     "DeleteGroups": 42,
     "ElectLeaders": 43,
+    "AlterPartitionReassignments": 45,
     "OffsetDelete": 47,
+    "DescribeClientQuotas": 48,
+    "AlterClientQuotas": 49,
     "ListConfigResources": 74,
 }
 

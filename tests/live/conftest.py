@@ -29,15 +29,26 @@ from tests.live.killing import Brokers, KclusterBrokers, PeerBrokers
 
 HEALTHY_S = 30
 POLL_S = 0.01
+CONSUMER_GROUP_OPTIONS = {"group.consumer.heartbeat.interval.ms": "500"}
+"""As often as the members of other groups are heard. Their sessions stay as long as they are:
+librdkafka may wait for 10 s before it connects to a broker again."""
 
 
 class LiveCluster:
     """A real cluster of this test run; its directory is deleted at the end."""
 
-    def __init__(self, name: str, brokers: int = 3, options: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        brokers: int = 3,
+        options: dict[str, str] | None = None,
+        racks: list[str] | None = None,
+    ) -> None:
         self.name = name
         self._launch = Launch()
-        up = c.Up(name, brokers=brokers, is_any_port=True, is_ephemeral=True, options=options)
+        up = c.Up(
+            name, brokers=brokers, is_any_port=True, is_ephemeral=True, options=options, racks=racks
+        )
         self._launch.write(msgspec.json.encode(up))
         self.bootstrap = self._read_until_up()
         self.control: ControlClient = connect(name)
@@ -165,7 +176,7 @@ def live_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def shared_cluster(live_home: Path) -> Iterator[LiveCluster]:
-    cluster = LiveCluster("live")
+    cluster = LiveCluster("live", options=CONSUMER_GROUP_OPTIONS)
     yield cluster
     cluster.close()
 

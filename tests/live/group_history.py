@@ -87,6 +87,12 @@ class GroupHistory:
             and len(set().union(*sets)) == self.partitions
         )
 
+    @property
+    def is_even(self) -> bool:
+        """Of those that own something, nobody has more than one more than another."""
+        sizes = [len(owned) for owned in self.owned.values() if owned]
+        return not sizes or max(sizes) - min(sizes) <= 1
+
     def take(self, heard: Heard) -> None:
         line, member = heard.line, heard.member
         match line["event"]:

@@ -46,6 +46,9 @@ JAVA_STRATEGIES = {
     "cooperative-sticky": "CooperativeStickyAssignor",
 }
 
+CLASSIC, CONSUMER = "classic", "consumer"
+"""Group protocols."""
+
 LEAVE_S = 30
 STDERR_LINES_MAX = 200
 POLL_S = 0.005
@@ -64,13 +67,17 @@ class Wanted:
     session_ms: int = 0
     """0 for what the library has by itself; so is `heartbeat_ms`."""
     heartbeat_ms: int = 0
+    protocol: str = CLASSIC
 
     def command(self) -> list[str]:
         strategy = self.strategy or STRATEGIES.get(self.library, "range")
+        if self.protocol == CONSUMER:
+            strategy = self.strategy or "uniform"
         if self.library == "java":
             return self._java(strategy)
         words = ["--bootstrap", self.bootstrap, "--topic", self.topic, "--group", self.group]
         words += ["--strategy", strategy]
+        words += ["--protocol", self.protocol] if self.protocol != CLASSIC else []
         words += ["--session-ms", str(self.session_ms)] if self.session_ms else []
         words += ["--heartbeat-ms", str(self.heartbeat_ms)] if self.heartbeat_ms else []
         words += ["--instance", self.instance] if self.instance else []
@@ -83,13 +90,16 @@ class Wanted:
     def _java(self, strategy: str) -> list[str]:
         words = ["--bootstrap-server", self.bootstrap, "--topic", self.topic]
         words += ["--group-id", self.group]
+        words += ["--group-instance-id", self.instance] if self.instance else []
+        if self.protocol == CONSUMER:
+            words += ["--group-protocol", CONSUMER, "--group-remote-assignor", strategy]
+            return tools.java("VerifiableConsumer", *words, heap="128M")
         words += ["--session-timeout", str(self.session_ms)] if self.session_ms else []
         if self.heartbeat_ms:
             line = f"heartbeat.interval.ms={self.heartbeat_ms}"
             words += ["--command-config", str(tools.properties(line))]
         assignor = f"org.apache.kafka.clients.consumer.{JAVA_STRATEGIES[strategy]}"
         words += ["--assignment-strategy", assignor]
-        words += ["--group-instance-id", self.instance] if self.instance else []
         return tools.java("VerifiableConsumer", *words, heap="128M")
 
 
@@ -204,6 +214,8 @@ class Group:
     strategy: str = ""
     session_ms: int = 0
     heartbeat_ms: int = 0
+    protocol: str = CLASSIC
+    """Of members that are told none."""
     members: dict[str, Member] = field(default_factory=dict)
     """Those that have not been told to leave."""
     heard: list[Heard] = field(default_factory=list)
@@ -223,7 +235,7 @@ class Group:
             with contextlib.suppress(OSError):
                 member.kill()
 
-    def start(self, library: str, instance: str = "") -> Member:
+    def start(self, library: str, instance: str = "", protocol: str = "") -> Member:
         name = instance or f"{library}-{next(self._numbers)}"
         wanted = Wanted(
             library,
@@ -234,6 +246,7 @@ class Group:
             instance,
             self.session_ms,
             self.heartbeat_ms,
+            protocol or self.protocol,
         )
         member = Member(name, wanted, self._hear)
         self.members[name] = member

@@ -52,7 +52,7 @@ from tests.live.group_figures import (
     summary,
 )
 from tests.live.group_history import Heard, judge, unowned_ms
-from tests.live.group_members import LIBRARIES, Group, Member
+from tests.live.group_members import CLASSIC, CONSUMER, LIBRARIES, Group, Member
 from tests.live.kill_leader import EXIT_LOST, parse, reach
 from tests.live.killing import Brokers, Writer
 
@@ -87,6 +87,8 @@ class Plan:
     heartbeat_ms: int = 0
     calm_s: float = 0
     """Before each kill."""
+    protocol: str = CLASSIC
+    """Of the group; sessions and heartbeats are then what the brokers say."""
     is_revived: bool = False
     """A killed broker is started again at once, not when the group goes on without it."""
 
@@ -148,6 +150,7 @@ class Run:
             plan.strategy,
             plan.session_ms,
             plan.heartbeat_ms,
+            plan.protocol,
         )
         self.writer = Writer(brokers.bootstrap, topic, rate=plan.rate, partitions=plan.partitions)
 
@@ -160,8 +163,14 @@ class Run:
 
     def settle(self) -> None:
         members = len(self.group.members)
+        # Members of the consumer protocol come to their share one after another.
+        is_gradual = any(
+            member.wanted.protocol == CONSUMER for member in self.group.members.values()
+        )
         self.group.wait(
-            lambda live: live.is_shared_by(members), SETTLE_S, f"shared by {members} members"
+            lambda live: live.is_shared_by(members) and (live.is_even or not is_gradual),
+            SETTLE_S,
+            f"shared by {members} members",
         )
 
     def begin(self) -> None:
@@ -350,6 +359,7 @@ class Run:
         return {
             "schema": 2,
             "clients": self.plan.clients,
+            "protocol": self.plan.protocol,
             "strategy": self.plan.strategy,
             "is_static": self.plan.is_static,
             "members": self.plan.members,
@@ -428,6 +438,9 @@ def main() -> int:
     parser.add_argument("--rebalances", type=int)
     parser.add_argument("--rate", type=float, default=600)
     parser.add_argument("--strategy", default="", help="range, cooperative-sticky, ...")
+    parser.add_argument(
+        "--protocol", choices=[CLASSIC, CONSUMER], default=CLASSIC, help="of the group (KIP-848)"
+    )
     parser.add_argument("--static", action="store_true", help="with group.instance.id")
     parser.add_argument("--session-ms", type=int, help="instead of the library's own")
     parser.add_argument("--heartbeat-ms", type=int, help="instead of the library's own")
@@ -476,6 +489,7 @@ def plan_of(options: argparse.Namespace, clients: list[str]) -> Plan:
         given("session_ms", QUICK_SESSION_MS, 0),
         given("heartbeat_ms", QUICK_HEARTBEAT_MS, 0),
         options.calm_s,
+        options.protocol,
         options.revive,
     )
 

@@ -57,7 +57,7 @@ def test_offsets_are_shown_and_records_trimmed(cluster: LiveCluster, topic: str)
     assert far.stderr.splitlines() == [
         f"error: {topic}-0 was not trimmed",
         "OFFSET_OUT_OF_RANGE: it ends before that offset",
-        f"try: kcluster topic offsets {topic}",
+        f"try: kcluster topic offsets {topic} -c live",
     ]
     as_json("topic", "trim", topic, "--before", "@-1h")
     assert offsets()["earliest"] == 4

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import confluent_kafka
 import pytest
-from confluent_kafka import Consumer
 
 from kcluster.client.connect import over_bus, over_tcp
-from kcluster.client.group_consumer import GroupConsumer
+from kcluster.client.consumer import Consumer
 from kcluster.client.producer import Producer
 from kcluster.core.client.assignors import COOPERATIVE_STICKY, RANGE
 from kcluster.core.client.membership import MembershipSettings
@@ -133,7 +133,7 @@ def test_groups_are_listed_described_reset_and_deleted(cluster: LiveCluster, sta
     ]  # fmt: skip
     assert row | {"coordinator": 0} == {
         "group": group, "state": "Stable", "protocol": "range", "members": 1, "coordinator": 0,
-        "protocol_type": "consumer",
+        "protocol_type": "consumer", "type": "classic", "epoch": None, "assignment_epoch": None,
     }  # fmt: skip
     [member] = json.loads(ok("group", "members", group, "-c", "live", "-o", "json"))["members"]
     assert [p["partition"] for p in member["partitions"]] == [0, 1, 2]
@@ -172,6 +172,48 @@ def test_groups_are_listed_described_reset_and_deleted(cluster: LiveCluster, sta
         assert f"there is no group {group}" in missing.stderr
 
 
+def test_groups_of_the_consumer_protocol_are_shown_with_their_epochs(cluster: LiveCluster) -> None:
+    topic, group = cluster.topic(partitions=3), "of-consumers"
+    fill(cluster, topic, range(60))
+    consumer = Consumer(
+        {
+            "bootstrap.servers": cluster.bootstrap,
+            "group.id": group,
+            "group.protocol": "consumer",
+            "client.id": "stock",
+            "auto.offset.reset": "earliest",
+            "log_level": 0,
+        }
+    )
+    consumer.subscribe([topic])
+    try:
+        read = 0
+        while read < 60:
+            read += len(consumer.consume(60, 1))
+        consumer.commit(asynchronous=False)
+        groups = json.loads(ok("groups", "-c", "live", "-o", "json"))["groups"]
+        [row] = [row for row in groups if row["group"] == group]
+        assert (row["type"], row["protocol"], row["state"]) == ("consumer", "uniform", "Stable")
+        assert row["epoch"] == row["assignment_epoch"] == 1
+        told = json.loads(ok("group", "members", group, "-c", "live", "-o", "json"))
+        [member] = told["members"]
+        assert (member["epoch"], member["protocol"], member["client_id"]) == (
+            1, "consumer", "stock",
+        )  # fmt: skip
+        assert member["target"] == member["partitions"]
+        assert f"{topic} 0-2" in ok("group", "members", group, "-c", "live")
+        assert "uniform  epoch 1  members 1" in ok("group", "describe", group, "-c", "live")
+        assert has_read_all(described(group))
+        refused = kcluster("group", "delete", group, "-c", "live")
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 3)
+    finally:
+        consumer.close()
+    ok("group", "reset", group, "--to", "earliest", "-c", "live")
+    assert [p["committed"] for p in described(group)["partitions"]] == [0, 0, 0]  # type: ignore[attr-defined]
+    ok("group", "delete", group, "-c", "live")
+    assert kcluster("group", "describe", group, "-c", "live").returncode == 4
+
+
 @pytest.mark.parametrize("assignor", [RANGE, COOPERATIVE_STICKY])
 @pytest.mark.parametrize("over", ["zeromq", "tcp"])
 def test_members_share_a_topic_while_their_coordinator_is_killed(
@@ -180,12 +222,13 @@ def test_members_share_a_topic_while_their_coordinator_is_killed(
     topic, group = cluster.topic(partitions=6), f"killed-{over}-{assignor}"
     fill(cluster, topic, range(300))
 
-    def member() -> GroupConsumer:
+    def member() -> Consumer:
         reach = over_bus(cluster.control) if over == "zeromq" else over_tcp(cluster.bootstrap)
-        return GroupConsumer(
+        return Consumer(
             reach,
-            group,
             [topic],
+            group=group,
+            auto_commit=False,
             membership=MembershipSettings(session_ms=6_000, assignor=assignor),
         )
 
@@ -242,8 +285,8 @@ def test_our_members_lead_and_follow_those_of_a_stock_client(
         "enable.auto.commit": False,
     }
     seen: list[int] = []
-    stock: Consumer | None = None
-    ours: GroupConsumer | None = None
+    stock: confluent_kafka.Consumer | None = None
+    ours: Consumer | None = None
 
     def work_until(is_so: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + PATIENCE_S
@@ -266,20 +309,21 @@ def test_our_members_lead_and_follow_those_of_a_stock_client(
         )
 
     try:
-        stock = Consumer(settings)
+        stock = confluent_kafka.Consumer(settings)
         stock.subscribe([topic])
         work_until(lambda: counts() == (0, 5), "the stock client has all")
-        ours = GroupConsumer(
+        ours = Consumer(
             over_tcp(cluster.bootstrap),
-            group,
             [topic],
+            group=group,
+            auto_commit=False,
             membership=MembershipSettings(session_ms=6_000, assignor=assignor),
         )
         work_until(lambda: sorted(counts()) == [2, 3], "they share, the stock client leads")
         stock.close()
         stock = None
         work_until(lambda: counts() == (5, 0), "ours has all")
-        stock = Consumer(settings)
+        stock = confluent_kafka.Consumer(settings)
         stock.subscribe([topic])
         work_until(lambda: sorted(counts()) == [2, 3], "they share, ours leads")
         fill(cluster, topic, range(200, 400))
@@ -293,10 +337,11 @@ def test_our_members_lead_and_follow_those_of_a_stock_client(
 
 def test_a_group_that_assigns_in_another_way_is_told_of(cluster: LiveCluster, start: Start) -> None:
     topic, group = cluster.topic(partitions=1), "another-way"
-    with GroupConsumer(
+    with Consumer(
         over_bus(cluster.control),
-        group,
         [topic],
+        group=group,
+        auto_commit=False,
         membership=MembershipSettings(assignor=COOPERATIVE_STICKY),
     ) as member:
         deadline = time.monotonic() + PATIENCE_S

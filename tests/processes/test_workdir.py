@@ -116,6 +116,31 @@ def test_purge_deletes_what_is_ours_and_nothing_else(tmp_path: Path) -> None:
     assert w.list_clusters() == []
 
 
+def test_a_seat_that_was_removed_stays_away_and_the_others_keep_their_ids() -> None:
+    made = claimed()
+    made.take_seats(3, None)
+    ports = {seat.id: seat.port for seat in made.cluster.seats}
+    made.data_dir(2).mkdir()
+    (made.data_dir(2) / "recovery-point-offset-checkpoint").write_text("0\n0\n")
+    made.remove_seat(2)
+    assert not made.data_dir(2).exists()
+    made.release()
+    again = Workdir.claim("dev")
+    again.take_seats(2, None)
+    assert {seat.id: seat.port for seat in again.cluster.seats} == {1: ports[1], 3: ports[3]}
+    again.take_seats(3, None)
+    assert [seat.id for seat in again.cluster.seats] == [1, 3, 4]
+
+
+def test_what_was_set_aside_stays_when_its_broker_is_removed() -> None:
+    made = claimed()
+    made.take_seats(2, None)
+    stray = made.data_dir(2) / "orders-0.abc-stray"
+    stray.mkdir(parents=True)
+    made.remove_seat(2)
+    assert stray.is_dir()
+
+
 def test_fresh_forgets_all_but_the_place(tmp_path: Path) -> None:
     made = claimed(directory=tmp_path / "data")
     made.take_seats(3, None)
@@ -166,3 +191,16 @@ def test_sockets_get_a_short_private_directory() -> None:
     assert len(made.endpoint(99, 2**31)) - len("ipc://") < 107
     made.release()
     assert not path.exists()
+
+
+def test_brokers_stand_in_racks_in_turn_and_stay_there(home: Path) -> None:
+    workdir = Workdir.claim("racked")
+    workdir.take_seats(5, None, racks=["a", "b", "c"])
+    assert [seat.rack for seat in workdir.cluster.seats] == ["a", "b", "c", "a", "b"]
+    workdir.take_seats(6, None)
+    assert [seat.rack for seat in workdir.cluster.seats] == ["a", "b", "c", "a", "b", "c"]
+    assert workdir.add_seat().rack == "a"
+    assert workdir.add_seat("d").rack == "d"
+    workdir.take_seats(8, None, racks=[])
+    assert {seat.rack for seat in workdir.cluster.seats} == {""}
+    workdir.abandon()

@@ -30,7 +30,7 @@ from kcluster.sim.script import Script
 from kcluster.sim.simulation import Simulation
 
 IS_THOROUGH = bool(os.environ.get("KCLUSTER_MUTANTS"))
-QUICK_STEPS = 15_000
+QUICK_STEPS = 20_000
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 STORIES = {
     "truncates-without-dialogue": "kip-279-an-older-record-behind-a-newer-epoch",
@@ -47,6 +47,7 @@ STORIES = {
     "changes-without-compare-and-set": "kip-497-a-wish-of-yesterday",
     "asks-once-where-to-truncate": "bug-followed-this-leader-before",
     "sync-covers-too-much": "invariant-18-a-sync-covers-what-was-there",
+    "completes-before-in-sync": "kip-455-replicas-move-when-the-new-ones-are-in-sync",
     "names-the-dead": "rule-09-metadata-waits-for-an-election",
 }
 """The story in which a mutant cannot go unnoticed, whatever the seeds are."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from kcluster.errors import RemoteProtocolError
 from kcluster.wire import varint
 from kcluster.wire.compression import Compression
+from kcluster.wire.record_check import check_records
 from kcluster.wire.records import (
     CONTROL,
     HEADER_BYTES,
@@ -24,7 +25,6 @@ from kcluster.wire.records import (
     batches,
     build_batch,
     check_crc,
-    check_records,
     crc_of,
     patch,
     read_header,

@@ -104,6 +104,59 @@ def test_no_more_than_the_limit_is_in_flight_until_an_answer_leaves(house: Any) 
     house.run_until(lambda: len(house.core.frames()) == 20)
 
 
+def muting(house: Any, seconds: float) -> None:
+    """Answers every request, the first of them with a word to wait."""
+
+    def answer(event: Any, turn: Turn) -> None:
+        if isinstance(event, Request):
+            is_first = len(house.core.frames()) == 1
+            turn.reply(event.connection, [b"ok"], int(seconds * 1000) if is_first else 0)
+
+    house.core.on_event = answer
+
+
+def test_a_muted_connection_is_answered_at_once_and_read_again_afterwards(house: Any) -> None:
+    house.serve()
+    muting(house, 0.1)
+    client = house.connect()
+    sent_at = house.loop.time()
+    client.send(frame(b"one"))
+    assert house.read(client, 2) == b"ok"
+    client.send(frame(b"two"))
+    house.run_until(lambda: len(house.core.frames()) == 2)
+    assert house.loop.time() - sent_at > 0.09
+    assert house.read(client, 2) == b"ok"
+
+
+def test_what_was_read_before_it_was_muted_waits_and_then_comes_one_by_one(house: Any) -> None:
+    server = house.serve()
+    muting(house, 0.1)
+    client = house.connect()
+    client.send(b"".join(frame(b"%d" % n) for n in range(20)) + frame(b"half")[:-2])
+    muted_at = house.loop.time()
+    house.run_until(lambda: len(house.core.frames()) > 8)
+    assert house.loop.time() - muted_at > 0.09
+    house.run_until(lambda: len(house.core.frames()) == 20)
+    assert house.core.turns[0] == 8
+    assert set(house.core.turns[1:]) <= {0, 1}
+    assert house.read(client, 40) == b"ok" * 20
+    client.send(frame(b"half")[-2:])
+    assert house.read(client, 2) == b"ok"
+    assert server.queued_bytes == 0
+
+
+def test_others_do_not_wait_for_who_is_muted(house: Any) -> None:
+    server = house.serve()
+    muting(house, 60)
+    muted, other = house.connect(), house.connect()
+    muted.send(frame(b"one") + frame(b"half")[:-2])
+    assert house.read(muted, 2) == b"ok"
+    assert not server.incomplete, "the memory for frames that end is for those who are read"
+    other.send(frame(b"two"))
+    assert house.read(other, 2) == b"ok"
+    muted.close()
+
+
 def test_large_frames_of_many_clients_arrive_whole(house: Any) -> None:
     server = house.serve()
     bodies = {}

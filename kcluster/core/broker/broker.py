@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any, Final, Protocol
 
-from kcluster.config import LIMITS, LogConfig, Settings
+from kcluster.config import LogConfig, Settings
 from kcluster.core import traces
 from kcluster.core.broker.checkpoints import CLEAN_SHUTDOWN, Checkpoints
 from kcluster.core.broker.connections import Connections
@@ -34,6 +34,7 @@ from kcluster.core.broker.holds import Condition, Holds, Then
 from kcluster.core.broker.members import Members
 from kcluster.core.broker.neighbours import Neighbours
 from kcluster.core.broker.producer_ids import Given, ProducerIds
+from kcluster.core.broker.quotas.quotas import ClientQuotas, Stopwatch
 from kcluster.core.broker.replicas import Replicas
 from kcluster.core.broker.roles import Roles
 from kcluster.core.broker.shutdown import Shutdown, ShutdownOverdue
@@ -41,15 +42,11 @@ from kcluster.core.broker.status import Status
 from kcluster.core.broker.upkeep import Upkeep
 from kcluster.core.log.partition_log import Restart
 from kcluster.core.metadata import records
-from kcluster.core.metadata.image import (
-    TOPIC_RESOURCE,
-    Changes,
-    ClusterImage,
-)
+from kcluster.core.metadata.image import TOPIC_RESOURCE, Changes, ClusterImage
 from kcluster.core.purgatory import Deadlines, Expired
 from kcluster.core.replication.follower import Incoming, LookAtStreams
 from kcluster.core.replication.replica import Replica
-from kcluster.core.replication.streams import Outgoing, PushMarks
+from kcluster.core.replication.streams import Outgoing, PushMarks, ThrottleDue
 from kcluster.core.turn import (
     Buffer,
     Delete,
@@ -68,6 +65,7 @@ from kcluster.core.turn import (
 )
 from kcluster.core.watchers import TellDue
 from kcluster.errors import ApiError, CorruptLogError, ErrorCode
+from kcluster.limits import LIMITS
 from kcluster.model import SUPERVISOR
 from kcluster.wire import bus, telling
 
@@ -96,7 +94,9 @@ class BrokerCore:
         random: Random,
         restart: str,
         rack: str | None = None,
+        stopwatch: Stopwatch = lambda: 0,
     ) -> None:
+        """`stopwatch` measures what requests take, for those who have a quota of that."""
         self.broker_id = broker_id
         self.incarnation = incarnation
         self.settings = settings
@@ -112,6 +112,7 @@ class BrokerCore:
 
         self.deadlines = Deadlines()
         self.connections = Connections(files)
+        self.quotas = ClientQuotas(settings, stopwatch)
         self.holds = Holds(self.deadlines)
         self.forwards = Forwards(self.deadlines, first_number(incarnation))
         self.producer_ids = ProducerIds(self.deadlines, first_number(incarnation))
@@ -157,6 +158,7 @@ class BrokerCore:
             SessionsExpired: self.groups.sessions.expired,
             LoadGroups: self.groups.load,
             PushMarks: lambda _, turn: self.outgoing.marks_due(),
+            ThrottleDue: lambda _, turn: self.outgoing.throttle_due(),
             LookAtStreams: lambda _, turn: self.incoming.look(turn),
             HeartbeatDue: lambda _, turn: self.channel.heartbeat_due(turn, self.image.next_offset),
             RegisterDue: lambda _, turn: self.channel.register_due(turn),

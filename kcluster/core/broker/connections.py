@@ -17,10 +17,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from kcluster.config import LIMITS
 from kcluster.core.broker.handlers import handler_of
 from kcluster.core.turn import Buffer, Files, Part, Span, Turn
 from kcluster.errors import RemoteProtocolError
+from kcluster.limits import LIMITS
 from kcluster.wire import bus
 from kcluster.wire.apis import APIS, DESCRIBE_CONFIGS
 from kcluster.wire.frame import RequestHeader, parse_request_header, response_frame
@@ -28,6 +28,7 @@ from kcluster.wire.message import Message, decode, encode_parts
 
 if TYPE_CHECKING:
     from kcluster.core.broker.broker import BrokerCore
+    from kcluster.core.broker.quotas.quotas import Metered
 
 OBJECTS: Final = {DESCRIBE_CONFIGS: LIMITS.described_resources}
 """Bounds of APIs that have one of their own."""
@@ -39,7 +40,20 @@ _NO_BODY: Final = memoryview(b"")
 class Call:
     """One request that has not been answered yet."""
 
-    __slots__ = ("_connections", "body", "connection", "header", "host", "parts")
+    __slots__ = (
+        "_connections",
+        "begun_ns",
+        "body",
+        "connection",
+        "header",
+        "host",
+        "is_withheld",
+        "metered",
+        "mute_ms",
+        "parts",
+        "size",
+        "spent_ns",
+    )
 
     def __init__(
         self,
@@ -55,17 +69,39 @@ class Call:
         self.body = body
         """The request behind its header, for its handler only: what waits holds no frame."""
         self.host = host
+        """Address of the client; empty when it is not one of TCP."""
         """Address of the client; empty on the bus."""
         self.parts: list[Part] | None = None
         """The response frame once it is there; empty for none."""
+        self.is_withheld = False
+        """The answer has nothing of what was to be fetched."""
+        self.mute_ms = 0
+        """For how long its connection is not read once it is answered."""
+        self.metered: Metered | None = None
+        """Its client's quotas; what follows is theirs, and not there without."""
+
+    def meter(self, metered: Metered, size: int) -> None:
+        """Before it is handled. `size` of its frame."""
+        self.metered = metered
+        self.size = size
+        self.begun_ns = self.spent_ns = 0
+        metered.begun(self)
+
+    @property
+    def client_host(self) -> str:
+        """As Java prints an address without a name. What comes over the bus is of this machine."""
+        return f"/{self.host or '127.0.0.1'}"
 
     def answer(self, turn: Turn, response: Message) -> None:
-        """With a message in the version of the request."""
+        """With a message in the version of the request. When that is too much for the client's
+        quota, `mute_ms` is set, and what was to be fetched may be withheld."""
         header = self.header
         version = header.api_version
         if not APIS[header.api_key].serves(version):
             # Only ApiVersions comes this far in a version that is not served (KIP-511).
             version = 0
+        if self.metered is not None:
+            response = self.metered.answer(self, response, turn.now_ms)
         self.answer_parts(turn, encode_parts(response, version))
 
     def answer_parts(self, turn: Turn, body: list[Part]) -> None:
@@ -76,6 +112,8 @@ class Call:
 
     def forget(self, turn: Turn) -> None:
         """Done, and there is no answer (acks=0)."""
+        if self.metered is not None:
+            self.metered.unanswered(self, turn.now_ms)
         self.parts = []
         self._connections.answered(turn, self)
 
@@ -101,6 +139,10 @@ class Connections:
             if handler is None:
                 raise RemoteProtocolError(f"api key {header.api_key} is not served")
             call = Call(self, connection, header, frame[position:], host)
+            if broker.quotas.is_active:
+                metered = broker.quotas.of(header.client_id)
+                if metered is not None:
+                    call.meter(metered, len(frame))
             api = APIS[header.api_key]
             if api.serves(header.api_version):
                 message = decode(
@@ -124,6 +166,8 @@ class Connections:
         call.body = _NO_BODY
         if response is not None:
             call.answer(turn, response)
+        if call.metered is not None:
+            call.metered.handled(call, turn.now_ms)
 
     def answered(self, turn: Turn, call: Call) -> None:
         """Let out what is not behind an answer that is still missing."""
@@ -132,13 +176,14 @@ class Connections:
         if calls is None:
             return
         while calls:
-            parts = calls[0].parts
+            first = calls[0]
+            parts = first.parts
             if parts is None:
                 return
             calls.popleft()
             if connection >= 0:
                 # Also without parts: the world counts requests in flight by their replies.
-                turn.reply(connection, parts)
+                turn.reply(connection, parts, first.mute_ms)
             elif parts:
                 turn.send(connection, bus.KafkaResponse(), [self._joined(parts)])
         if connection < 0:

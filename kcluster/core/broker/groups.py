@@ -25,7 +25,8 @@ from kcluster.wire.records import CONTROL, Record, batches, build_batch, read_re
 if TYPE_CHECKING:
     from kcluster.core.broker.broker import BrokerCore
     from kcluster.core.groups.coordinator import GroupCoordinator
-    from kcluster.core.groups.shard import Done, GroupSettings, Shard
+    from kcluster.core.groups.settings import GroupSettings
+    from kcluster.core.groups.shard import Done, Shard
     from kcluster.core.replication.replica import Replica
 
 LOAD_BYTES: Final = 256 << 10
@@ -166,14 +167,27 @@ class Groups:
             )
 
             self._coordinator = GroupCoordinator(
-                self.sessions, self._random, self._settings, self.partitions
+                self.sessions,
+                self._random,
+                self._settings,
+                self.partitions,
+                lambda: self._broker.image,
             )
         return self._coordinator
 
     def _settings(self) -> GroupSettings:
-        from kcluster.core.groups.shard import GroupSettings  # noqa: PLC0415 - see above
+        from kcluster.core.groups.settings import GroupSettings  # noqa: PLC0415 - see above
 
         number = self._broker.settings.int
+        text = self._broker.settings.text
+
+        def bounded(name: str) -> int:
+            """Of groups of the consumer protocol: never outside of what the other two say."""
+            least = number(f"group.consumer.min.{name}")
+            return max(
+                least, min(number(f"group.consumer.{name}"), number(f"group.consumer.max.{name}"))
+            )
+
         return GroupSettings(
             min_session_timeout_ms=number("group.min.session.timeout.ms"),
             max_session_timeout_ms=number("group.max.session.timeout.ms"),
@@ -181,6 +195,13 @@ class Groups:
             max_size=number("group.max.size"),
             commit_timeout_ms=number("offsets.commit.timeout.ms"),
             retention_ms=number("offsets.retention.minutes") * 60_000,
+            consumer_session_timeout_ms=bounded("session.timeout.ms"),
+            consumer_heartbeat_interval_ms=bounded("heartbeat.interval.ms"),
+            consumer_max_size=number("group.consumer.max.size"),
+            consumer_assignors=tuple(
+                name.strip() for name in text("group.consumer.assignors").split(",")
+            ),
+            migration_policy=text("group.consumer.migration.policy"),
         )
 
     def partitions(self) -> int:
@@ -218,6 +239,10 @@ class Groups:
         """Nobody could be heard meanwhile: whoever was silent gets a whole session anew."""
         if self._coordinator is not None:
             self._coordinator.renew_sessions(turn)
+
+    def topics_changed(self, topics: set[str]) -> None:
+        if self._coordinator is not None:
+            self._coordinator.topics_changed(topics)
 
     def topics_deleted(self, topics: set[str], turn: Turn) -> None:
         if self._coordinator is not None:

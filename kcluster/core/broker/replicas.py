@@ -1,15 +1,17 @@
 """The partitions on this broker's disk, and what becomes of their directories.
 
     <topic>-<partition>                     a replica, with its topic's id in partition.metadata
-    <topic>-<partition>.<hex>-delete        its topic was deleted: on its way out
+    <topic>-<partition>.<hex>-delete        its topic was deleted, or it has moved: on its way out
     <topic>-<partition>.<hex>-stray         metadata does not know it: set aside, never deleted
 
 A log that is found damaged keeps its sound part, is repaired from its leader, and until the
 controller knows of it carries a mark (see `core/log/damage.py`).
 
-A directory only ever becomes `-delete` by a TopicDeleted record that this broker replayed. What
-is merely missing from an image is set aside (invariant 17): damaged or lost metadata must not
-cost data (KAFKA-10533).
+A directory only ever becomes `-delete` by a record that this broker replayed: TopicDeleted, or a
+PartitionChanged that leaves it out. What is merely missing from a whole image is set aside
+(invariant 17): damaged or lost metadata must not cost data (KAFKA-10533). But where the image has
+the partition, elsewhere, in a leader epoch above all that this log has seen, it is newer than the
+log, and the replica has moved while this broker was away (KIP-455).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from kcluster.core.log import damage
 from kcluster.core.log.partition_log import PartitionLog, Restart
 from kcluster.core.log.partition_metadata import FILE_NAME, format_metadata, parse_metadata
 from kcluster.core.metadata.image import ClusterImage
+from kcluster.core.metadata.records import PartitionChanged
 from kcluster.core.replication.replica import Replica
 from kcluster.core.turn import Delete, Files, Rename, Replace, Turn
 from kcluster.errors import CorruptLogError
@@ -182,16 +185,21 @@ class Replicas:
         ]
 
     def set_aside_strays(self, turn: Turn, image: ClusterImage) -> list[Replica]:
-        """Put away what a whole image does not place here; those that were."""
+        """Put away what a whole image does not place here, and delete what it proves to have moved;
+        those that were here."""
         strays = []
         for replica in list(self):
             topic = image.topic_by_id(replica.topic_id)
             state = topic.partitions.get(replica.tp.partition) if topic is not None else None
             is_namesake = topic is not None and topic.name == replica.tp.topic
             if state is None or not is_namesake or self._me not in state.replicas:
+                strays.append(replica)
+                if state is not None and is_namesake and _is_older(replica, state):
+                    turn.trace(traces.ReplicaMovedAway(*replica.tp, replica.log.log_end_offset))
+                    self.delete(turn, replica)
+                    continue
                 self._remove(replica)
                 self._set_aside(turn, replica.log.directory, "metadata does not place it here")
-                strays.append(replica)
         return strays
 
     def _set_aside(self, turn: Turn, directory: str, cause: str) -> None:
@@ -222,7 +230,7 @@ class Replicas:
         return replica
 
     def delete(self, turn: Turn, replica: Replica) -> None:
-        """Its topic was deleted: the name is free at once, the bytes go in the same turn."""
+        """It is not to be here: the name is free at once, the bytes go in the same turn."""
         self._remove(replica)
         moved = self._move(turn, replica.log.directory, "delete")
         turn.disk.append(Delete(moved))
@@ -266,3 +274,9 @@ class Replicas:
             is_in_sync=replica.is_in_sync and not replica.offline,
             problem=replica.offline if replica.offline or state is not None else "unassigned",
         )
+
+
+def _is_older(replica: Replica, state: PartitionChanged) -> bool:
+    """Whether the replica has seen nothing of the leader epoch that metadata has, or nothing."""
+    log = replica.log
+    return 0 <= log.epochs.latest < state.leader_epoch or not log.size_bytes

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from kcluster.core import traces
+from kcluster.core.broker import throttling
 from kcluster.core.log import damage
 from kcluster.core.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE, Changes
 from kcluster.core.replication.leader import LeaderState
@@ -57,6 +58,8 @@ class Roles:
                 **self._broker.image.overrides(BROKER_RESOURCE, ""),
                 **self._broker.image.overrides(BROKER_RESOURCE, str(self._broker.broker_id)),
             }
+        if changes.quotas or is_whole:
+            self._broker.quotas.configure(self._broker.image.quotas)
         topics = {name for resource, name in changes.configs if resource == TOPIC_RESOURCE}
         for replica in self._broker.replica_set:
             if of_brokers or is_whole or replica.tp.topic in topics:
@@ -76,6 +79,11 @@ class Roles:
                 self._broker.replica_set.delete(turn, replica)
         for topic_id, partition in sorted(changes.partitions):
             self._apply_partition(topic_id, partition, turn)
+        names = self._broker.image.topic_names
+        changed = {names[id] for id, _ in changes.partitions if id in names}
+        changed.update(name for name, _ in changes.topics_deleted)
+        if changed:
+            self._broker.groups.topics_changed(changed)
         if changes.topics_deleted:
             self._broker.groups.topics_deleted({name for name, _ in changes.topics_deleted}, turn)
         if changes.brokers:
@@ -85,6 +93,9 @@ class Roles:
                 # Who may join an ISR, and whom the high watermark waits for, may have changed.
                 if replica.leader is not None:
                     self._broker.mark(replica)
+        throttles = self._broker.outgoing.throttles
+        if changes.configs or throttles.is_on:
+            throttling.configure(throttles, self._broker.image, self._broker.settings)
         if self._early:
             self._open_early(turn)
         self._broker.holds.image_changed(turn)
@@ -98,6 +109,8 @@ class Roles:
         tp = TopicPartition(topic.name, partition)
         replica = self._broker.replicas.get(tp)
         if self._broker.broker_id not in state.replicas:
+            if replica is not None:
+                self.move_away(replica, turn)
             return
         if replica is None:
             if not self._broker.replica_set.can_create(turn, tp):
@@ -115,6 +128,13 @@ class Roles:
             self._proposing.pop(replica, None)
             self._broker.mark(replica)
             self._broker.groups.role_changed(replica, turn)
+
+    def move_away(self, replica: Replica, turn: Turn) -> None:
+        """A change of the partition's replicas, which this broker has replayed, has left it out:
+        it held nothing any more that others lack."""
+        turn.trace(traces.ReplicaMovedAway(*replica.tp, replica.log.log_end_offset))
+        self.stand_down(replica, turn)
+        self._broker.replica_set.delete(turn, replica)
 
     def create_deferred(self, turn: Turn) -> None:
         """After the disk has moved away what stood in the way."""

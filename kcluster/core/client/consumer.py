@@ -13,12 +13,12 @@ taken yet.
 
 from __future__ import annotations
 
-import enum
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from kcluster.core.client.exchange import ASK_AGAIN, NOT_THE_LEADER, Exchange
+from kcluster.core.client.exchange import ASK_AGAIN, NOT_THE_LEADER, Exchange, coordinator_lane
+from kcluster.core.client.places import Consumed, From, Place
 from kcluster.errors import ApiError, ErrorCode
 from kcluster.model import NO_LEADER, TopicPartition
 from kcluster.wire.messages.fetch import (
@@ -36,31 +36,13 @@ from kcluster.wire.messages.list_offsets import (
 )
 from kcluster.wire.records import Record, batches, check_crc, read_records
 
+__all__ = ["Consumed", "ConsumerCore", "ConsumerSettings", "From", "Place"]
+
 FETCH_VERSION: Final = 12
 LIST_OFFSETS_VERSION: Final = 7
 
 LATEST: Final = -1
 EARLIEST: Final = -2
-
-
-class Place(enum.Enum):
-    START = "start"
-    END = "end"
-    OFFSET = "offset"
-    LAST = "last"
-    """So many records before the end."""
-    TIME = "time"
-    """The first record at or after a time in ms."""
-    NEAREST = "nearest"
-    """An offset, or what is nearest to it of what is there."""
-
-
-@dataclass(frozen=True, slots=True)
-class From:
-    """Where to begin reading a partition. `value`: offset, count or ms, as the place says."""
-
-    place: Place = Place.START
-    value: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +53,6 @@ class ConsumerSettings:
     partition_max_bytes: int = 1 << 20
     buffer_records: int = 10_000
     """Of one partition, read and not taken yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Consumed:
-    tp: TopicPartition
-    record: Record
 
 
 @dataclass(slots=True)
@@ -92,11 +68,22 @@ class _Partition:
     """High watermark when the place to begin was looked up."""
     generation: int = 0
     """Rises with every seek: answers to older questions are dropped."""
+    is_paused: bool = False
+    """Neither fetched nor taken."""
     is_asking: bool = False
     waits_until_ms: int = 0
     buffered: int = 0
     lookup: dict[int, int] = field(default_factory=dict)
     """Offsets found, by the timestamp asked for."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """Records of one batch, from `first` on."""
+
+    state: _Partition
+    records: list[Record]
+    first: int = 0
 
 
 class ConsumerCore:
@@ -108,7 +95,10 @@ class ConsumerCore:
         self._partitions: dict[TopicPartition, _Partition] = {}
         self._wanted: dict[str, tuple[list[int] | None, From]] = {}
         """Topics whose partitions are not known yet."""
-        self._records: deque[Consumed] = deque()
+        self._runs: deque[_Run] = deque()
+        """What was read and not taken, in the order in which it came."""
+        self.last_taken: dict[TopicPartition, int] = {}
+        """The last offset of each partition that the last `take` gave."""
         self._fetching: set[int] = set()
         """Brokers with a Fetch in flight."""
         exchange.on_metadata = self.pump
@@ -132,7 +122,7 @@ class ConsumerCore:
         state = self._partitions.pop(tp, None)
         if state is not None:
             state.generation += 1  # so that answers still to come are dropped as well
-            self._records = deque(entry for entry in self._records if entry.tp != tp)
+            self._runs = deque(run for run in self._runs if run.state is not state)
 
     def begin_offset(self, tp: TopicPartition) -> int:
         """Where the reading of a partition began; -1 while that is not known."""
@@ -142,30 +132,70 @@ class ConsumerCore:
         """Go on from there. Records read and not taken yet are dropped."""
         state = self._partitions[tp]
         state.start, state.position, state.lookup = start, -1, {}
+        state.begin_offset = -1
         state.generation += 1
         state.is_asking = False
         state.buffered = 0
-        self._records = deque(entry for entry in self._records if entry.tp != tp)
+        self._runs = deque(run for run in self._runs if run.state is not state)
         self.pump(now_ms)
+
+    def pause(self, *partitions: TopicPartition) -> None:
+        """Have their records wait until `resume`; their positions stay. Those that are not read
+        are left out."""
+        for tp in partitions:
+            if tp in self._partitions:
+                self._partitions[tp].is_paused = True
+
+    def resume(self, *partitions: TopicPartition, now_ms: int) -> None:
+        for tp in partitions:
+            if tp in self._partitions:
+                self._partitions[tp].is_paused = False
+        self.pump(now_ms)
+
+    @property
+    def paused(self) -> set[TopicPartition]:
+        return {tp for tp, state in self._partitions.items() if state.is_paused}
 
     def take(self, limit: int | None = None) -> list[Consumed]:
         """Records that have come, in order within each partition."""
-        count = len(self._records) if limit is None else min(limit, len(self._records))
-        taken = [self._records.popleft() for _ in range(count)]
-        for entry in taken:
-            state = self._partitions.get(entry.tp)
-            if state is not None:  # else it was given up behind these records
-                state.buffered -= 1
+        taken: list[Consumed] = []
+        self.last_taken = {}
+        kept: deque[_Run] = deque()
+        runs = self._runs
+        while runs and (limit is None or len(taken) < limit):
+            run = runs.popleft()
+            state = run.state
+            if state.is_paused:
+                kept.append(run)
+                continue
+            records = run.records[run.first :] if run.first else run.records
+            if limit is not None and len(taken) + len(records) > limit:
+                records = records[: limit - len(taken)]
+                run.first += len(records)
+                runs.appendleft(run)
+            tp = state.tp
+            taken += [Consumed(tp, record) for record in records]
+            state.buffered -= len(records)
+            self.last_taken[tp] = records[-1].offset
+        kept.extend(runs)
+        self._runs = kept
         return taken
 
     @property
     def has_records(self) -> bool:
-        """Records have come that `take` has not taken."""
-        return bool(self._records)
+        """Records have come that `take` has not taken, and would."""
+        return any(not run.state.is_paused for run in self._runs)
 
     def is_buffered(self, tp: TopicPartition) -> bool:
         """Records of this partition have come that `take` has not taken."""
         return self._partitions[tp].buffered > 0
+
+    def next_offsets(self) -> dict[TopicPartition, int]:
+        """The next offset that `take` would give, or a later one; -1 when that is not known."""
+        found = self.positions()
+        for run in reversed(self._runs):
+            found[run.state.tp] = run.records[run.first].offset
+        return found
 
     def positions(self) -> dict[TopicPartition, int]:
         """The next offset to be *fetched*; -1 when that is not known yet."""
@@ -184,6 +214,7 @@ class ConsumerCore:
             state.waits_until_ms
             for state in self._partitions.values()
             if not state.is_asking
+            and not (state.is_paused and state.position >= 0)
             and not self._is_full(state)
             and self.exchange.leader(state.tp) not in self._fetching
         ]
@@ -209,7 +240,7 @@ class ConsumerCore:
                 self._put_off(state, now_ms)
             elif state.position < 0:
                 self._look_up(state, leader, now_ms)
-            elif not self._is_full(state):
+            elif not state.is_paused and not self._is_full(state):
                 by_leader.setdefault(leader, []).append(state)
         for leader, states in by_leader.items():
             if leader not in self._fetching:
@@ -265,7 +296,8 @@ class ConsumerCore:
                 self.pump(now_ms)
 
         self.exchange.ask(
-            leader,
+            # The answer would wait behind that of a Fetch.
+            coordinator_lane(leader) if leader in self._fetching else leader,
             ListOffsetsRequest(
                 replica_id=-1,
                 topics=[
@@ -421,10 +453,13 @@ class ConsumerCore:
                 self._give_up(state, ApiError(ErrorCode.CORRUPT_MESSAGE, message))
                 return
             if not header.is_control:
-                for record in read_records(buffer, position):
-                    if record.offset >= state.position:
-                        self._records.append(Consumed(state.tp, record))
-                        state.buffered += 1
-                        state.position = record.offset + 1
+                records = read_records(buffer, position)
+                wanted = state.position
+                if header.base_offset < wanted:
+                    records = [record for record in records if record.offset >= wanted]
+                if records:
+                    self._runs.append(_Run(state, records))
+                    state.buffered += len(records)
+                    state.position = records[-1].offset + 1
             # A compacted batch may end without its last records.
             state.position = max(state.position, header.last_offset + 1)

@@ -18,6 +18,7 @@ from kcluster.core.client.exchange import Exchange, coordinator_lane
 from kcluster.errors import ApiError, ErrorCode
 from kcluster.wire.message import Message
 from kcluster.wire.messages.find_coordinator import (
+    Coordinator,
     FindCoordinatorRequest,
     FindCoordinatorResponse,
 )
@@ -108,7 +109,8 @@ class Coordination:
         self._is_looking = True
         self.exchange.ask(
             coordinator_lane(self.exchange.any_broker()),
-            FindCoordinatorRequest(key_type=GROUP, coordinator_keys=[self.group]),
+            # Below version 4 there is one key only (KIP-699).
+            FindCoordinatorRequest(key=self.group, key_type=GROUP, coordinator_keys=[self.group]),
             FIND_COORDINATOR_VERSION,
             FindCoordinatorResponse,
             self._found,
@@ -117,7 +119,9 @@ class Coordination:
 
     def _found(self, response: FindCoordinatorResponse | None, now_ms: int) -> None:
         self._is_looking = False
-        answer = response.coordinators[0] if response is not None else None
+        answer: Coordinator | FindCoordinatorResponse | None = response
+        if response is not None and response.coordinators:
+            answer = response.coordinators[0]
         if answer is not None and answer.error_code == ErrorCode.NONE:
             self.broker, self._found_ms = answer.node_id, now_ms
             self.on_found(now_ms)

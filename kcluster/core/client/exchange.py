@@ -7,6 +7,10 @@ Pure: time comes in with every call, and `next_deadline` says when to call `tick
 Every request ends exactly once, with its response or with None: lost with its connection, or
 unanswered for too long. Both mean that nothing is known; who asked asks again.
 
+A broker that says that its answer was more than this client's quota is asked nothing for as long
+as it says (KIP-219), but for no longer than an answer would be waited for: over TCP it reads
+nothing meanwhile, on the bus it relies on that.
+
 Leaders come from Metadata, and from the refusals of brokers that are none any more (KIP-951),
 whichever has the higher leader epoch.
 """
@@ -140,6 +144,8 @@ class Exchange:
         self._refreshing = False
         self._refresh_at_ms: int | None = None
         self._later: list[tuple[int, Callable[[int], None]]] = []
+        self._throttled: dict[int, int] = {}
+        """Until when in ms, by broker."""
         self.descriptions = 0
         """Answers to Metadata so far."""
 
@@ -157,6 +163,16 @@ class Exchange:
         timeout_ms: int | None = None,
     ) -> None:
         """`done(response or None, now_ms)` is called once, in a later call of this object."""
+        throttled_ms = self._throttled.get(broker_id, 0)
+        if throttled_ms > now_ms:
+            self.later(
+                throttled_ms,
+                lambda now_ms: self.ask(
+                    broker_id, request, version, response, done, now_ms=now_ms,
+                    timeout_ms=timeout_ms,
+                ),
+            )  # fmt: skip
+            return
         correlation = self._correlation()
         wait_ms = self.patience.request_ms if timeout_ms is None else timeout_ms
         self._pending[correlation] = _Pending(broker_id, now_ms + wait_ms, done)
@@ -170,10 +186,20 @@ class Exchange:
         """None: this answer will not come."""
         pending = self._pending.pop(correlation, None)
         if pending is not None:
+            throttle_ms = getattr(response, "throttle_time_ms", 0)
+            if throttle_ms > 0:
+                until_ms = now_ms + min(throttle_ms, self.patience.request_ms)
+                before_ms = self._throttled.get(pending.broker_id, 0)
+                self._throttled[pending.broker_id] = max(until_ms, before_ms)
             pending.done(response, now_ms)
+
+    def awaits(self, outgoing: Outgoing) -> bool:
+        """Its answer would still be heard, or none was wanted."""
+        return outgoing.response is None or outgoing.correlation in self._pending
 
     def lost(self, broker_id: int, now_ms: int) -> None:
         """The connection to this broker broke: none of its answers will come any more."""
+        self._throttled.pop(broker_id, None)
         broken = [key for key, pending in self._pending.items() if pending.broker_id == broker_id]
         for correlation in broken:
             pending = self._pending.pop(correlation, None)

@@ -15,14 +15,15 @@ neither.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from kcluster.core.client.consumer import Consumed, ConsumerCore, ConsumerSettings, From, Place
+from kcluster.core.client.consumer_membership import ConsumerMembership
 from kcluster.core.client.coordination import Coordination
 from kcluster.core.client.exchange import ASK_AGAIN, Exchange
-from kcluster.core.client.membership import Membership, MembershipSettings, State
+from kcluster.core.client.membership import CONSUMER, Membership, MembershipSettings, State
 from kcluster.core.client.offsets import GroupOffsets
 from kcluster.errors import ApiError
 from kcluster.model import TopicPartition
@@ -54,6 +55,8 @@ class _GivingUp:
     partitions: list[TopicPartition]
     until_ms: int
     then: Callable[[int], None]
+    is_told: bool
+    """The owner knows, or wants to hear afterwards only."""
 
 
 class GroupConsumerCore:
@@ -67,13 +70,23 @@ class GroupConsumerCore:
         membership: MembershipSettings | None = None,
         consumer: ConsumerSettings | None = None,
         commit_ms: int = 1_000,
+        member_id: str = "",
     ) -> None:
+        """`member_id`: with the consumer protocol, what nobody else is called."""
         self.exchange = exchange
         self.events: list[Assigned | Revoked] = []
         """What came and went since the caller looked."""
+        self.asks_before_revoking = False
+        """Before partitions are given up, `revoking` names them until `revoke_now`."""
         self.consumer = ConsumerCore(exchange, consumer)
         self.coordination = Coordination(exchange, group)
-        self.membership = Membership(self.coordination, topics, self, membership)
+        self.membership: Membership | ConsumerMembership
+        if membership is not None and membership.protocol == CONSUMER:
+            self.membership = ConsumerMembership(
+                self.coordination, topics, self, membership, member_id
+            )
+        else:
+            self.membership = Membership(self.coordination, topics, self, membership)
         self.offsets = GroupOffsets(self.coordination, self.membership, self._begin)
         self._start = start
         self._commit_ms = commit_ms
@@ -82,6 +95,8 @@ class GroupConsumerCore:
         """Never committed, and where their reading begins is not known yet."""
         self._undone: dict[TopicPartition, int] = {}
         """The last offset that was taken, of partitions where not all that was is done."""
+        self._moved: set[TopicPartition] = set()
+        """Where the caller has said what to commit, and has called nothing done since."""
         self._giving_up: _GivingUp | None = None
         exchange.on_metadata = self.pump
 
@@ -98,8 +113,44 @@ class GroupConsumerCore:
 
     def take(self, limit: int | None = None) -> list[Consumed]:
         taken = self.consumer.take(limit)
-        self._undone.update((consumed.tp, consumed.record.offset) for consumed in taken)
+        self._undone.update(self.consumer.last_taken)
         return taken
+
+    def done_all(self) -> None:
+        """Everything that was taken is dealt with."""
+        for tp, offset in self._undone.items():
+            self.offsets.done(tp, offset + 1)
+        self._moved.difference_update(self._undone)
+        self._undone.clear()
+
+    def commit(self, offsets: Mapping[TopicPartition, int] | None, now_ms: int) -> None:
+        """These, or what is done, without waiting for `commit_ms` to be over. Partitions that
+        are not this member's are left out."""
+        for tp, offset in (offsets or {}).items():
+            if tp in self.membership.owned:
+                self.offsets.move(tp, offset)
+                self._moved.add(tp)
+        self._commit_at_ms = now_ms
+        self.pump(now_ms)
+
+    def seek(self, tp: TopicPartition, start: From, now_ms: int) -> None:
+        """Go on from there; from now on that is what is committed, also where it is less."""
+        self._undone.pop(tp, None)
+        self.offsets.rewind(tp)
+        self.consumer.seek(tp, start, now_ms)
+
+    @property
+    def revoking(self) -> list[TopicPartition]:
+        """With `asks_before_revoking`: what is to be given up once `revoke_now` is called."""
+        giving_up = self._giving_up
+        return [] if giving_up is None or giving_up.is_told else giving_up.partitions
+
+    def revoke_now(self, now_ms: int) -> None:
+        giving_up = self._giving_up
+        if giving_up is not None and not giving_up.is_told:
+            giving_up.is_told = True
+            self._stop_reading(giving_up.partitions)
+            self._go_on_giving_up(now_ms)
 
     def done(self, taken: Iterable[Consumed]) -> None:
         """These are dealt with, and all before them in their partitions."""
@@ -109,6 +160,7 @@ class GroupConsumerCore:
             # What was taken in an earlier generation may be behind what others have committed.
             if tp in reading and offset >= self.consumer.begin_offset(tp) >= 0:
                 self.offsets.done(tp, offset + 1)
+                self._moved.discard(tp)
                 if self._undone.get(tp, offset) <= offset:
                     self._undone.pop(tp, None)
 
@@ -175,8 +227,13 @@ class GroupConsumerCore:
     def revoke(
         self, partitions: list[TopicPartition], now_ms: int, then: Callable[[int], None]
     ) -> None:
-        self._stop_reading(partitions)
-        self._giving_up = _GivingUp(partitions, now_ms + REVOKE_MS, then)
+        if not self.asks_before_revoking:
+            self._stop_reading(partitions)
+        else:
+            self.consumer.pause(*partitions)
+        self._giving_up = _GivingUp(
+            partitions, now_ms + REVOKE_MS, then, not self.asks_before_revoking
+        )
         self._go_on_giving_up(now_ms)
 
     def lost(self, partitions: list[TopicPartition], now_ms: int) -> None:
@@ -204,24 +261,30 @@ class GroupConsumerCore:
         that has done everything has no lag."""
         for tp, position in self.consumer.positions().items():
             is_done = tp not in self._undone and not self.consumer.is_buffered(tp)
-            if is_done and self.offsets.committed.get(tp, position) < position:
+            if tp in self._moved:
+                continue
+            at = self.offsets.position(tp)
+            if is_done and at is not None and at < position:
                 self.offsets.done(tp, position)
 
     def _stop_reading(self, partitions: list[TopicPartition]) -> None:
         for tp in partitions:
             self.consumer.remove(tp)
             self._unplaced.discard(tp)
+            self._moved.discard(tp)
             self._undone.pop(tp, None)
 
     def _go_on_giving_up(self, now_ms: int) -> None:
         giving_up = self._giving_up
-        if giving_up is None:
+        if giving_up is None or (not giving_up.is_told and now_ms < giving_up.until_ms):
             return
         if not self.offsets.is_committed(giving_up.partitions) and now_ms < giving_up.until_ms:
             if self._may_commit():
                 self.offsets.commit(now_ms)
             return
         self._giving_up = None
+        if not giving_up.is_told:
+            self._stop_reading(giving_up.partitions)
         self.offsets.forget(giving_up.partitions)
         self.events.append(Revoked(tuple(giving_up.partitions), is_lost=False))
         giving_up.then(now_ms)

@@ -62,6 +62,9 @@ SYNC_GROUP_VERSION: Final = 5
 HEARTBEAT_VERSION: Final = 4
 LEAVE_GROUP_VERSION: Final = 5
 
+CLASSIC: Final = "classic"
+CONSUMER: Final = "consumer"
+
 NO_GENERATION: Final = -1
 
 SLACK_MS: Final = 5_000
@@ -91,7 +94,12 @@ class MembershipSettings:
     """The leader waits so long for Metadata of topics that have no leaders yet."""
     recount_ms: int = 10_000
     """The leader looks so often whether topics have more partitions."""
+    protocol: str = CLASSIC
+    """CLASSIC: the members assign. CONSUMER: the coordinator does (KIP-848)."""
     assignor: str = RANGE
+    """Of the classic protocol."""
+    server_assignor: str | None = None
+    """Of the consumer protocol: uniform or range; None for the coordinator's choice."""
     instance_id: str | None = None
     """A static member: it keeps its partitions over a restart within the session (KIP-345)."""
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from kcluster.core.client.consumer_membership import ConsumerMembership
 from kcluster.core.client.coordination import NOT_YET, Coordination
 from kcluster.core.client.membership import Membership
 from kcluster.errors import ErrorCode
@@ -20,15 +21,16 @@ from kcluster.model import TopicPartition
 from kcluster.wire.messages import offset_commit as oc
 from kcluster.wire.messages import offset_fetch as of
 
-OFFSET_FETCH_VERSION: Final = 8
-OFFSET_COMMIT_VERSION: Final = 8
+OFFSET_FETCH_VERSION: Final = 9
+OFFSET_COMMIT_VERSION: Final = 9
+"""The first for members of the consumer protocol; later ones name topics by id."""
 
 
 class GroupOffsets:
     def __init__(
         self,
         coordination: Coordination,
-        membership: Membership,
+        membership: Membership | ConsumerMembership,
         on_read: Callable[[TopicPartition, int, int], None],
     ) -> None:
         """`on_read(tp, committed offset or -1, now_ms)`."""
@@ -66,9 +68,21 @@ class GroupOffsets:
         """Everything below `offset` is done with."""
         self._done[tp] = max(offset, self._done.get(tp, -1))
 
+    def move(self, tp: TopicPartition, offset: int) -> None:
+        """To be committed next, also where that is less than what was done."""
+        self._done[tp] = offset
+
+    def rewind(self, tp: TopicPartition) -> None:
+        """The owner goes on elsewhere: what is done next counts, also where that is less."""
+        self._done.pop(tp, None)
+
+    def position(self, tp: TopicPartition) -> int | None:
+        """Committed, or to be; None when neither is known."""
+        return self._done.get(tp, self.committed.get(tp))
+
     def is_committed(self, partitions: Iterable[TopicPartition]) -> bool:
         """Nothing is done of these that is not acknowledged, and nothing under way."""
-        return not self._is_committing and not any(tp in self._uncommitted() for tp in partitions)
+        return not self._is_committing and not any(tp in self.uncommitted() for tp in partitions)
 
     def read_deadline(self) -> int | None:
         """When `read` has something to do; None: not before something arrives."""
@@ -78,7 +92,7 @@ class GroupOffsets:
 
     def commit_deadline(self) -> int | None:
         """When `commit` has something to do, were it called at once."""
-        if self._is_committing or not self._coordination.is_known or not self._uncommitted():
+        if self._is_committing or not self._coordination.is_known or not self.uncommitted():
             return None
         return self._commit_at_ms
 
@@ -92,18 +106,7 @@ class GroupOffsets:
         self._is_reading = True
         wanted = dict(self._unread)
         self._coordination.ask(
-            of.OffsetFetchRequest(
-                groups=[
-                    of.OffsetFetchRequestGroup(
-                        group_id=self._coordination.group,
-                        topics=[
-                            of.OffsetFetchRequestTopics(name=topic, partition_indexes=indexes)
-                            for topic, indexes in by_topic(wanted).items()
-                        ],
-                    )
-                ],
-                require_stable=True,
-            ),
+            fetch_request(self._coordination.group, wanted, self._membership),
             OFFSET_FETCH_VERSION,
             of.OffsetFetchResponse,
             lambda response, now_ms: self._read(wanted, response, now_ms),
@@ -114,7 +117,7 @@ class GroupOffsets:
         """Everything that is done and not committed; False when that may not be asked now."""
         if self._is_committing or now_ms < self._commit_at_ms or not self._coordination.is_known:
             return False
-        wanted = self._uncommitted()
+        wanted = self.uncommitted()
         if not wanted:
             return False
         self._is_committing = True
@@ -158,22 +161,19 @@ class GroupOffsets:
         self._read_at_ms = now_ms + self._exchange.patience.backoff_ms
         if response is None:
             return
-        [group] = response.groups
-        code = ErrorCode(group.error_code)
+        code, found = fetched(response)
         if code:
             self._coordination.refused(code, now_ms)
             if code not in NOT_YET:
                 self._membership.refused(code, now_ms)
             return
-        for topic in group.topics:
-            for partition in topic.partitions:
-                tp = TopicPartition(topic.name, partition.partition_index)
-                if self._unread.get(tp) != wanted.get(tp) or partition.error_code:
-                    continue
-                self._unread.pop(tp, None)
-                if partition.committed_offset >= 0:
-                    self.committed[tp] = partition.committed_offset
-                self._on_read(tp, partition.committed_offset, now_ms)
+        for tp, partition in found:
+            if self._unread.get(tp) != wanted.get(tp) or partition.error_code:
+                continue
+            self._unread.pop(tp, None)
+            if partition.committed_offset >= 0:
+                self.committed[tp] = partition.committed_offset
+            self._on_read(tp, partition.committed_offset, now_ms)
 
     def _committed(
         self,
@@ -207,7 +207,7 @@ class GroupOffsets:
             elif member == (self._membership.member_id, self._membership.generation):
                 self._membership.refused(code, now_ms)
 
-    def _uncommitted(self) -> dict[TopicPartition, int]:
+    def uncommitted(self) -> dict[TopicPartition, int]:
         return {tp: offset for tp, offset in self._done.items() if self.committed.get(tp) != offset}
 
 
@@ -216,3 +216,55 @@ def by_topic(partitions: Iterable[TopicPartition]) -> dict[str, list[int]]:
     for tp in sorted(partitions):
         topics.setdefault(tp.topic, []).append(tp.partition)
     return topics
+
+
+def fetch_request(
+    group: str,
+    partitions: Iterable[TopicPartition] | None,
+    membership: Membership | ConsumerMembership | None = None,
+) -> of.OffsetFetchRequest:
+    """Of these partitions, or (None) of all that the group has committed; in the form of the
+    versions before 8 as well, which had one group."""
+    wanted = None if partitions is None else by_topic(partitions)
+    # Of a classic member nothing is said: it is known by its commits only.
+    member = membership if isinstance(membership, ConsumerMembership) else None
+    return of.OffsetFetchRequest(
+        group_id=group,
+        topics=None
+        if wanted is None
+        else [
+            of.OffsetFetchRequestTopic(name=topic, partition_indexes=indexes)
+            for topic, indexes in wanted.items()
+        ],
+        groups=[
+            of.OffsetFetchRequestGroup(
+                group_id=group,
+                member_id=None if member is None else member.member_id,
+                member_epoch=-1 if member is None else member.generation,
+                topics=None
+                if wanted is None
+                else [
+                    of.OffsetFetchRequestTopics(name=topic, partition_indexes=indexes)
+                    for topic, indexes in wanted.items()
+                ],
+            )
+        ],
+        require_stable=True,
+    )
+
+
+def fetched(
+    response: of.OffsetFetchResponse,
+) -> tuple[
+    ErrorCode,
+    list[tuple[TopicPartition, of.OffsetFetchResponsePartition | of.OffsetFetchResponsePartitions]],
+]:
+    """(the refusal of the whole, what each partition has) of a group, in whichever form."""
+    answer: of.OffsetFetchResponse | of.OffsetFetchResponseGroup = response
+    if response.groups:
+        [answer] = response.groups
+    return ErrorCode(answer.error_code), [
+        (TopicPartition(topic.name, partition.partition_index), partition)
+        for topic in answer.topics
+        for partition in topic.partitions
+    ]

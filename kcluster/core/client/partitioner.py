@@ -8,7 +8,12 @@ Source: `org.apache.kafka.common.utils.Utils.murmur2`; MurmurHash2 by Austin App
 
 from __future__ import annotations
 
+import functools
+import struct
 from typing import Final
+
+KEYS_KEPT: Final = 16_384
+"""Keys come again and again: the hash of so many is remembered (0.1 instead of 2 us)."""
 
 _SEED: Final = 0x9747B28C
 _MULTIPLIER: Final = 0x5BD1E995
@@ -16,25 +21,25 @@ _ROTATION: Final = 24
 _WORD: Final = 0xFFFFFFFF
 
 
+@functools.lru_cache(maxsize=KEYS_KEPT)
 def murmur2(data: bytes) -> int:
     """32 bits, unsigned."""
     length = len(data)
     hash = _SEED ^ length
     whole = length & ~3
-    for position in range(0, whole, 4):
-        word = int.from_bytes(data[position : position + 4], "little") * _MULTIPLIER & _WORD
+    for word in struct.unpack_from(f"<{whole >> 2}I", data):
+        word = word * _MULTIPLIER & _WORD
         word = (word ^ word >> _ROTATION) * _MULTIPLIER & _WORD
         hash = (hash * _MULTIPLIER & _WORD) ^ word
-    tail = data[whole:]
-    if tail:
-        hash = (hash ^ int.from_bytes(tail, "little")) * _MULTIPLIER & _WORD
+    if whole < length:
+        hash = (hash ^ int.from_bytes(data[whole:], "little")) * _MULTIPLIER & _WORD
     hash = (hash ^ hash >> 13) * _MULTIPLIER & _WORD
     return hash ^ hash >> 15
 
 
 def partition_of_key(key: bytes, partitions: int) -> int:
     # Java's hash is signed; its sign bit is dropped, not its value negated.
-    return (murmur2(key) & 0x7FFFFFFF) % partitions
+    return (murmur2(bytes(key)) & 0x7FFFFFFF) % partitions
 
 
 class StickyPartitions:

@@ -232,8 +232,10 @@ class Brokers:
         return session.deadline_ms - self.session_timeout_ms
 
     def forget(self, broker_id: int) -> None:
-        """It is unregistered: whatever it still says, it has to register first."""
+        """It is unregistered: whatever it still says, it has to register first, and nobody waits
+        for it."""
         self.sessions.pop(broker_id, None)
+        self.expected = tuple(id for id in self.expected if id != broker_id)
 
     def _shut_down(self, decision: Decision, session: Session) -> None:
         """Asked for again with each heartbeat: meanwhile another may have joined an ISR."""

@@ -50,7 +50,7 @@ from kcluster.core.watchers import TellDue, Watchers
 from kcluster.errors import ApiError, DiskError, ErrorCode
 from kcluster.model import COORDINATOR, SUPERVISOR
 from kcluster.wire import bus, telling
-from kcluster.wire.apis import ELECT_LEADERS
+from kcluster.wire.apis import ALTER_PARTITION_REASSIGNMENTS, ELECT_LEADERS
 
 START_WAIT_MS = 200
 """How long a start waits for all expected brokers, from the first sign of life of one."""
@@ -347,7 +347,7 @@ class ControllerCore:
             # A copy must not be carried out again: a topic deleted by it may be another one.
             return
         self._forwarded[event.source] = newest
-        if self.is_frozen and message.api_key == ELECT_LEADERS:
+        if self.is_frozen and message.api_key in (ELECT_LEADERS, ALTER_PARTITION_REASSIGNMENTS):
             # Rule 8: no elections while the cluster goes down.
             refused = bus.Forwarded(message.correlation, ErrorCode.OPERATION_NOT_ATTEMPTED)
             self._answer(event.source, refused)
@@ -360,7 +360,7 @@ class ControllerCore:
             self.log,
             self.settings,
             self.random,
-            len(self.expected_brokers),
+            len(self.brokers.expected),
         )
         body = b"".join(event.payload)
         try:

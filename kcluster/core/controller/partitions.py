@@ -7,6 +7,7 @@
     log dir failed    as fenced, for the partitions named
     AlterPartition    compare-and-set by the leader (KIP-497, KIP-841, KIP-903)
     rebalance         preferred leaders that are in sync lead again
+    reassign          replicas come and go (KIP-455); each step completes what can be completed
 
 The rules of one step are in `election.py`; here is which partitions take it, and with what. All
 is a scan in the order of topic names: a cluster of ours has at most thousands of partitions,
@@ -25,9 +26,19 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from kcluster.config import Settings
 from kcluster.core.controller.decision import Decision
 from kcluster.core.controller.election import Outcome, Rules, next_state
+from kcluster.core.controller.reassignment import Assignment
 from kcluster.core.metadata.image import TOPIC_RESOURCE, ClusterImage, TopicImage
 from kcluster.core.metadata.records import PartitionChanged
-from kcluster.core.traces import Elected, IsrExpanded, IsrRefused, IsrShrunk, Warned
+from kcluster.core.traces import (
+    Elected,
+    IsrExpanded,
+    IsrRefused,
+    IsrShrunk,
+    ReassignmentCancelled,
+    ReassignmentCompleted,
+    ReassignmentStarted,
+    Warned,
+)
 from kcluster.errors import ApiError, ErrorCode
 from kcluster.model import NO_LEADER, OFFSETS_TOPIC, TopicPartition
 from kcluster.wire.bus import IsrChange, IsrOutcome, LogEnd
@@ -77,9 +88,14 @@ class Partitions:
         """What it reported says nothing any more."""
         self._reports.pop(broker_id, None)
 
-    def min_isr(self, topic: TopicImage, replicas: int) -> int:
-        text = self.settings.topic_text("min.insync.replicas", self._overrides(topic))
-        return min(int(text), replicas)
+    def min_isr(self, topic: TopicImage) -> int:
+        """min.insync.replicas, which may be more than there are replicas."""
+        return int(self.settings.topic_text("min.insync.replicas", self._overrides(topic)))
+
+    def allows_unclean(self, topic: TopicImage) -> bool:
+        overrides = self._overrides(topic)
+        text = self.settings.topic_text("unclean.leader.election.enable", overrides)
+        return text.lower() == "true"
 
     def can_lead(self, broker_id: int, key: PartitionKey) -> bool:
         broker = self.image.brokers.get(broker_id)
@@ -129,15 +145,17 @@ class Partitions:
         self.is_starting = False
         for topic, state in self._states():
             isr = [id for id in state.isr if self.image.is_alive(id)]
-            if len(isr) < len(state.isr) or state.leader == NO_LEADER:
+            if len(isr) < len(state.isr) or state.leader == NO_LEADER or state.is_reassigning:
                 self._step(decision, topic, state, isr, "did not come back")
 
     def elect(self, decision: Decision, topic_id: bytes | None = None) -> None:
-        """Leaders for the partitions that have none, of one topic or of all."""
+        """Leaders for the partitions that have none, of one topic or of all; and for those whose
+        reassignment has waited for one."""
         if self.is_starting:
             return
         for topic, state in self._states():
-            if state.leader == NO_LEADER and topic_id in (None, topic.id):
+            is_meant = state.leader == NO_LEADER or state.is_reassigning
+            if is_meant and topic_id in (None, topic.id):
                 self._step(decision, topic, state, state.isr, "somebody can lead again")
 
     def move_away(self, decision: Decision, broker_id: int) -> None:
@@ -220,6 +238,17 @@ class Partitions:
                 ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE,
                 f"Broker {preferred} is not in sync, or cannot lead.",
             )
+
+    def reassign(
+        self,
+        decision: Decision,
+        topic: TopicImage,
+        state: PartitionChanged,
+        assignment: Assignment,
+    ) -> None:
+        """From now on it has the replicas of `assignment`. Whoever is no replica any more is in
+        no ISR either."""
+        self._step(decision, topic, state, state.isr, "reassigned", assignment=assignment)
 
     # --- a leader's wish ------------------------------------------------------------------
 
@@ -314,14 +343,13 @@ class Partitions:
         leader_min_isr: int | None,
     ) -> Rules:
         key = (topic.id, state.partition)
-        min_isr = self.min_isr(topic, len(state.replicas))
+        min_isr = self.min_isr(topic)
         if leader_min_isr is not None:
             # Nobody is eligible without whom the high watermark moves.
             min_isr = min(min_isr, leader_min_isr)
-        unclean = self.settings.topic_text("unclean.leader.election.enable", self._overrides(topic))
         return Rules(
             min_isr=min_isr,
-            allows_unclean=is_unclean or unclean.lower() == "true",
+            allows_unclean=is_unclean or self.allows_unclean(topic),
             can_lead=lambda broker_id: self.can_lead(broker_id, key),
             last_resort=lambda distrusted: self._last_resort(state, distrusted),
             elects=not self.is_starting,
@@ -340,6 +368,7 @@ class Partitions:
         preferred: int = NO_LEADER,
         is_unclean: bool = False,
         leader_min_isr: int | None = None,
+        assignment: Assignment | None = None,
     ) -> None:
         outcome = next_state(
             state,
@@ -348,12 +377,21 @@ class Partitions:
             untrusted=untrusted,
             resigned=resigned,
             preferred=preferred,
+            assignment=assignment,
         )
         if outcome is not None:
             decision.add(outcome.state)
+            for id in set(state.replicas).difference(outcome.state.replicas):
+                self._moved_away(id, _key(state))
             if _has_lost_all(outcome.state):
                 self._lost.add(_key(outcome.state))
             _trace(decision, topic, state, outcome, cause)
+
+    def _moved_away(self, broker_id: int, key: PartitionKey) -> None:
+        """What was known of its log says nothing of the one that it makes should it come again."""
+        self._offline.get(broker_id, set()).discard(key)
+        self._damaged.get(broker_id, set()).discard(key)
+        self._reports.get(broker_id, {}).pop(key, None)
 
     def _last_resort(self, state: PartitionChanged, distrusted: Collection[int]) -> int:
         """Of replicas that all lost data, the one with the most: highest (epoch, log end), ties
@@ -408,6 +446,9 @@ def _trace(
     decision: Decision, topic: TopicImage, before: PartitionChanged, outcome: Outcome, cause: str
 ) -> None:
     after = outcome.state
+    _trace_reassignment(decision, topic, before, outcome)
+    if outcome.has_completed:
+        cause = "reassigned"
     if not set(before.isr) <= set(after.isr):
         decision.trace(IsrShrunk(topic.name, after.partition, before.isr, after.isr, cause))
     elif len(after.isr) > len(before.isr):
@@ -427,3 +468,25 @@ def _trace(
     if after.recovering and outcome.elected_from in ("unclean", "lossy"):
         tp = TopicPartition(topic.name, after.partition)
         decision.trace(Warned(f"{tp}: broker {after.leader} leads although records may be missing"))
+
+
+def _trace_reassignment(
+    decision: Decision, topic: TopicImage, before: PartitionChanged, outcome: Outcome
+) -> None:
+    after = outcome.state
+    place = topic.name, after.partition
+    if outcome.has_completed:
+        gone = sorted({*before.replicas} - {*after.replicas})
+        decision.trace(
+            ReassignmentCompleted(*place, after.replicas, gone, after.leader, after.leader_epoch)
+        )
+    elif after.is_reassigning and (before.target != after.target or not before.is_reassigning):
+        decision.trace(
+            ReassignmentStarted(*place, before.replicas, after.target, after.adding, after.removing)
+        )
+    elif before.is_reassigning and not after.is_reassigning:
+        decision.trace(
+            ReassignmentCancelled(
+                *place, after.replicas, before.adding, after.leader, after.leader_epoch
+            )
+        )

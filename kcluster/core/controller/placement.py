@@ -1,22 +1,25 @@
 """Which brokers get the replicas of new partitions, and which of them leads.
 
     leader     the broker that is the preferred leader of the fewest partitions
-    followers  those with the fewest replicas, going around the ring from the leader on
+    followers  one in each other rack before any rack has two; of those the ones with the fewest
+               replicas, going around the ring from the leader on
 
 Counts are taken from the image and go on while partitions are placed, so that one topic of
 many partitions and many topics of one both spread out. Ties go around a ring of the brokers:
 it begins at a broker drawn from the given Random, and each partition shifts by one how far
 behind the leader its followers begin, so that they are not the same pairs everywhere.
 
-Live brokers come first; a fenced one gets replicas only when the replication factor needs it
-(and is not in the ISR then), so that a topic made while a broker is down is whole when it comes
-back. Racks are not looked at: one machine is one rack.
+Live brokers come first; a fenced one gets replicas only when the replication factor, or a rack
+that has no other, needs it (and is not in the ISR then), so that a topic made while a broker is
+down is whole when it comes back. Brokers without a rack share one.
 
-Source: KIP-36 (ring with a shift), Kafka's StripedReplicaPlacer (fenced brokers last).
+Source: KIP-36 (ring with a shift), Kafka's StripedReplicaPlacer (racks first, fenced brokers
+last).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from random import Random
 
@@ -68,12 +71,13 @@ class _Ring:
         start = random.randrange(len(live))
         self.live = live[start:] + live[:start]
         self.fenced = fenced
+        self.racks = {id: broker.rack for id, broker in image.brokers.items()}
         self.shift = first_partition
         self.leaders = dict.fromkeys(live + fenced, 0)
         self.replicas = dict.fromkeys(live + fenced, 0)
         for topic in image.topics.values():
             for state in topic.partitions.values():
-                self._count(state.replicas)
+                self._count(state.target)
 
     def _count(self, replicas: Sequence[int]) -> None:
         self.leaders[replicas[0]] = self.leaders.get(replicas[0], 0) + 1
@@ -98,12 +102,35 @@ class _Ring:
         # `sorted` is stable: with equal counts the ring's order stays.
         others = sorted(others, key=lambda broker: self.replicas[broker])
         spare = sorted(self.fenced, key=lambda broker: self.replicas[broker])
-        return [leader, *others, *spare][:replication_factor]
+        return self._spread(leader, [*others, *spare], replication_factor)
+
+    def _spread(self, leader: int, candidates: list[int], replication_factor: int) -> list[int]:
+        """The leader and the first of the candidates, in racks that have the fewest of them."""
+        replicas = [leader]
+        in_rack = Counter([self.racks[leader]])
+        while len(replicas) < replication_factor:
+            next_one = min(candidates, key=lambda broker: in_rack[self.racks[broker]])
+            candidates.remove(next_one)
+            replicas.append(next_one)
+            in_rack[self.racks[next_one]] += 1
+        return replicas
 
 
 def check_assignment(image: ClusterImage, replicas: Sequence[int], replication_factor: int) -> None:
     """A partition's replicas as a client names them; raises INVALID_REPLICA_ASSIGNMENT.
     `replication_factor`: how many there must be, or -1 for any number."""
+    check_replicas(image, replicas)
+    problem = ""
+    if not in_sync_at_birth(image, replicas):
+        problem = f"none of the brokers {list(replicas)} is running"
+    elif replication_factor not in (-1, len(replicas)):
+        problem = f"{list(replicas)} has not the {replication_factor} replicas of the others"
+    if problem:
+        raise ApiError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, problem)
+
+
+def check_replicas(image: ClusterImage, replicas: Sequence[int]) -> None:
+    """Whether a partition can have them, running or not."""
     problem = ""
     unknown = [id for id in replicas if id not in image.brokers]
     if not replicas:
@@ -112,9 +139,5 @@ def check_assignment(image: ClusterImage, replicas: Sequence[int], replication_f
         problem = f"a broker is named twice in {list(replicas)}"
     elif unknown:
         problem = f"broker {unknown[0]} is not registered"
-    elif not in_sync_at_birth(image, replicas):
-        problem = f"none of the brokers {list(replicas)} is running"
-    elif replication_factor not in (-1, len(replicas)):
-        problem = f"{list(replicas)} has not the {replication_factor} replicas of the others"
     if problem:
         raise ApiError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, problem)

@@ -20,12 +20,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from kcluster.config import LIMITS
 from kcluster.core.controller.brokers import Brokers, Session
 from kcluster.core.metadata import records as r
 from kcluster.core.metadata.image import ClusterImage
 from kcluster.core.metadata.metadata_log import MetadataLog
 from kcluster.core.turn import Buffer, Timer, Turn
+from kcluster.limits import LIMITS
 from kcluster.wire import bus, telling
 
 FORWARD_WAIT_MS = 1000

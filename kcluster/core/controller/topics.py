@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from kcluster.config import LIMITS, TOPIC_KNOBS, Settings, check_broker_config, check_topic_config
+from kcluster.config import TOPIC_KNOBS, Settings, check_broker_config, check_topic_config
 from kcluster.core.controller.brokers import Brokers
 from kcluster.core.controller.decision import Decision
 from kcluster.core.controller.partitions import Partitions
@@ -30,6 +30,7 @@ from kcluster.core.metadata.image import (
 from kcluster.core.metadata.metadata_log import MetadataLog
 from kcluster.core.metadata.topic_names import topic_name_problem
 from kcluster.errors import ApiError, ErrorCode
+from kcluster.limits import LIMITS
 from kcluster.model import TopicId
 
 METADATA_TOPIC = "__cluster_metadata"

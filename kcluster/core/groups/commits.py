@@ -7,16 +7,23 @@ are in what is returned. Sources: KIP-211, KIP-496; Kafka's OffsetMetadataManage
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
 
 from kcluster.core.groups import rebalance
 from kcluster.core.groups.group import Group
 from kcluster.core.groups.offsets import Committed, Place
 from kcluster.errors import ApiError, ErrorCode
+from kcluster.model import TopicId
 
 if TYPE_CHECKING:
+    from kcluster.core.groups.consumer.group import ConsumerGroup
+    from kcluster.core.groups.consumer.member import Member as ConsumerMember
     from kcluster.core.groups.shard import Done, Shard
     from kcluster.core.turn import Turn
+
+CONSUMER_VERSION: Final = 9
+"""Of OffsetCommit: from here on it carries a member's epoch."""
 
 
 def commit(
@@ -30,9 +37,18 @@ def commit(
     done: Done,
     *,
     missing: ErrorCode = ErrorCode.ILLEGAL_GENERATION,
+    version: int = CONSUMER_VERSION,
 ) -> None:
     """Raises ApiError, `missing` for a generation of no group; else `done` is told when they are
-    committed."""
+    committed. `version` of OffsetCommit."""
+    consumer_group = shard.find_consumer(group_id)
+    if consumer_group is not None:
+        _check_consumer(shard, consumer_group, member_id, generation, entries, version)
+        if entries:
+            shard.commit_offsets(turn, consumer_group, entries, done)
+        else:
+            done(turn, ErrorCode.NONE)
+        return
     group = shard.find(group_id)
     if group is None:
         if generation >= 0:
@@ -72,6 +88,48 @@ def _check(
     rebalance.beat(shard, member, turn)
 
 
+def _check_consumer(
+    shard: Shard,
+    group: ConsumerGroup,
+    member_id: str,
+    epoch: int,
+    places: Iterable[Place],
+    version: int,
+) -> None:
+    """Whether a member of this epoch may commit `places`: all, when the epoch is its own; in an
+    older one, what it has had since then and was not taken from it (KIP-1251). Raises ApiError."""
+    if epoch < 0 and group.is_empty:
+        return
+    member = group.find(member_id)
+    if member.classic is None and version < CONSUMER_VERSION:
+        raise ApiError(ErrorCode.UNSUPPORTED_VERSION)
+    if epoch == member.epoch:
+        return
+    topics = shard.image().topics
+    held = {**member.assigned, **member.revoking}
+    for topic, index in places:
+        part = (TopicId(topics[topic].id), index) if topic in topics else None
+        since = held.get(part) if part is not None else None
+        if epoch > member.epoch or since is None or epoch < since:
+            raise ApiError(_stale(member))
+
+
+def check_fetch(shard: Shard, group_id: str, member_id: str | None, epoch: int) -> None:
+    """Whether a member of this epoch may ask for offsets: one that is behind shall hear of it
+    first (KIP-848). Raises ApiError."""
+    group = shard.find_consumer(group_id)
+    if group is None or (member_id is None and epoch < 0):
+        return
+    member = group.find(member_id or "")
+    if epoch != member.epoch:
+        raise ApiError(_stale(member))
+
+
+def _stale(member: ConsumerMember) -> ErrorCode:
+    is_classic = member.classic is not None
+    return ErrorCode.ILLEGAL_GENERATION if is_classic else ErrorCode.STALE_MEMBER_EPOCH
+
+
 def fetch(shard: Shard, group_id: str, places: list[Place]) -> dict[Place, Committed]:
     """The committed ones of `places`."""
     offsets = shard.offsets_of(group_id)
@@ -92,7 +150,7 @@ def fetch_all(shard: Shard, group_id: str) -> dict[Place, Committed]:
 def refused_deletions(shard: Shard, group_id: str, places: list[Place]) -> dict[Place, ErrorCode]:
     """Those of `places` that must stay, because the group subscribes to their topic (KIP-496).
     Raises ApiError when it cannot be known, or there is no such group."""
-    group = shard.find(group_id)
+    group = shard.find_any(group_id)
     if group is None:
         raise ApiError(ErrorCode.GROUP_ID_NOT_FOUND)
     subscribed = group.subscribed_topics()
@@ -105,7 +163,7 @@ def refused_deletions(shard: Shard, group_id: str, places: list[Place]) -> dict[
 
 def delete(shard: Shard, group_id: str, places: list[Place], turn: Turn, done: Done) -> None:
     """Forget those that there are. Raises ApiError; else `done` is told when it is committed."""
-    group = shard.find(group_id)
+    group = shard.find_any(group_id)
     assert group is not None
     known = set(group.offsets.places())
     gone = [place for place in dict.fromkeys(places) if place in known]

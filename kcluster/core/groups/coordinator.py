@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from random import Random
-from typing import TYPE_CHECKING
 
-from kcluster.core.groups.shard import GroupSettings, Journal, Phase, Shard
+from kcluster.core.groups.settings import GroupSettings
+from kcluster.core.groups.shard import AnyGroup, Journal, Phase, Shard
+from kcluster.core.metadata.image import ClusterImage
 from kcluster.core.purgatory import Deadlines
 from kcluster.core.turn import Turn
 from kcluster.errors import ApiError, ErrorCode
-
-if TYPE_CHECKING:
-    from kcluster.core.groups.group import Group
 
 
 def java_hash(text: str) -> int:
@@ -41,12 +39,16 @@ class GroupCoordinator:
         random: Random,
         settings: Callable[[], GroupSettings],
         partitions: Callable[[], int],
+        image: Callable[[], ClusterImage] = ClusterImage,
     ) -> None:
         """`partitions` of `__consumer_offsets`, 0 while there is no such topic."""
         self._deadlines = deadlines
         self._random = random
         self._settings = settings
         self._partitions = partitions
+        self._image = image
+        self._topic_names: set[str] = set()
+        """Of the topics that there were when some had changed last."""
         self.shards: dict[int, Shard] = {}
 
     # --- leaderships ----------------------------------------------------------------------
@@ -54,7 +56,7 @@ class GroupCoordinator:
     def open(self, turn: Turn, journal: Journal) -> Shard:
         """This broker leads a partition now. The caller has the shard load."""
         self.close(turn, journal.partition)
-        shard = Shard(journal, self._deadlines, self._random, self._settings())
+        shard = Shard(journal, self._deadlines, self._random, self._settings(), self._image)
         self.shards[journal.partition] = shard
         return shard
 
@@ -98,7 +100,7 @@ class GroupCoordinator:
         else:
             attempt(turn)
 
-    def all_groups(self) -> Iterator[Group]:
+    def all_groups(self) -> Iterator[AnyGroup]:
         """Raises ApiError COORDINATOR_LOAD_IN_PROGRESS while a shard is not loaded: a list that
         leaves some out would be a lie."""
         for _, shard in sorted(self.shards.items()):
@@ -121,6 +123,14 @@ class GroupCoordinator:
     def renew_sessions(self, turn: Turn) -> None:
         for shard in self.shards.values():
             shard.renew_sessions(turn)
+
+    def topics_changed(self, topics: set[str]) -> None:
+        names = self._image().topics.keys()
+        are_others = names != self._topic_names
+        if are_others:
+            self._topic_names = set(names)
+        for shard in self.shards.values():
+            shard.topics_changed(topics, are_others=are_others)
 
     def topics_deleted(self, turn: Turn, topics: set[str]) -> None:
         for shard in self.shards.values():

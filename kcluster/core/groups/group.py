@@ -36,7 +36,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
-from kcluster.core.groups.offsets import Offsets
+from kcluster.core.groups.offsets import Expiry, Offsets
 from kcluster.core.purgatory import Waiter
 from kcluster.core.turn import Turn
 from kcluster.errors import ApiError, ErrorCode, RemoteProtocolError
@@ -202,6 +202,8 @@ class PendingMember(Waiter):
 
 
 class Group:
+    TYPE: Final = "classic"
+
     def __init__(self, id: str) -> None:
         self.id = id
         self.state = GroupState.EMPTY
@@ -390,6 +392,16 @@ class Group:
             except RemoteProtocolError:
                 return None
         return topics
+
+    def expiry(self) -> Expiry | None:
+        """Of a stable group, offsets of topics that nobody in it subscribes to; of an empty one,
+        so long after it became empty; of one that never had members, so long after the commit.
+        Between two generations none (KIP-211)."""
+        subscribed = self.subscribed_topics() if self.is_empty or self.is_stable else None
+        if subscribed is None:
+            return None
+        is_left = self.is_empty and bool(self.protocol_type)
+        return Expiry(subscribed, self.state_since_ms if is_left else -1)
 
     # --- who waits ------------------------------------------------------------------------
 

@@ -6,6 +6,9 @@
     a member's id            the answer of this generation again, or a rebalance, when what it
                              supports is another thing, or it leads
 
+A group of the consumer protocol takes classic members, too (`consumer/classic.py`); one that has
+no members gives way to a classic one.
+
 Functions over a shard and one of its groups. Sources: KIP-62, KIP-345, KIP-394, KIP-814; Kafka's
 GroupMetadataManager, whose rules these are.
 """
@@ -14,8 +17,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from kcluster.config import LIMITS
 from kcluster.core.groups import rebalance, records
+from kcluster.core.groups.consumer import classic, conversion
 from kcluster.core.groups.group import (
     AnswerJoin,
     Group,
@@ -29,6 +32,7 @@ from kcluster.core.groups.group import (
 )
 from kcluster.core.turn import Turn
 from kcluster.errors import ApiError, ErrorCode
+from kcluster.limits import LIMITS
 from kcluster.wire.messages.join_group import JoinGroupRequest, JoinGroupResponse
 
 if TYPE_CHECKING:
@@ -56,6 +60,22 @@ def join(
     session_ms = request.session_timeout_ms
     if not settings.min_session_timeout_ms <= session_ms <= settings.max_session_timeout_ms:
         raise ApiError(ErrorCode.INVALID_SESSION_TIMEOUT)
+    consumer_group = shard.find_consumer(request.group_id)
+    if consumer_group is not None:
+        if not consumer_group.is_empty:
+            requires_id = version >= REQUIRES_ID_VERSION
+            classic.join(
+                shard,
+                consumer_group,
+                request,
+                client_id,
+                client_host,
+                turn,
+                answer,
+                requires_id=requires_id,
+            )
+            return
+        conversion.become_classic(shard, consumer_group, turn)
     group = shard.find(request.group_id)
     if group is None:
         if request.member_id:
@@ -156,9 +176,7 @@ def _check_room(shard: Shard, group: Group, request: JoinGroupRequest, turn: Tur
 
 
 def _new_member_id(shard: Shard, prefix: str) -> str:
-    number = shard.random.getrandbits(128)
-    text = f"{number:032x}"
-    return f"{prefix}-{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return f"{prefix}-{shard.new_id()}"
 
 
 def _rebalance_timeout_ms(request: JoinGroupRequest) -> int:

@@ -13,12 +13,9 @@ Sources: KIP-211 (expiry); Kafka's OffsetMetadataManager.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final, NamedTuple
 
 import msgspec
-
-if TYPE_CHECKING:
-    from kcluster.core.groups.group import Group
 
 DELETED: Final = -1
 """The offset of an entry that is a deletion."""
@@ -45,6 +42,15 @@ def deletion(log_offset: int) -> Committed:
 
 Place = tuple[str, int]
 """(topic, partition)."""
+
+
+class Expiry(NamedTuple):
+    """Which offsets of a group may expire."""
+
+    subscribed: set[str]
+    """Topics whose offsets do not."""
+    since_ms: int
+    """Wall ms: they count from here, or from their commit if that is later; -1 for the commit."""
 
 
 class Offsets:
@@ -104,16 +110,11 @@ class Offsets:
         """Those that are not deleted, committed or not."""
         return [place for place, slot in self._slots.items() if slot[-1].offset != DELETED]
 
-    def expired(self, group: Group, now_ms: int, retention_ms: int) -> list[Place]:
-        """Those whose time is over (KIP-211): of a stable group, of topics that nobody in it
-        subscribes to; of an empty one, so long after it became empty; of one that never had
-        members, so long after the commit. Between two generations nothing is. Wall clock."""
-        if not group.is_empty and not group.is_stable:
+    def expired(self, expiry: Expiry | None, now_ms: int, retention_ms: int) -> list[Place]:
+        """Those whose time is over (KIP-211). Wall clock."""
+        if expiry is None:
             return []
-        subscribed = group.subscribed_topics()
-        if subscribed is None:
-            return []
-        since_ms = group.state_since_ms if group.protocol_type and group.is_empty else -1
+        subscribed, since_ms = expiry
         due = []
         for place, slot in self._slots.items():
             entry = slot[-1]

@@ -128,15 +128,17 @@ def pending_member_fell_silent(
         shard.forget_if_unused(group)
 
 
-def abandon(shard: Shard, group: Group, turn: Turn) -> None:
-    """It is another broker's from now on."""
+def abandon(
+    shard: Shard, group: Group, turn: Turn, error: ErrorCode = ErrorCode.NOT_COORDINATOR
+) -> None:
+    """It is another broker's from now on, or another group is in its place."""
     _disarm(shard, group)
     for pending in group.pending.values():
         shard.deadlines.remove(pending)
     for member in group.members.values():
         shard.deadlines.remove(member)
-        refuse_join(member, turn, ErrorCode.NOT_COORDINATOR)
-        answer_sync(member, turn, ErrorCode.NOT_COORDINATOR)
+        refuse_join(member, turn, error)
+        answer_sync(member, turn, error)
     group.enter(GroupState.DEAD, turn.wall_ms)
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kcluster.core.groups.consumer import records as consumer_records
+from kcluster.core.groups.consumer.group import ConsumerGroup
 from kcluster.core.groups.group import Group, GroupState, Member
 from kcluster.core.groups.offsets import Committed, Place, deletion
+from kcluster.wire import consumer_group_records as consumer_wire
 from kcluster.wire.group_records import (
     GroupMetadataKey,
     GroupMetadataValue,
@@ -109,13 +112,34 @@ def replay(shard: Shard, record: Record) -> None:
                 value = decode_value(key, record.value)
                 assert isinstance(value, GroupMetadataValue)
                 _restore(shard, fresh, value)
+            elif isinstance(shard.groups[group_id], ConsumerGroup):
+                # What it was before it became a consumer group.
+                return
             shard.groups[group_id] = fresh
-        case _:
-            # Of a newer group protocol, or of nothing: not ours.
+        case None:
+            # Of a group protocol that is not ours, or of nothing.
             return
+        case _:
+            said = decode_value(key, record.value) if record.value is not None else None
+            assert not isinstance(said, OffsetCommitValue | GroupMetadataValue)
+            _replay_consumer(shard, key, said)
 
 
-def _known(shard: Shard, group_id: str) -> Group:
+def _replay_consumer(
+    shard: Shard, key: consumer_wire.Key, value: consumer_wire.Value | None
+) -> None:
+    group = _known(shard, key.group_id)
+    if not isinstance(group, ConsumerGroup):
+        if value is None:
+            # What it was before it became a classic group.
+            return
+        group = shard.groups[group.id] = ConsumerGroup(group.id, group.offsets)
+    if not consumer_records.replay(group, key, value):
+        rest = shard.groups[group.id] = Group(group.id)
+        rest.offsets = group.offsets
+
+
+def _known(shard: Shard, group_id: str) -> Group | ConsumerGroup:
     group = shard.groups.get(group_id)
     if group is None:
         group = shard.groups[group_id] = Group(group_id)

@@ -27,14 +27,22 @@ from typing import Final, Protocol
 
 import msgspec
 
-from kcluster.config import LIMITS
 from kcluster.core import traces
 from kcluster.core.groups import rebalance, records
+from kcluster.core.groups.consumer import heartbeat as consumer
+from kcluster.core.groups.consumer.clocks import Clock
+from kcluster.core.groups.consumer.clocks import stop_all as stop_clocks
+from kcluster.core.groups.consumer.draft import encoded
+from kcluster.core.groups.consumer.group import ConsumerGroup
+from kcluster.core.groups.consumer.records import group_tombstones
 from kcluster.core.groups.group import Group, GroupState, Member, PendingMember
 from kcluster.core.groups.offsets import Committed, Offsets, Place, deletion
+from kcluster.core.groups.settings import GroupSettings
+from kcluster.core.metadata.image import ClusterImage
 from kcluster.core.purgatory import Deadlines, Waiter
 from kcluster.core.turn import Turn
 from kcluster.errors import ApiError, CorruptLogError, ErrorCode, RemoteProtocolError
+from kcluster.limits import LIMITS
 from kcluster.wire.records import Record
 
 LOAD_WAIT_MS: Final = 2000
@@ -51,17 +59,7 @@ Done = Callable[[Turn, ErrorCode], None]
 """Told once what became of an append: NONE when it is committed."""
 
 
-class GroupSettings(msgspec.Struct, frozen=True):
-    """Times in ms."""
-
-    min_session_timeout_ms: int = 6_000
-    max_session_timeout_ms: int = 1_800_000
-    initial_rebalance_delay_ms: int = 0
-    max_size: int = 2**31 - 1
-    """Members of a group."""
-    commit_timeout_ms: int = 5_000
-    retention_ms: int = 604_800_000
-    """Of the offsets of groups that nobody uses."""
+AnyGroup = Group | ConsumerGroup
 
 
 class Journal(Protocol):
@@ -143,14 +141,21 @@ _ERRORS: Final = {
 
 class Shard:
     def __init__(
-        self, journal: Journal, deadlines: Deadlines, random: Random, settings: GroupSettings
+        self,
+        journal: Journal,
+        deadlines: Deadlines,
+        random: Random,
+        settings: GroupSettings,
+        image: Callable[[], ClusterImage] = ClusterImage,
     ) -> None:
         self.journal = journal
+        self.image = image
+        """Of the cluster as it is known now: consumer groups are assigned its topics."""
         self.deadlines = deadlines
         self.random = random
         self.settings = settings
         self.phase = Phase.LOADING
-        self.groups: dict[str, Group] = {}
+        self.groups: dict[str, AnyGroup] = {}
         self.parked: dict[Parked, None] = {}
         self._load_offset = journal.log_start_offset
         self._load_end = journal.log_end_offset
@@ -211,8 +216,11 @@ class Shard:
             return
         self.phase = Phase.ACTIVE
         self.renew_sessions(turn)
-        for group in list(self.groups.values()):
-            self.forget_if_unused(group)
+        for found in list(self.groups.values()):
+            self.forget_if_unused(found)
+        for each in self.consumer_groups():
+            consumer.loaded(self, each, turn)
+        for group in self.classic_groups():
             if group.members and group.leader is None:
                 rebalance.rebalance_or_join(self, group, turn, "it was in the middle of one")
             elif len(group.members) > self.settings.max_size:
@@ -229,8 +237,11 @@ class Shard:
     def close(self, turn: Turn) -> None:
         """This broker leads the partition no more: whoever waits is told to look elsewhere."""
         self.phase = Phase.CLOSED
-        for group in self.groups.values():
+        for group in self.classic_groups():
             rebalance.abandon(self, group, turn)
+        for each in self.consumer_groups():
+            stop_clocks(self, each)
+            each.is_dead = True
         self.groups.clear()
         self._serve_parked(turn)
 
@@ -260,26 +271,52 @@ class Shard:
 
     # --- groups ---------------------------------------------------------------------------
 
+    def classic_groups(self) -> list[Group]:
+        return [group for group in self.groups.values() if isinstance(group, Group)]
+
+    def consumer_groups(self) -> list[ConsumerGroup]:
+        return [group for group in self.groups.values() if isinstance(group, ConsumerGroup)]
+
     def group(self, group_id: str) -> Group:
-        """The group, made when there is none. Raises ApiError at the bound of groups."""
+        """The classic group, made when there is none. Raises ApiError at the bound of groups."""
         group = self.groups.get(group_id)
         if group is None:
-            if len(self.groups) >= LIMITS.groups_per_shard:
-                raise ApiError(ErrorCode.COORDINATOR_NOT_AVAILABLE, "too many groups")
+            self.check_room_for(group_id)
             group = self.groups[group_id] = Group(group_id)
+        assert isinstance(group, Group)
         return group
 
-    def find(self, group_id: str) -> Group | None:
+    def check_room_for(self, group_id: str) -> None:
+        """Raises ApiError when there would be one group too many."""
+        if group_id not in self.groups and len(self.groups) >= LIMITS.groups_per_shard:
+            raise ApiError(ErrorCode.COORDINATOR_NOT_AVAILABLE, "too many groups")
+
+    def find_any(self, group_id: str) -> AnyGroup | None:
         """None also for one of which nobody is told."""
         group = self.groups.get(group_id)
         return None if group is None or group.is_unused else group
+
+    def find(self, group_id: str) -> Group | None:
+        """Of the classic ones."""
+        group = self.find_any(group_id)
+        return group if isinstance(group, Group) else None
+
+    def find_consumer(self, group_id: str) -> ConsumerGroup | None:
+        """Of those of the consumer protocol."""
+        group = self.find_any(group_id)
+        return group if isinstance(group, ConsumerGroup) else None
+
+    def new_id(self) -> str:
+        """Of a member, in the text form of a UUID."""
+        text = f"{self.random.getrandbits(128):032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
     def offsets_of(self, group_id: str) -> Offsets | None:
         """Also of a group whose deletion is not committed yet: until then they are shown."""
         group = self.groups.get(group_id)
         return group.offsets if group is not None else None
 
-    def forget_if_unused(self, group: Group) -> None:
+    def forget_if_unused(self, group: AnyGroup) -> None:
         if (
             group.is_unused
             and self.groups.get(group.id) is group
@@ -293,12 +330,27 @@ class Shard:
     def pending_member_fell_silent(self, member: PendingMember, turn: Turn) -> None:
         rebalance.pending_member_fell_silent(self, member.group, member, turn)
 
+    def clock_ran_out(self, clock: Clock, turn: Turn) -> None:
+        consumer.clock_ran_out(self, clock, turn)
+
     def renew_sessions(self, turn: Turn) -> None:
         """Each member gets a whole session from now on."""
-        for group in self.groups.values():
+        for group in self.classic_groups():
             for member in group.members.values():
                 if not member.is_new:
                     rebalance.beat(self, member, turn)
+        for other in self.consumer_groups():
+            for each in other.members.values():
+                consumer.beat(self, other, each, turn)
+
+    def topics_changed(self, topics: set[str], *, are_others: bool = True) -> None:
+        """Something is new of these: groups that subscribe to them are to look. `are_others`: some
+        were created or deleted, so that those who subscribe by patterns are to look, too."""
+        for group in self.consumer_groups():
+            if (are_others and group.facts.patterns) or not topics.isdisjoint(
+                group.subscribed_topics()
+            ):
+                group.is_stale = True
 
     # --- the log --------------------------------------------------------------------------
 
@@ -310,8 +362,18 @@ class Shard:
             base_offset = self.journal.append(turn, batch)
         except ApiError as error:
             raise ApiError(_ERRORS.get(error.code, error.code), error.message) from error
-        if done is None:
-            return base_offset
+        if done is not None:
+            self._when_committed(turn, base_offset + len(batch), done)
+        return base_offset
+
+    def when_written(self, turn: Turn, end_offset: int, done: Done) -> None:
+        """Now, when all below `end_offset` is committed; else as an append is."""
+        if end_offset <= self.journal.high_watermark:
+            done(turn, ErrorCode.NONE)
+        else:
+            self._when_committed(turn, end_offset, done)
+
+    def _when_committed(self, turn: Turn, end_offset: int, done: Done) -> None:
         waiter = CommitTimeout(done)
         self.deadlines.add(turn, self.settings.commit_timeout_ms, waiter)
 
@@ -321,11 +383,10 @@ class Shard:
             if waiting is not None:
                 waiting(later, _ERRORS.get(error, error))
 
-        self.journal.when_committed(turn, base_offset + len(batch), committed)
-        return base_offset
+        self.journal.when_committed(turn, end_offset, committed)
 
     def commit_offsets(
-        self, turn: Turn, group: Group, entries: dict[Place, Committed], done: Done
+        self, turn: Turn, group: AnyGroup, entries: dict[Place, Committed], done: Done
     ) -> None:
         """Raises ApiError."""
         batch = [
@@ -341,7 +402,7 @@ class Shard:
             )
 
     def delete_offsets(
-        self, turn: Turn, group: Group, places: Sequence[Place], done: Done | None
+        self, turn: Turn, group: AnyGroup, places: Sequence[Place], done: Done | None
     ) -> None:
         """Raises ApiError; of very many, some may then be deleted."""
         for first in range(0, len(places), TOMBSTONES):
@@ -351,25 +412,32 @@ class Shard:
             base_offset = self.append(turn, batch, done if is_last else None)
             self._replay_deletions(group, some, base_offset)
 
-    def _replay_deletions(self, group: Group, places: Sequence[Place], base_offset: int) -> None:
+    def _replay_deletions(self, group: AnyGroup, places: Sequence[Place], base_offset: int) -> None:
         high_watermark = self.journal.high_watermark
         for index, place in enumerate(places):
             group.offsets.replay(place, deletion(base_offset + index), high_watermark)
 
-    def delete_group(self, turn: Turn, group: Group, done: Done | None) -> None:
+    def delete_group(self, turn: Turn, group: AnyGroup, done: Done | None) -> None:
         """With all its offsets, in one batch unless they are very many. Raises ApiError, as
         `delete_offsets`."""
         places = group.offsets.places()
         self.delete_offsets(turn, group, places[TOMBSTONES:], None)
         places = places[:TOMBSTONES]
         batch = [records.offset_tombstone(group.id, place, turn.wall_ms) for place in places]
-        batch.append(records.group_tombstone(group.id, turn.wall_ms))
+        if isinstance(group, ConsumerGroup):
+            batch += encoded(group_tombstones(group), turn.wall_ms)
+        else:
+            batch.append(records.group_tombstone(group.id, turn.wall_ms))
         base_offset = self.append(turn, batch, done)
         self._replay_deletions(group, places, base_offset)
         end_offset = base_offset + len(batch)
-        for pending in group.pending.values():
-            self.deadlines.remove(pending)
-        group.enter(GroupState.DEAD, turn.wall_ms)
+        if isinstance(group, ConsumerGroup):
+            stop_clocks(self, group)
+            group.is_dead = True
+        else:
+            for pending in group.pending.values():
+                self.deadlines.remove(pending)
+            group.enter(GroupState.DEAD, turn.wall_ms)
         # As after a replay: what was committed is shown until the deletion is.
         rest = self.groups[group.id] = Group(group.id)
         rest.offsets = group.offsets
@@ -389,13 +457,14 @@ class Shard:
             if group.is_unused:
                 self.forget_if_unused(group)
                 continue
-            due = group.offsets.expired(group, turn.wall_ms, self.settings.retention_ms)
+            due = group.offsets.expired(group.expiry(), turn.wall_ms, self.settings.retention_ms)
             try:
                 if due:
                     touched += 1
                     self.delete_offsets(turn, group, due, None)
                     turn.trace(traces.OffsetsExpired(group.id, len(due)))
-                if group.is_empty and not group.pending and not group.offsets:
+                is_pending = isinstance(group, Group) and bool(group.pending)
+                if group.is_empty and not is_pending and not group.offsets:
                     touched += 1
                     self.delete_group(turn, group, None)
             except ApiError:

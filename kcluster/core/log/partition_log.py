@@ -416,14 +416,12 @@ class PartitionLog:
         # Also when a truncation forgot it meanwhile, as long as the file is in use.
         is_own = event.token > self._first_token
         if event.errno and is_own and any(segment.path == event.path for segment in self.chain):
-            name = errnos.errorcode.get(event.errno, str(event.errno))
-            self.fail(f"sync of {event.path}: {name}", event.errno, is_damage=True)
+            why = f"sync of {event.path}: {errnos.errorcode.get(event.errno, event.errno)}"
+            self.fail(why, event.errno, is_damage=True)
         if event.errno or target is None:
             return False
-        segment = target.segment
-        segment.synced_end = max(segment.synced_end, target.end_offset)
-        before = self.flushed_end
-        self.flushed_end = self.chain.synced_from(before)
+        target.segment.synced_end = max(target.segment.synced_end, target.end_offset)
+        before, self.flushed_end = self.flushed_end, self.chain.synced_from(self.flushed_end)
         return self.flushed_end > before
 
     # --- producers ------------------------------------------------------------------------

@@ -28,9 +28,9 @@ from typing import Final
 
 from fastcrc import crc32
 
-from kcluster.config import LIMITS
 from kcluster.core.log.scan import Header
 from kcluster.errors import ApiError, CorruptLogError, ErrorCode
+from kcluster.limits import LIMITS
 
 BATCHES_KEPT: Final = 5
 SEQUENCE_MASK: Final = 0x7FFFFFFF

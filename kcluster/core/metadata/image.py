@@ -11,6 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from kcluster.core.metadata import records as r
+from kcluster.core.metadata.quotas import Entity
 from kcluster.model import NO_LEADER, TopicPartition
 
 
@@ -51,6 +52,8 @@ class ClusterImage:
         self.topic_names: dict[bytes, str] = {}
         self.configs: dict[tuple[int, str], dict[str, str]] = {}
         """Overrides by (resource type, resource name)."""
+        self.quotas: dict[Entity, dict[str, float]] = {}
+        """By entity and key."""
         self.features: dict[str, int] = {}
         self.next_producer_id = 0
         self.next_offset = 0
@@ -122,6 +125,14 @@ class ClusterImage:
                     overrides[record.key] = record.value
                 if not overrides:
                     del self.configs[record.resource, record.name]
+            case r.QuotaChanged():
+                quotas = self.quotas.setdefault(record.entity, {})
+                if record.value is None:
+                    quotas.pop(record.key, None)
+                else:
+                    quotas[record.key] = record.value
+                if not quotas:
+                    del self.quotas[record.entity]
             case r.ClusterCreated():
                 self.cluster_id = record.cluster_id
             case r.ProducerIdsAllocated():
@@ -157,9 +168,15 @@ class ClusterImage:
             out += [state for _, state in sorted(topic.partitions.items())]
         for (resource, name), overrides in sorted(self.configs.items()):
             out += [r.ConfigChanged(resource, name, k, v) for k, v in sorted(overrides.items())]
+        for entity, quotas in sorted(self.quotas.items(), key=_by_entity):
+            out += [r.QuotaChanged(entity, key, value) for key, value in sorted(quotas.items())]
         if self.next_producer_id:
             out.append(r.ProducerIdsAllocated(self.next_producer_id))
         return out
+
+
+def _by_entity(quotas: tuple[Entity, dict[str, float]]) -> list[tuple[str, bool, str]]:
+    return [(kind, name is None, name or "") for kind, name in quotas[0]]
 
 
 class Changes(msgspec.Struct):
@@ -169,6 +186,8 @@ class Changes(msgspec.Struct):
     partitions: set[tuple[bytes, int]] = msgspec.field(default_factory=set)
     topics_deleted: list[tuple[str, bytes]] = msgspec.field(default_factory=list)
     configs: set[tuple[int, str]] = msgspec.field(default_factory=set)
+    quotas: bool = False
+    """Whether any has changed."""
 
     def replay(self, image: ClusterImage, records: list[r.Record]) -> None:
         for record in records:
@@ -181,6 +200,8 @@ class Changes(msgspec.Struct):
                         self.topics_deleted.append((name, record.topic_id))
                 case r.ConfigChanged():
                     self.configs.add((record.resource, record.name))
+                case r.QuotaChanged():
+                    self.quotas = True
                 case (
                     r.BrokerRegistered() | r.BrokerFenced() | r.BrokerUnfenced()
                     | r.BrokerShuttingDown() | r.BrokerUnregistered()

@@ -33,13 +33,13 @@ from itertools import islice
 
 from fastcrc import crc32
 
-from kcluster.config import LIMITS
 from kcluster.core.metadata import records as r
 from kcluster.core.metadata import segments, snapshot
 from kcluster.core.metadata.image import ClusterImage
 from kcluster.core.traces import Warned
 from kcluster.core.turn import Append, Delete, Files, Replace, Sync, Synced, Truncate, Turn
 from kcluster.errors import CorruptLogError, DiskError
+from kcluster.limits import LIMITS
 
 DIRECTORY = "__cluster_metadata-0"
 

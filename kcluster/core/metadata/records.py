@@ -80,7 +80,7 @@ class PartitionChanged(msgspec.Struct, frozen=True, tag=True):
     topic_id: bytes
     partition: int
     replicas: list[int]
-    """Assignment, the preferred leader first."""
+    """Assignment, the preferred leader first. While it is reassigned: target, then `removing`."""
     isr: list[int]
     leader: int
     leader_epoch: int
@@ -94,6 +94,19 @@ class PartitionChanged(msgspec.Struct, frozen=True, tag=True):
     last_known_elr: list[int] = []
     """Replicas that were in sync or eligible and lost that trust by a lossy restart (KIP-966);
     empty again once the ISR is large enough. Disjoint from isr and elr."""
+    adding: list[int] = []
+    """Replicas that a reassignment brings, until it is complete (KIP-455)."""
+    removing: list[int] = []
+    """Replicas that it takes away once it is complete."""
+
+    @property
+    def is_reassigning(self) -> bool:
+        return bool(self.adding or self.removing)
+
+    @property
+    def target(self) -> list[int]:
+        """The replicas that it is to have; all of them while nothing is reassigned."""
+        return [id for id in self.replicas if id not in self.removing]
 
 
 class ConfigChanged(msgspec.Struct, frozen=True, tag=True):
@@ -104,6 +117,14 @@ class ConfigChanged(msgspec.Struct, frozen=True, tag=True):
     name: str
     key: str
     value: str | None
+
+
+class QuotaChanged(msgspec.Struct, frozen=True, tag=True):
+    """`entity`: (type, name) pairs by type, see `quotas.py`. `value` None removes the quota."""
+
+    entity: tuple[tuple[str, str | None], ...]
+    key: str
+    value: float | None
 
 
 class ProducerIdsAllocated(msgspec.Struct, frozen=True, tag=True):
@@ -128,6 +149,7 @@ Record = (
     | TopicDeleted
     | PartitionChanged
     | ConfigChanged
+    | QuotaChanged
     | ProducerIdsAllocated
     | FeatureChanged
 )

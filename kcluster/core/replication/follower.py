@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from kcluster.core.log.producers import Producers
+from kcluster.core.replication.leader import FetchWaiter
 from kcluster.core.turn import Buffer, Timer, Turn
 from kcluster.errors import CorruptLogError
 from kcluster.wire.bus import (
@@ -73,6 +74,7 @@ class FollowerState:
 
     __slots__ = (
         "due_ms",
+        "fetches",
         "heard_ms",
         "leader",
         "leader_epoch",
@@ -96,6 +98,14 @@ class FollowerState:
         """The highest heard on this stream."""
         self.leader_log_start = -1
         self.owes_ack = False
+        self.fetches: dict[FetchWaiter, None] = {}
+        """Consumers that read here and wait for the high watermark (KIP-392)."""
+
+    def resign(self) -> list[FetchWaiter]:
+        """Follow no more: who waited to read is to look again."""
+        waiters = list(self.fetches)
+        self.fetches.clear()
+        return waiters
 
 
 class Incoming:

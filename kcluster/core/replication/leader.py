@@ -313,6 +313,14 @@ class LeaderState:
         self.pause_until_ms = 0
         return True
 
+    def reassigned(self, replicas: Iterable[int], now_ms: int) -> None:
+        """Others have been added. One that is taken away makes a new leader epoch."""
+        self.replicas = tuple(replicas)
+        for id in self.replicas:
+            if id != self.me and id not in self.followers:
+                self.followers[id] = Progress(id, now_ms, is_in_sync=False)
+        assert len(self.followers) == len(self.replicas) - 1, "a replica went without an epoch"
+
     def _roll_back(self) -> None:
         self.proposal = None
         self._maximal = frozenset(self.isr)

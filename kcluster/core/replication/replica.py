@@ -109,8 +109,9 @@ class Replica:
                 self._follow(turn, state, incoming)
             return True
         if state.leader_epoch == self.leader_epoch and self.leader is not None:
-            # Only the ISR may have changed: the high watermark is looked at again, whatever
-            # the change was (KAFKA-13091).
+            # Only the ISR may have changed, and replicas been added: the high watermark is looked
+            # at again, whatever the change was (KAFKA-13091).
+            self.leader.reassigned(state.replicas, turn.now_ms)
             return self._isr_changed(turn, state)
         return False
 
@@ -177,7 +178,9 @@ class Replica:
         """Have no role: whoever waits for this one is told `error`."""
         if self.follower is not None:
             incoming.forget(self)
-            self.follower = None
+            follower, self.follower = self.follower, None
+            for waiter in follower.resign():
+                waiter.wake()
         leader = self.leader
         if leader is not None:
             self.leader = None
@@ -261,6 +264,8 @@ class Replica:
         high_watermark = min(state.leader_high_watermark, position)
         if high_watermark > log.high_watermark:
             log.set_high_watermark(high_watermark)
+            for waiter in state.fetches:
+                waiter.wake()
         log_start = min(state.leader_log_start, log.high_watermark)
         if log_start > log.log_start_offset:
             log.advance_log_start(turn, log_start)

@@ -10,8 +10,10 @@ credit goes. Only what the leader's own write has completed is pushed (rule 1): 
 and the position both move in `settle` only. What was pushed and not acknowledged is at most
 `LIMITS.follower_credit_bytes` a broker, which bounds what a slow follower pins.
 
+A replica that is not in sync may be held back further, by `throttle.py`.
+
 High watermark and log start travel with the data; alone they follow after `MARKS_DELAY_MS`
-(rule 4), because nobody reads from followers and under load the next data takes them along.
+(rule 4), because few read from followers and under load the next data takes them along.
 
 Nothing is ever sent twice by a timer: a lost push shows as a gap to the follower, which opens
 the stream anew; when it was the last one, a probe (a push without data at the end of what was
@@ -26,11 +28,12 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from kcluster.config import LIMITS
 from kcluster.core.replication.leader import JOINED_BYTES, LeaderState
 from kcluster.core.replication.progress import Progress
+from kcluster.core.replication.throttle import Throttles
 from kcluster.core.turn import Buffer, Timer, Turn
 from kcluster.errors import ApiError, CorruptLogError, ErrorCode
+from kcluster.limits import LIMITS
 from kcluster.wire.bus import (
     ABANDONED,
     AckEntry,
@@ -55,6 +58,10 @@ PROBE_MS: Final = 500
 
 class PushMarks(Timer, msgspec.Struct):
     """Send high watermarks and log starts that no data has taken along."""
+
+
+class ThrottleDue(Timer, msgspec.Struct):
+    """There may be room for what was held back."""
 
 
 class Stream:
@@ -149,6 +156,8 @@ class Outgoing:
         told of a replica whose file is not what was written."""
         self._damaged = damaged
         self._max_read_bytes = max(1, max_read_bytes)
+        self.throttles = Throttles()
+        self._is_throttle_armed = False
         self.peers: dict[int, Peer] = {}
         self._news: dict[Stream, None] = {}
         self._is_armed = False
@@ -333,6 +342,11 @@ class Outgoing:
         for _ in range(len(behind)):
             credit = LIMITS.follower_credit_bytes - peer.unacknowledged_bytes
             stream = behind[0]
+            limits = self.throttles.of(stream) if self.throttles.is_on else ()
+            for limit in limits:
+                credit = min(credit, limit.room(turn.now_ms))
+                if credit <= 0:
+                    self._look_again(turn, limit.wait_ms())
             if credit <= 0 and not stream.owes_answer:
                 behind.rotate(-1)
                 continue
@@ -340,7 +354,10 @@ class Outgoing:
             stream.is_behind = False
             before = len(frames)
             try:
-                size += self._take(stream, credit, entries, frames)
+                taken = self._take(stream, credit, entries, frames)
+                size += taken
+                for limit in limits:
+                    limit.take(taken)
             except CorruptLogError as error:
                 # Never replicated (fault contract, C3).
                 self.close(stream)
@@ -361,6 +378,15 @@ class Outgoing:
             if len(frames) > 1 and size < JOINED_BYTES:
                 frames = [b"".join(frames)]
             turn.send(peer.broker_id, Push(entries), frames)
+
+    def _look_again(self, turn: Turn, wait_ms: int) -> None:
+        if not self._is_throttle_armed:
+            self._is_throttle_armed = True
+            turn.after(wait_ms, ThrottleDue())
+
+    def throttle_due(self) -> None:
+        """What was held back is looked at in this turn, as in every other."""
+        self._is_throttle_armed = False
 
     def _entry(self, stream: Stream, base_offset: int, size: int) -> PushEntry:
         leader = stream.leader

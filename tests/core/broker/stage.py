@@ -118,7 +118,8 @@ class Member:
     def reply(self, replies: list[Reply], closes: list[int]) -> None:
         for reply in replies:
             whole = b"".join(self._part(part) for part in reply.parts)
-            self.replies.append(Reply(reply.connection, [whole] if whole else []))
+            parts: list[Any] = [whole] if whole else []
+            self.replies.append(Reply(reply.connection, parts, reply.mute_ms))
         self.closed += closes
 
     def _part(self, part: Any) -> bytes:

@@ -7,10 +7,10 @@ import weakref
 
 import pytest
 
-from kcluster.config import LIMITS
 from kcluster.core.broker import broker as broker_module
 from kcluster.core.turn import Received, Request, StoodStill
 from kcluster.errors import ErrorCode
+from kcluster.limits import LIMITS
 from kcluster.model import SUPERVISOR
 from kcluster.wire import bus
 from kcluster.wire.frame import request_frame

@@ -259,8 +259,13 @@ def test_epochs_fence_clients_old_and_new() -> None:
     ):
         stage[1].asks(fetch(0, max_wait_ms=0, current_leader_epoch=epoch), 12)
         assert fetched(stage[1].answer()).error_code == error
-    stage[2].asks(fetch(0, max_wait_ms=0), 16)
-    response = stage[2].answer()
+
+
+def test_who_has_no_replica_names_the_leader() -> None:
+    stage = Stage(3)
+    stage.create([1, 2])
+    stage[3].asks(fetch(0, max_wait_ms=0), 16)
+    response = stage[3].answer()
     assert fetched(response).error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
     assert fetched(response).current_leader.leader_id == 1
     assert response.node_endpoints[0].port == 9091

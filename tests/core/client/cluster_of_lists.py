@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from kcluster.core.client.exchange import Exchange, Outgoing
+from kcluster.core.client.exchange import Exchange, Outgoing, broker_of_lane
 from kcluster.errors import ErrorCode
 from kcluster.model import TopicPartition
 from kcluster.wire.message import decode, encode
@@ -104,11 +104,12 @@ class ClusterOfLists:
     def _serve(self, exchange: Exchange, each: Outgoing) -> None:
         self.asked.append(each)
         is_lost = self.chance.random() < self.loss
-        if each.broker_id in self.down or is_lost:
+        broker = broker_of_lane(each.broker_id)
+        if broker in self.down or is_lost:
             exchange.lost(each.broker_id, self.now_ms)
             return
         request = decode(type(each.request), encode(each.request, each.version), each.version)
-        answer = getattr(self, "_" + type(request).__name__)(each.broker_id, request)
+        answer = getattr(self, "_" + type(request).__name__)(broker, request)
         if self.chance.random() < self.loss:
             exchange.lost(each.broker_id, self.now_ms)
         elif each.response is not None:
@@ -147,41 +148,51 @@ class ClusterOfLists:
         )
 
     def _ProduceRequest(self, broker: int, request: Any) -> Any:  # noqa: N802
-        [topic] = request.topic_data
-        [data] = topic.partition_data
-        log = self.logs[TopicPartition(topic.name, data.index)]
-        answer = produce.PartitionProduceResponse(index=data.index)
-        if log.leader != broker:
-            answer.error_code = ErrorCode.NOT_LEADER_OR_FOLLOWER
-            if self.tells_leader:
-                answer.current_leader = produce.LeaderIdAndEpoch(
-                    leader_id=log.leader, leader_epoch=log.leader_epoch
-                )
-        elif self.refusals:
-            answer.error_code = self.refusals.pop(0)
-        else:
-            answer.error_code, answer.base_offset = log.append(data.records)
-        return produce.ProduceResponse(
-            responses=[produce.TopicProduceResponse(name=topic.name, partition_responses=[answer])]
-        )
+        responses = []
+        for topic in request.topic_data:
+            answers = []
+            for data in topic.partition_data:
+                log = self.logs[TopicPartition(topic.name, data.index)]
+                answer = produce.PartitionProduceResponse(index=data.index)
+                if log.leader != broker:
+                    answer.error_code = ErrorCode.NOT_LEADER_OR_FOLLOWER
+                    if self.tells_leader:
+                        answer.current_leader = produce.LeaderIdAndEpoch(
+                            leader_id=log.leader, leader_epoch=log.leader_epoch
+                        )
+                elif self.refusals:
+                    answer.error_code = self.refusals.pop(0)
+                else:
+                    answer.error_code, answer.base_offset = log.append(data.records)
+                answers.append(answer)
+            responses.append(
+                produce.TopicProduceResponse(name=topic.name, partition_responses=answers)
+            )
+        return produce.ProduceResponse(responses=responses)
 
     def _ListOffsetsRequest(self, broker: int, request: Any) -> Any:  # noqa: N802
-        [topic] = request.topics
-        [asked] = topic.partitions
-        log = self.logs[TopicPartition(topic.name, asked.partition_index)]
-        answer = list_offsets.ListOffsetsPartitionResponse(partition_index=asked.partition_index)
-        if log.leader != broker:
-            answer.error_code = ErrorCode.NOT_LEADER_OR_FOLLOWER
-        elif asked.timestamp == -1:
-            answer.offset = log.end_offset
-        elif asked.timestamp == -2:
-            answer.offset = log.log_start_offset
-        else:
-            later = [r.offset for r in log.records() if r.timestamp >= asked.timestamp]
-            answer.offset = min(later, default=-1)
-        return list_offsets.ListOffsetsResponse(
-            topics=[list_offsets.ListOffsetsTopicResponse(name=topic.name, partitions=[answer])]
-        )
+        topics = []
+        for topic in request.topics:
+            answers = []
+            for asked in topic.partitions:
+                log = self.logs[TopicPartition(topic.name, asked.partition_index)]
+                answer = list_offsets.ListOffsetsPartitionResponse(
+                    partition_index=asked.partition_index
+                )
+                if log.leader != broker:
+                    answer.error_code = ErrorCode.NOT_LEADER_OR_FOLLOWER
+                elif asked.timestamp == -1:
+                    answer.offset = log.end_offset
+                elif asked.timestamp == -2:
+                    answer.offset = log.log_start_offset
+                else:
+                    later = [r.offset for r in log.records() if r.timestamp >= asked.timestamp]
+                    answer.offset = min(later, default=-1)
+                answers.append(answer)
+            topics.append(
+                list_offsets.ListOffsetsTopicResponse(name=topic.name, partitions=answers)
+            )
+        return list_offsets.ListOffsetsResponse(topics=topics)
 
     def _FetchRequest(self, broker: int, request: Any) -> Any:  # noqa: N802
         responses = []

@@ -208,6 +208,20 @@ def test_without_acknowledgement_nothing_is_waited_for() -> None:
     assert core.events == [Delivered(TopicPartition("orders", 0), -1, 1)]
 
 
+def test_without_acknowledgement_a_flush_ends_when_the_broker_has_read_what_was_sent() -> None:
+    cluster = ClusterOfLists()
+    cluster.create("orders", 2)
+    core = producer(cluster, acks=0)
+    for partition in (0, 1):
+        send(cluster, core, b"1", partition=partition)
+    core.flush(0)
+    while core.buffered_bytes:
+        cluster.step(core)
+    assert not core.is_idle  # nothing has left yet
+    finish(cluster, core)
+    assert [len(log.records()) for log in cluster.logs.values()] == [1, 1]
+
+
 @pytest.mark.parametrize("is_dead", [False, True], ids=["moved", "dead"])
 def test_without_acknowledgement_a_new_leader_is_found_all_the_same(is_dead: bool) -> None:
     cluster = ClusterOfLists()

@@ -1,7 +1,7 @@
 """A broker's life: register, heartbeat, fence, unfence, shut down."""
 
-from kcluster.config import LIMITS
 from kcluster.core.metadata import records as r
+from kcluster.limits import LIMITS
 from kcluster.wire import bus, telling
 
 from .playbook import Playbook, messages, only

@@ -17,7 +17,8 @@ from typing import Any
 from kcluster.core.groups import commits, joining, rebalance
 from kcluster.core.groups.group import Group
 from kcluster.core.groups.offsets import Committed, Place
-from kcluster.core.groups.shard import Done, GroupSettings, Phase, Shard
+from kcluster.core.groups.settings import GroupSettings
+from kcluster.core.groups.shard import Done, Phase, Shard
 from kcluster.core.purgatory import Deadlines
 from kcluster.core.turn import Turn
 from kcluster.errors import ApiError, ErrorCode

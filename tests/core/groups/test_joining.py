@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from kcluster.config import LIMITS
 from kcluster.core.groups import shard as shards
 from kcluster.core.groups.joining import NEW_MEMBER_JOIN_MS
 from kcluster.errors import ErrorCode
+from kcluster.limits import LIMITS
 from tests.core.groups.playbook import (
     Beat,
     Commit,

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from kcluster.config import LIMITS
 from kcluster.core.groups import records
 from kcluster.core.groups import shard as shards
 from kcluster.core.groups.shard import LOAD_WAIT_MS, GroupSettings, Phase, Shard
@@ -15,6 +14,7 @@ from kcluster.core.purgatory import Deadlines
 from kcluster.core.traces import GroupsLoaded, Warned
 from kcluster.core.turn import Turn
 from kcluster.errors import ApiError, CorruptLogError, ErrorCode, RemoteProtocolError
+from kcluster.limits import LIMITS
 from kcluster.wire.group_records import (
     GroupMetadataKey,
     GroupMetadataValue,
@@ -234,7 +234,7 @@ def test_tombstones_forget_what_was_before() -> None:
 def test_records_of_other_group_protocols_are_skipped() -> None:
     key = encode_key(OffsetCommitKey("g", *PLACE))
     shard = loaded(
-        Record(b"whatever", b"\x00\x03whatever"),
+        Record(b"whatever", b"\x00\x0awhatever"),
         Record(b"x", None),
         Record(encode_value(OffsetCommitValue(offset=5)), key),
     )

@@ -66,6 +66,9 @@ def test_changes_name_what_a_batch_touched() -> None:
     assert changes.partitions == {(ID, 0)}
     assert changes.configs == {(2, "t")}
     assert changes.topics_deleted == [("old", bytes(16))]
+    assert not changes.quotas
+    changes.replay(image, [r.QuotaChanged((("user", None),), "producer_byte_rate", 1.0)])
+    assert changes.quotas
 
 
 def test_records_survive_the_way_over_the_bus() -> None:

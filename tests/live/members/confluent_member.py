@@ -18,11 +18,17 @@ def main() -> None:
         "group.id": given.group,
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
-        "partition.assignment.strategy": given.strategy,
         "error_cb": lambda error: say("error", error=str(error)),
         "log_level": 0,
-        **given.times("session.timeout.ms", "heartbeat.interval.ms"),
     }
+    if given.protocol == "consumer":
+        # Sessions and heartbeats are what the broker says.
+        config |= {"group.protocol": "consumer", "group.remote.assignor": given.strategy}
+    else:
+        config |= {
+            "partition.assignment.strategy": given.strategy,
+            **given.times("session.timeout.ms", "heartbeat.interval.ms"),
+        }
     if given.instance:
         config["group.instance.id"] = given.instance
     consumer = Consumer(config)

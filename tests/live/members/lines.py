@@ -25,6 +25,7 @@ class Options(argparse.Namespace):
     group: str
     instance: str | None
     strategy: str
+    protocol: str
     session_ms: int | None
     heartbeat_ms: int | None
 
@@ -42,6 +43,7 @@ def options() -> Options:
     parser.add_argument("--group", required=True)
     parser.add_argument("--instance")
     parser.add_argument("--strategy", default="range")
+    parser.add_argument("--protocol", default="classic")
     parser.add_argument("--session-ms", type=int)
     parser.add_argument("--heartbeat-ms", type=int)
     return parser.parse_args(namespace=Options())

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kcluster.core.broker.handlers.gathering import Gathering
+from kcluster.core.groups.group import Group
 from kcluster.errors import ApiError, ErrorCode
 from kcluster.wire.messages.delete_groups import (
     DeletableGroupResult,
@@ -39,10 +40,10 @@ def handle(broker: BrokerCore, call: Call, request: DeleteGroupsRequest, turn: T
 
 def _delete(broker: BrokerCore, group_id: str, turn: Turn, done: Done) -> None:
     def delete(later: Turn, shard: Shard) -> None:
-        group = shard.find(group_id)
+        group = shard.find_any(group_id)
         if group is None:
             raise ApiError(ErrorCode.GROUP_ID_NOT_FOUND)
-        if not group.is_empty or group.pending:
+        if not group.is_empty or (isinstance(group, Group) and group.pending):
             raise ApiError(ErrorCode.NON_EMPTY_GROUP)
         shard.delete_group(later, group, done)
 

@@ -2,7 +2,8 @@
 
 Versions 0-6: 3 permitted operations, 4 instance ids, 6 says GROUP_ID_NOT_FOUND of a group that is
 not there (KIP-1043), which before was one in state Dead. What members subscribe to and have is
-told of a stable group only, as in Kafka: until then nothing is settled.
+told of a stable group only, as in Kafka: until then nothing is settled. A group of the consumer
+protocol is not there for this API: ConsumerGroupDescribe tells of it.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def _find(
     def describe(later: Turn, shard: Shard) -> None:
         group = shard.find(group_id)
         if group is None:
-            answer(later, _not_found(group_id, version))
+            answer(later, _not_found(group_id, version, shard.find_any(group_id) is not None))
             return
         described = _describe(group)
         described.authorized_operations = operations.group_operations(wants_operations)
@@ -71,11 +72,12 @@ def _find(
     broker.groups.serve(turn, group_id, describe, refuse)
 
 
-def _not_found(group_id: str, version: int) -> DescribedGroup:
+def _not_found(group_id: str, version: int, is_another_kind: bool) -> DescribedGroup:
     described = DescribedGroup(group_id=group_id, group_state=GroupState.DEAD.value)
     if version >= NOT_FOUND_VERSION:
         described.error_code = ErrorCode.GROUP_ID_NOT_FOUND
-        described.error_message = f"Group {group_id} not found."
+        what = "is not a classic group" if is_another_kind else "not found"
+        described.error_message = f"Group {group_id} {what}."
     return described
 
 

@@ -7,6 +7,13 @@ Consumers see nothing at or above the high watermark (invariant 16); without tra
 last stable offset is the high watermark. Between high watermark and log end there is nothing to
 read yet; beyond the log end is OFFSET_OUT_OF_RANGE.
 
+From version 11 on followers are read from as well (KIP-392), below the high watermark that they
+know. Where the brokers are told so, a leader sends a consumer to an in-sync follower in its rack
+that holds what it wants next: `preferred_read_replica`, and nothing else. A follower sends it
+back with OFFSET_NOT_AVAILABLE when it does not hold the offset, or when it had nothing to give
+for as long as was waited, and either knows of less than the consumer or is out of sync: Kafka's
+says OFFSET_OUT_OF_RANGE to the first and lets the others wait on.
+
 Sessions (KIP-227) are answered with session id 0: every response is a full one, and whoever
 insists on a session hears FETCH_SESSION_ID_NOT_FOUND.
 """
@@ -15,9 +22,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from kcluster.config import RACK_AWARE_SELECTOR
 from kcluster.core.broker.handlers import leadership
 from kcluster.core.purgatory import Waiter
 from kcluster.errors import ApiError, CorruptLogError, ErrorCode
+from kcluster.model import NO_LEADER
 from kcluster.wire.messages.fetch import (
     EpochEndOffset,
     FetchableTopicResponse,
@@ -32,10 +41,13 @@ from kcluster.wire.messages.fetch import (
 if TYPE_CHECKING:
     from kcluster.core.broker.broker import BrokerCore
     from kcluster.core.broker.connections import Call
+    from kcluster.core.replication.follower import FollowerState
     from kcluster.core.replication.leader import LeaderState
     from kcluster.core.replication.replica import Replica
     from kcluster.core.turn import Turn
 
+FOLLOWERS_READ: Final = 11
+"""The first version whose clients may read from followers."""
 _INITIAL_EPOCH: Final = 0
 _FINAL_EPOCH: Final = -1
 _READ_COMMITTED: Final = 1
@@ -44,7 +56,17 @@ _READ_COMMITTED: Final = 1
 class DelayedFetch(Waiter):
     """A fetch that found less than min_bytes. It looks again whenever a high watermark moves."""
 
-    __slots__ = ("broker", "call", "is_done", "leaders", "max_bytes", "request", "targets")
+    __slots__ = (
+        "broker",
+        "call",
+        "is_done",
+        "max_bytes",
+        "may_follow",
+        "rack",
+        "request",
+        "roles",
+        "targets",
+    )
 
     def __init__(self, broker: BrokerCore, call: Call, request: FetchRequest) -> None:
         self.due_ms = 0
@@ -52,8 +74,17 @@ class DelayedFetch(Waiter):
         self.call = call
         self.request = request
         self.max_bytes = min(request.max_bytes, broker.settings.int("fetch.max.bytes"))
-        self.leaders: list[LeaderState] = []
+        if call.metered is not None and call.metered.fetch is not None:
+            self.max_bytes = int(min(self.max_bytes, call.metered.fetch.at_once))
+        self.roles: list[LeaderState | FollowerState] = []
+        """Where it waits."""
         self.is_done = False
+        self.may_follow = call.header.api_version >= FOLLOWERS_READ
+        """Its client knows that a follower may answer."""
+        self.rack = request.rack_id
+        """Where a follower is looked for; empty when the leader is read from."""
+        if self.rack and broker.settings.text("replica.selector.class") != RACK_AWARE_SELECTOR:
+            self.rack = ""
         names = broker.image.topic_names
         by_id = call.header.api_version >= 13
         self.targets = [
@@ -71,24 +102,25 @@ class DelayedFetch(Waiter):
         reading = Reading(self)
         if reading.is_enough:
             self.broker.deadlines.remove(self)
-            self._answer(turn, reading)
+            self.answer(turn, reading)
 
     def expire(self, turn: Turn) -> None:
-        self._answer(turn, Reading(self))
+        self.answer(turn, Reading(self, is_last=True))
 
     def wait(self, turn: Turn, reading: Reading) -> None:
-        self.leaders = reading.leaders
-        for leader in self.leaders:
-            leader.fetches[self] = None
+        self.roles = reading.roles
+        for role in self.roles:
+            role.fetches[self] = None
         self.broker.deadlines.add(turn, self.request.max_wait_ms, self)
 
-    def _answer(self, turn: Turn, reading: Reading) -> None:
+    def answer(self, turn: Turn, reading: Reading) -> None:
         self.is_done = True
-        for leader in self.leaders:
-            leader.fetches.pop(self, None)
-        self.leaders = []
-        reading.count()
+        for role in self.roles:
+            role.fetches.pop(self, None)
+        self.roles = []
         self.call.answer(turn, reading.response)
+        if not self.call.is_withheld:
+            reading.count()
 
 
 def _drop_repetitions(request: FetchRequest) -> None:
@@ -118,16 +150,19 @@ def _drop_repetitions(request: FetchRequest) -> None:
 class Reading:
     """One attempt: the response as it would be now."""
 
-    __slots__ = ("_broker", "_fetch", "_found", "has_errors", "leaders", "response", "size")
+    __slots__ = ("_broker", "_fetch", "_found", "_is_last", "has_news", "response", "roles", "size")
 
-    def __init__(self, fetch: DelayedFetch) -> None:
+    def __init__(self, fetch: DelayedFetch, *, is_last: bool = False) -> None:
+        """`is_last`: the fetch has waited, and is answered whatever is found."""
         self._fetch = fetch
+        self._is_last = is_last
         self._broker = fetch.broker
         self.size = 0
         self._found: list[tuple[str, int]] = []
         """(topic, bytes)"""
-        self.has_errors = False
-        self.leaders: list[LeaderState] = []
+        self.has_news = False
+        """Of another kind than records: errors, or where to read."""
+        self.roles: list[LeaderState | FollowerState] = []
         topics: list[FetchableTopicResponse] = []
         moved: set[int] = set()
         isolation = fetch.request.isolation_level
@@ -147,8 +182,8 @@ class Reading:
 
     @property
     def is_enough(self) -> bool:
-        """To answer at once: errors are news, too."""
-        return self.has_errors or self.size >= self._fetch.request.min_bytes
+        """To answer at once."""
+        return self.has_news or self.size >= self._fetch.request.min_bytes
 
     def count(self) -> None:
         """It is the answer."""
@@ -169,7 +204,7 @@ class Reading:
                 raise ApiError(ErrorCode.UNKNOWN_TOPIC_ID)
             self._read(name, wanted, part)
         except ApiError as error:
-            self.has_errors = True
+            self.has_news = True
             part.error_code = error.code
             if error.code in leadership.MOVED and name is not None:
                 leader, epoch = leadership.current(self._broker, name, wanted.partition)
@@ -179,9 +214,11 @@ class Reading:
         return part
 
     def _read(self, name: str, wanted: FetchPartition, part: PartitionData) -> None:
-        replica, leader = leadership.lead(
-            self._broker, name, wanted.partition, wanted.current_leader_epoch
-        )
+        replica = leadership.held(self._broker, name, wanted.partition, wanted.current_leader_epoch)
+        leader = replica.leader
+        if leader is None:
+            self._read_following(name, replica, wanted, part)
+            return
         log = replica.log
         high_watermark = leader.high_watermark
         offset = wanted.fetch_offset
@@ -192,15 +229,77 @@ class Reading:
         if not log.log_start_offset <= offset <= log.log_end_offset:
             part.high_watermark = part.last_stable_offset = part.log_start_offset = -1
             raise ApiError(ErrorCode.OFFSET_OUT_OF_RANGE)
-        self.leaders.append(leader)
+        if self._fetch.rack:
+            preferred = self._preferred(leader, offset)
+            if preferred != NO_LEADER:
+                part.preferred_read_replica = preferred
+                self.has_news = True
+                return
+        self.roles.append(leader)
+        if offset < high_watermark:
+            self._take(name, replica, wanted, part, high_watermark)
+
+    def _read_following(
+        self, name: str, replica: Replica, wanted: FetchPartition, part: PartitionData
+    ) -> None:
+        """As a follower: below the high watermark that it knows all is as it is at the leader."""
+        follower = replica.follower
+        if follower is None or not self._fetch.may_follow:
+            raise ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        log = replica.log
+        high_watermark = log.high_watermark
+        offset = wanted.fetch_offset
+        if offset < log.log_start_offset:
+            raise ApiError(ErrorCode.OFFSET_OUT_OF_RANGE)
+        is_behind = offset > high_watermark or not replica.is_in_sync
+        if offset > log.log_end_offset or (
+            self._is_last and is_behind and offset >= high_watermark
+        ):
+            raise ApiError(ErrorCode.OFFSET_NOT_AVAILABLE)
+        part.high_watermark = part.last_stable_offset = high_watermark
+        part.log_start_offset = log.log_start_offset
+        self.roles.append(follower)
         if offset >= high_watermark:
             return
+        if wanted.last_fetched_epoch >= 0 and self._diverges(replica, wanted, part):
+            return
+        self._take(name, replica, wanted, part, high_watermark)
+
+    def _preferred(self, leader: LeaderState, offset: int) -> int:
+        """The follower that a consumer in the fetch's rack is to read from; -1 for this leader.
+        As Kafka's RackAwareReplicaSelector: of several the one that is furthest."""
+        brokers = self._broker.image.brokers
+        rack = self._fetch.rack
+        if brokers[leader.me].rack == rack:
+            return NO_LEADER
+        best, furthest = NO_LEADER, offset
+        for id in leader.isr:
+            progress = leader.followers.get(id)
+            if (
+                progress is not None
+                and progress.stream is not None
+                and progress.log_end >= furthest
+                and self._broker.image.is_alive(id)
+                and brokers[id].rack == rack
+                and not self._broker.is_dead(id)
+            ):
+                best, furthest = id, progress.log_end
+        return best
+
+    def _take(
+        self,
+        name: str,
+        replica: Replica,
+        wanted: FetchPartition,
+        part: PartitionData,
+        high_watermark: int,
+    ) -> None:
         limit = min(wanted.partition_max_bytes, self._fetch.max_bytes - self.size)
         if self.size and limit <= 0:
             return
         try:
-            result = log.read(
-                offset,
+            result = replica.log.read(
+                wanted.fetch_offset,
                 max(limit, 0),
                 high_watermark,
                 at_least_one=not self.size,
@@ -220,7 +319,7 @@ class Reading:
             raise ApiError(ErrorCode.OFFSET_OUT_OF_RANGE)
         if epoch < wanted.last_fetched_epoch or end_offset < wanted.fetch_offset:
             part.diverging_epoch = EpochEndOffset(epoch=epoch, end_offset=end_offset)
-            self.has_errors = True
+            self.has_news = True
             return True
         return False
 
@@ -245,9 +344,9 @@ def handle(
         or not request.topics
         or broker.deadlines.is_full
     ):
-        reading.count()
-        return reading.response
-    fetch.wait(turn, reading)
+        fetch.answer(turn, reading)
+    else:
+        fetch.wait(turn, reading)
     return None
 
 

@@ -1,6 +1,7 @@
 """What only the controller decides, and whose answer is passed on as it comes (KIP-590):
 CreateTopics, DeleteTopics, AlterConfigs, CreatePartitions, ElectLeaders, IncrementalAlterConfigs,
-DescribeQuorum, UpdateFeatures, UnregisterBroker (keys 19, 20, 33, 37, 43, 44, 55, 57, 64).
+AlterPartitionReassignments, AlterClientQuotas, DescribeQuorum, UpdateFeatures, UnregisterBroker
+(keys 19, 20, 33, 37, 43, 44, 45, 49, 55, 57, 64).
 
 The request was decoded once here, so that bytes that are none never reach the coordinator, and
 so that a timeout can be answered for everything that was asked.
@@ -11,8 +12,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from kcluster.errors import ErrorCode
+from kcluster.wire.apis import APIS
+from kcluster.wire.message import Message, decode
 from kcluster.wire.messages import (
+    alter_client_quotas,
     alter_configs,
+    alter_partition_reassignments,
     create_partitions,
     create_topics,
     delete_topics,
@@ -27,7 +32,6 @@ if TYPE_CHECKING:
     from kcluster.core.broker.broker import BrokerCore
     from kcluster.core.broker.connections import Call
     from kcluster.core.turn import Turn
-    from kcluster.wire.message import Message
 
 CONFIGS_TIMEOUT_MS: Final = 5000
 """For requests that bring no timeout of their own."""
@@ -39,7 +43,11 @@ def handle(broker: BrokerCore, call: Call, request: Any, turn: Turn) -> None:
     timeout_ms = getattr(request, "timeout_ms", CONFIGS_TIMEOUT_MS)
 
     def done(later: Turn, error: int, body: memoryview | None) -> None:
-        if body is not None:
+        if body is not None and call.metered is not None:
+            # There is something to be said in it.
+            version = call.header.api_version
+            call.answer(later, decode(APIS[call.header.api_key].response, body, version))
+        elif body is not None:
             call.answer_parts(later, [bytes(body)])
         else:
             call.answer(later, refusal(request, error))
@@ -99,6 +107,15 @@ def refusal(request: Any, code: int) -> Message:
             return incremental_alter_configs.IncrementalAlterConfigsResponse(
                 responses=_resources(one, request, code)
             )
+        case alter_client_quotas.AlterClientQuotasRequest():
+            return alter_client_quotas.AlterClientQuotasResponse(
+                entries=[
+                    alter_client_quotas.EntryData(
+                        error_code=code, error_message=_message(code), entity=entry.entity
+                    )
+                    for entry in request.entries
+                ]
+            )
         case elect_leaders.ElectLeadersRequest():
             # Version 0 has no error for all, and a null list names nothing to answer for: its
             # client waits for metadata anyway.
@@ -116,6 +133,12 @@ def refusal(request: Any, code: int) -> Message:
                     )
                     for topic in request.topic_partitions or ()
                 ],
+            )
+        case alter_partition_reassignments.AlterPartitionReassignmentsRequest():
+            return alter_partition_reassignments.AlterPartitionReassignmentsResponse(
+                allow_replication_factor_change=request.allow_replication_factor_change,
+                error_code=code,
+                error_message=_message(code),
             )
         case describe_quorum.DescribeQuorumRequest():
             return describe_quorum.DescribeQuorumResponse(

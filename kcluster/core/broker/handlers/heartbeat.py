@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kcluster.core.groups import rebalance
+from kcluster.core.groups.consumer import classic
 from kcluster.errors import ErrorCode
 from kcluster.wire.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
 
@@ -26,6 +27,18 @@ def handle(broker: BrokerCore, call: Call, request: HeartbeatRequest, turn: Turn
         call.answer(later, HeartbeatResponse(error_code=error))
 
     def beat(later: Turn, shard: Shard) -> None:
+        group = shard.find_consumer(request.group_id)
+        if group is not None:
+            classic.heartbeat(
+                shard,
+                group,
+                request.member_id,
+                request.group_instance_id,
+                request.generation_id,
+                later,
+            )
+            call.answer(later, HeartbeatResponse())
+            return
         rebalance.heartbeat(
             shard,
             request.group_id,

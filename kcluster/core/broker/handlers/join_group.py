@@ -37,18 +37,11 @@ def handle(broker: BrokerCore, call: Call, request: JoinGroupRequest, turn: Turn
         )
 
     def join(later: Turn, shard: Shard) -> None:
-        joining.join(shard, request, version, _client(call), _host(call), later, answer)
+        joining.join(
+            shard, request, version, call.header.client_id or "", call.client_host, later, answer
+        )
 
     if not request.group_id:
         refuse(turn, ErrorCode.INVALID_GROUP_ID)
     else:
         broker.groups.serve(turn, request.group_id, join, refuse)
-
-
-def _client(call: Call) -> str:
-    return call.header.client_id or ""
-
-
-def _host(call: Call) -> str:
-    """As Java prints an address that has no name. What comes over the bus is of this machine."""
-    return f"/{call.host or '127.0.0.1'}"

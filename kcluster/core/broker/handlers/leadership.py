@@ -34,6 +34,15 @@ def lead(
     broker: BrokerCore, topic: str, partition: int, current_leader_epoch: int
 ) -> tuple[Replica, LeaderState]:
     """The replica, when this broker leads it in the epoch that the client knows (-1: any).
+    Raises ApiError."""
+    replica = held(broker, topic, partition, current_leader_epoch)
+    if replica.leader is None:
+        raise ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+    return replica, replica.leader
+
+
+def held(broker: BrokerCore, topic: str, partition: int, current_leader_epoch: int) -> Replica:
+    """The replica, when this broker has a sound one, in the epoch that the client knows (-1: any).
 
     Raises ApiError. A client with an older epoch is fenced, one with a newer waits (KIP-320,
     invariant 7).
@@ -48,9 +57,7 @@ def lead(
             raise ApiError(ErrorCode.FENCED_LEADER_EPOCH)
         if current_leader_epoch > replica.leader_epoch:
             raise ApiError(ErrorCode.UNKNOWN_LEADER_EPOCH)
-    if replica.leader is None:
-        raise ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-    return replica, replica.leader
+    return replica
 
 
 def current(broker: BrokerCore, topic: str, partition: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kcluster.core.groups import rebalance
+from kcluster.core.groups.consumer import classic
 from kcluster.errors import ApiError, ErrorCode
 from kcluster.wire.messages.leave_group import (
     LeaveGroupRequest,
@@ -33,13 +34,26 @@ def handle(broker: BrokerCore, call: Call, request: LeaveGroupRequest, turn: Tur
     def refuse(later: Turn, error: ErrorCode) -> None:
         call.answer(later, LeaveGroupResponse(error_code=error))
 
-    def leave(later: Turn, shard: Shard) -> None:
-        outcomes = [_leave(shard, request.group_id, member, later) for member in members]
+    def left(later: Turn, outcomes: list[MemberResponse]) -> None:
         if is_batched:
             response = LeaveGroupResponse(members=outcomes)
         else:
             response = LeaveGroupResponse(error_code=outcomes[0].error_code)
         call.answer(later, response)
+
+    def leave(later: Turn, shard: Shard) -> None:
+        group = shard.find_consumer(request.group_id)
+        if group is None:
+            left(later, [_leave(shard, request.group_id, member, later) for member in members])
+            return
+
+        def done(when: Turn, error: ErrorCode, gone: list[MemberResponse]) -> None:
+            if error:
+                refuse(when, error)
+            else:
+                left(when, gone)
+
+        classic.leave(shard, group, members, later, done)
 
     if not request.group_id:
         refuse(turn, ErrorCode.INVALID_GROUP_ID)

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from kcluster.core.broker.connections import Call
     from kcluster.core.turn import Turn
 
-CLASSIC = "classic"
-
 
 def handle(
     broker: BrokerCore, call: Call, request: ListGroupsRequest, turn: Turn
@@ -34,11 +32,11 @@ def handle(
                     group_id=group.id,
                     protocol_type=group.protocol_type,
                     group_state=group.state.value,
-                    group_type=CLASSIC,
+                    group_type=group.TYPE,
                 )
                 for group in coordinator.all_groups()
                 if (not states or group.state.value.lower() in states)
-                and (not types or CLASSIC in types)
+                and (not types or group.TYPE in types)
             ]
         )
     except ApiError as error:

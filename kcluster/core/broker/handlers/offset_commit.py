@@ -1,10 +1,10 @@
 """OffsetCommit (key 8): keep the positions of a group's consumers.
 
 Versions 2-10: until 4 with a retention of its own (since then the broker's counts, KIP-211), 6
-leader epochs, 7 static members, 9 says GROUP_ID_NOT_FOUND of a group that is not there, 10 topics
-by id. Answered when the offsets are committed to
-`__consumer_offsets`; partitions that cannot be are refused one by one, and do not keep the others
-back.
+leader epochs, 7 static members, 9 says GROUP_ID_NOT_FOUND of a group that is not there, and is the
+first that members of the consumer protocol may use, 10 topics by id. Answered when the offsets are
+committed to `__consumer_offsets`; partitions that cannot be are refused one by one, and do not keep
+the others back.
 """
 
 from __future__ import annotations
@@ -90,6 +90,7 @@ def handle(broker: BrokerCore, call: Call, request: OffsetCommitRequest, turn: T
             later,
             done,
             missing=missing,
+            version=call.header.api_version,
         )
 
     broker.groups.serve(turn, request.group_id, commit, done)

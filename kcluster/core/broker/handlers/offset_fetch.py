@@ -1,8 +1,9 @@
 """OffsetFetch (key 9): the positions that a group committed.
 
 Versions 1-10: 2 null topics for all, 5 leader epochs, 7 `require_stable`, which without
-transactions holds for every offset, 8 many groups in one request (KIP-709), 10 topics by id. A
-partition without an offset has -1, which is no error. Only what is committed is ever shown.
+transactions holds for every offset, 8 many groups in one request (KIP-709), 9 names a member and
+its epoch, 10 topics by id. A partition without an offset has -1, which is no error. Only what is
+committed is ever shown.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ def _fetch(
         answer(later, OffsetFetchResponseGroup(group_id=group_id, error_code=error))
 
     def fetch(later: Turn, shard: Shard) -> None:
+        commits.check_fetch(shard, group_id, wanted.member_id, wanted.member_epoch)
         if wanted.topics is None:
             topics = _all(broker, by_id, commits.fetch_all(shard, group_id))
         else:

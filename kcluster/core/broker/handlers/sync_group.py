@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kcluster.core.groups import rebalance
+from kcluster.core.groups.consumer import classic
 from kcluster.errors import ErrorCode
 from kcluster.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
 
@@ -28,7 +29,11 @@ def handle(broker: BrokerCore, call: Call, request: SyncGroupRequest, turn: Turn
         call.answer(later, SyncGroupResponse(error_code=error))
 
     def sync(later: Turn, shard: Shard) -> None:
-        rebalance.sync(shard, request, later, call.answer)
+        group = shard.find_consumer(request.group_id)
+        if group is not None:
+            classic.sync(shard, group, request, later, call.answer)
+        else:
+            rebalance.sync(shard, request, later, call.answer)
 
     if not request.group_id:
         refuse(turn, ErrorCode.INVALID_GROUP_ID)

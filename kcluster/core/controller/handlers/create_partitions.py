@@ -52,7 +52,7 @@ def _grow(deciding: Deciding, wanted: CreatePartitionsTopic, *, validate_only: b
         )
     added = wanted.count - present
     check_partition_budget(deciding.image, added)
-    factor = len(topic.partitions[0].replicas)
+    factor = len(topic.partitions[0].target)
     if wanted.assignments is None:
         assignments = place(deciding.image, deciding.random, added, factor, present)
     else:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from kcluster.core.controller.handlers import (
+    alter_client_quotas,
     alter_configs,
+    alter_partition_reassignments,
     create_partitions,
     create_topics,
     delete_topics,
@@ -20,7 +22,9 @@ from kcluster.core.controller.topics import Deciding
 from kcluster.core.turn import Buffer
 from kcluster.errors import ApiError, ErrorCode, RemoteProtocolError
 from kcluster.wire.apis import (
+    ALTER_CLIENT_QUOTAS,
     ALTER_CONFIGS,
+    ALTER_PARTITION_REASSIGNMENTS,
     APIS,
     CREATE_PARTITIONS,
     CREATE_TOPICS,
@@ -34,7 +38,9 @@ from kcluster.wire.apis import (
 from kcluster.wire.message import decode, encode
 
 HANDLERS: dict[int, Callable[[Deciding, Any, int], Any]] = {
+    ALTER_CLIENT_QUOTAS: alter_client_quotas.decide,
     ALTER_CONFIGS: alter_configs.decide,
+    ALTER_PARTITION_REASSIGNMENTS: alter_partition_reassignments.decide,
     CREATE_PARTITIONS: create_partitions.decide,
     CREATE_TOPICS: create_topics.decide,
     DELETE_TOPICS: delete_topics.decide,
