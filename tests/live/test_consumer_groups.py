@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from kcluster.client.groups import CLASSIC, CONSUMER, GroupClient
+from kcluster.client.requests import BusBrokers
 from tests.live.conftest import CONSUMER_GROUP_OPTIONS, LiveCluster
 from tests.live.group_members import Member
 from tests.live.group_run import Run, new_topic, quick, run_soundly
@@ -76,7 +77,7 @@ def test_a_live_group_goes_to_the_consumer_protocol_and_back(
     cluster = own_cluster("conversion", options=CONSUMER_GROUP_OPTIONS)
     brokers = KclusterBrokers(cluster.bootstrap, cluster.control)
     run = Run(brokers, quick([LIBRARY], strategy="range"), new_topic())
-    client = GroupClient(cluster.states, cluster.servers, cluster.name)
+    client = GroupClient(BusBrokers(cluster.states, cluster.servers, cluster.name))
 
     def type_of_group() -> str:
         [status] = client.describe([run.group.name], with_offsets=False)

@@ -175,7 +175,7 @@ def test_groups_are_listed_described_reset_and_deleted(cluster: LiveCluster, sta
 def test_groups_of_the_consumer_protocol_are_shown_with_their_epochs(cluster: LiveCluster) -> None:
     topic, group = cluster.topic(partitions=3), "of-consumers"
     fill(cluster, topic, range(60))
-    consumer = Consumer(
+    consumer = confluent_kafka.Consumer(
         {
             "bootstrap.servers": cluster.bootstrap,
             "group.id": group,

@@ -183,6 +183,16 @@ def fill(cluster: LiveCluster, topic: str, megabytes: int) -> None:
     assert producer.flush(60) == 0
 
 
+def test_who_writes_more_than_its_quota_is_told(limited: LiveCluster, client_id: str) -> None:
+    writer = Writer(limited, limited.topic(), client_id)
+    try:
+        limit(limited, client_id, producer_byte_rate=RATE)
+        writer.wait_until_told()
+    finally:
+        writer.stop()
+
+
+@pytest.mark.long
 def test_a_producer_writes_at_its_quota_and_another_one_beside_it_as_it_likes(
     limited: LiveCluster, client_id: str
 ) -> None:
@@ -203,6 +213,7 @@ def test_a_producer_writes_at_its_quota_and_another_one_beside_it_as_it_likes(
     assert [ms for ms in beside.told_ms if ms] == []
 
 
+@pytest.mark.long
 def test_a_consumer_reads_at_its_quota_and_another_one_beside_it_as_it_likes(
     limited: LiveCluster, client_id: str
 ) -> None:
@@ -222,6 +233,7 @@ def test_a_consumer_reads_at_its_quota_and_another_one_beside_it_as_it_likes(
     assert other > 0.5 * BESIDE * RATE * MEASURED_S
 
 
+@pytest.mark.long
 def test_request_time_slows_a_client_down_and_a_quota_taken_away_lets_it_go(
     limited: LiveCluster, client_id: str
 ) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.live.conftest import LiveCluster
+
 pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
 
 README = Path(__file__).parents[2] / "README.md"
@@ -49,3 +51,12 @@ def test_the_tour_runs_as_it_is_written(live_home: Path, tmp_path: Path) -> None
         )
     assert "leader" in said["why"]
     assert "recovered" in said["kill-broker"]
+
+
+def test_the_python_of_the_readme_runs(
+    cluster: LiveCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [block] = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    topic = cluster.topic()
+    exec(block.replace('"dev"', f'"{cluster.name}"').replace('"orders"', f'"{topic}"'), {})
+    assert capsys.readouterr().out == "b'customer-7' b'one more'\n"

@@ -20,6 +20,7 @@ from kcluster.client import (
     Place,
     TopicPartition,
 )
+from kcluster.core.client.exchange import Patience
 from tests.live.client_suite.conftest import PATIENCE_S, Way
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
@@ -117,7 +118,8 @@ def test_refusals_and_seeks_are_the_same_as_without_an_event_loop(way: Way) -> N
             consumer.seek(TopicPartition(topic, 0), From(Place.LAST, 2))
             assert [each.offset async for each in consumer.read_to_end()] == [8, 9]
         with pytest.raises(ApiError) as missing:
-            async with AsyncConsumer(topics="no-such", **way.where) as consumer:
+            soon = Patience(topic_ms=500)
+            async with AsyncConsumer(topics="no-such", patience=soon, **way.where) as consumer:
                 await consumer.poll(30_000)
         assert missing.value.code is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
         with pytest.raises(ApiError, match="has partitions 0 to 0"):

@@ -18,6 +18,7 @@ from kcluster.client import (
     TopicPartition,
 )
 from kcluster.client.find import EXIT_NOT_RUNNING
+from kcluster.core.client.exchange import Patience
 from kcluster.core.client.partitioner import partition_of_key
 from kcluster.errors import UsageError
 from tests.live.client_suite.conftest import Way, wait_until
@@ -224,7 +225,11 @@ def test_a_consumer_without_membership_commits_for_a_group(way: Way) -> None:
 
 
 def test_wrong_use_is_told(way: Way) -> None:
-    with pytest.raises(ApiError) as missing, Consumer(topics="no-such", **way.where) as consumer:
+    soon = Patience(topic_ms=500)
+    with (
+        pytest.raises(ApiError) as missing,
+        Consumer(topics="no-such", patience=soon, **way.where) as consumer,
+    ):
         consumer.poll(30_000)
     assert missing.value.code is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     with pytest.raises(UsageError, match="acks cannot be"):
