@@ -46,18 +46,20 @@ def down(
     if quiet:
         output.be_quiet()
     if not all:
-        _down(cluster, milliseconds(timeout), is_forced=force)
+        end(cluster, milliseconds(timeout), is_forced=force)
+        output.tick(f"cluster {cluster} is down")
         return
     for name, directory in list_clusters():
         if holder(directory) is not None:
-            _down(name, milliseconds(timeout), is_forced=force)
+            end(name, milliseconds(timeout), is_forced=force)
+            output.tick(f"cluster {name} is down")
 
 
-def _down(name: str, timeout_ms: int, *, is_forced: bool) -> None:
+def end(name: str, timeout_ms: int = 30_000, *, is_forced: bool = False) -> None:
+    """End a cluster; when this returns it can be started again."""
     with connect(name) as control:
         control.command(c.Down(timeout_ms, is_forced))
     _await_release(name)
-    output.tick(f"cluster {name} is down")
 
 
 def _await_release(name: str) -> None:

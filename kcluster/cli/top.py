@@ -11,7 +11,7 @@ import typer
 from kcluster.cli import output
 from kcluster.cli.options import DEFAULT_CLUSTER, ClusterName, milliseconds
 from kcluster.errors import UsageError
-from kcluster.processes.find import connect, running_cluster
+from kcluster.processes.find import running_cluster
 
 app = typer.Typer()
 
@@ -79,11 +79,10 @@ def show(
             f"kcluster status{_suffix(cluster)}",
         )
     if wish == STOP_CLUSTER:
-        from kcluster.wire import control as c
+        from kcluster.cli.clusters import end
 
         output.note(f"stopping cluster {cluster}")
-        with connect(cluster) as control:
-            control.command(c.Down())
+        end(cluster)
         output.note(f"cluster {cluster} is down; its data stays")
     else:
         output.note(f"cluster {cluster} runs on; kcluster down{_suffix(cluster)} ends it")
