@@ -60,16 +60,18 @@ def _check(components: Sequence[ComponentData]) -> None:
     for component in components:
         kind = component.entity_type
         if not kind:
-            raise ApiError(ErrorCode.INVALID_REQUEST, "Invalid empty entity type.")
+            raise ApiError(ErrorCode.INVALID_REQUEST, "an entity type without a name.")
         if kinds.count(kind) > 1:
             raise ApiError(
                 ErrorCode.INVALID_REQUEST,
-                f"Entity type {kind} cannot appear more than once in the filter.",
+                f"the filter names {kind} twice.",
             )
         if kind not in (USER, CLIENT_ID, IP):
-            raise ApiError(ErrorCode.UNSUPPORTED_VERSION, f"Unsupported entity type {kind}")
+            raise ApiError(ErrorCode.UNSUPPORTED_VERSION, f"nothing of type {kind} has quotas.")
         if component.match_type not in (EXACT, DEFAULT, SPECIFIED):
-            raise ApiError(ErrorCode.INVALID_REQUEST, f"Unknown match type {component.match_type}.")
+            raise ApiError(
+                ErrorCode.INVALID_REQUEST, f"there is no match type {component.match_type}."
+            )
         if (component.match is not None) != (component.match_type == EXACT):
             raise ApiError(
                 ErrorCode.INVALID_REQUEST,

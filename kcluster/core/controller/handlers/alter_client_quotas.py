@@ -40,7 +40,7 @@ def decide(
         result = EntryData(entity=entry.entity, error_message=None)
         try:
             if times[_sorted(entry.entity)] > 1:
-                raise _invalid("The entity is named more than once.")
+                raise _invalid("an entity is named twice.")
             _alter(deciding, entry, validate_only=request.validate_only)
         except ApiError as error:
             result.error_code, result.error_message = error.code, error.message
@@ -53,12 +53,12 @@ def _alter(deciding: Deciding, entry: asked.EntryData, *, validate_only: bool) -
     changes: dict[str, float | None] = {}
     for op in entry.ops:
         if op.key in changes:
-            raise _invalid(f"Duplicate quota key {op.key}.")
+            raise _invalid(f"{op.key} is named twice.")
         changes[op.key] = None if op.remove else _value(op)
     quotas = deciding.image.quotas
     adds = any(value is not None for value in changes.values())
     if adds and entity not in quotas and len(quotas) >= LIMITS.quota_entities:
-        raise _invalid(f"There are {len(quotas)} entities with quotas, and no more are kept.")
+        raise _invalid(f"{len(quotas)} entities have quotas, and no more are kept.")
     if validate_only:
         return
     present = dict(quotas.get(entity, {}))
@@ -69,7 +69,7 @@ def _alter(deciding: Deciding, entry: asked.EntryData, *, validate_only: bool) -
 
 def _entity(parts: list[asked.EntityData]) -> Entity:
     if not parts:
-        raise _invalid("Invalid empty client quota entity.")
+        raise _invalid("an entity names nobody.")
     kinds = [part.entity_type for part in parts]
     for part in parts:
         kind = part.entity_type
@@ -78,11 +78,11 @@ def _entity(parts: list[asked.EntityData]) -> Entity:
                 f"Quotas of an ip are refused: {NOT_HONOURED['connection_creation_rate']}."
             )
         if kind not in (USER, CLIENT_ID):
-            raise _invalid(f"Unhandled client quota entity type: {kind}.")
+            raise _invalid(f"nothing of type {kind} has quotas.")
         if kinds.count(kind) > 1:
-            raise _invalid(f"The entity has more than one {kind}.")
+            raise _invalid(f"an entity has two of type {kind}.")
         if part.entity_name == "":
-            raise _invalid(f"Empty {kind} not supported.")
+            raise _invalid(f"a {kind} without a name; null is the default.")
     return _sorted(parts)
 
 
@@ -95,11 +95,11 @@ def _value(op: asked.OpData) -> float:
     if key in NOT_HONOURED:
         raise _invalid(f"{key} is refused: {NOT_HONOURED[key]}.")
     if key not in WHOLE_NUMBERS:
-        raise _invalid(f"Invalid configuration key {key}.")
+        raise _invalid(f"there is no quota {key}.")
     if not math.isfinite(value) or value <= 0:
         raise _invalid(f"{key} must be above 0, not {value:g}.")
     if WHOLE_NUMBERS[key] and abs(round(value) - value) > WHOLE_WITHIN:
-        raise _invalid(f"Configuration {key} must be a Long value.")
+        raise _invalid(f"{key} is a whole number, not {value:g}.")
     return value
 
 

@@ -66,8 +66,8 @@ def draft_of(shard: Shard, group_id: str, turn: Turn, *, creates: bool) -> Draft
     if isinstance(found, ConsumerGroup):
         return Draft(shard, found)
     if not creates:
-        text = "not found" if found is None else "not a consumer group"
-        raise ApiError(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id} is {text}.")
+        text = "there is no group" if found is None else "still classic: group"
+        raise ApiError(ErrorCode.GROUP_ID_NOT_FOUND, f"{text} {group_id}.")
     if found is None:
         shard.check_room_for(group_id)
         return Draft(shard, ConsumerGroup(group_id, shard.offsets_of(group_id)))
@@ -90,15 +90,15 @@ def _check_upgrade(shard: Shard, classic: Group) -> None:
     """Raises ApiError GROUP_ID_NOT_FOUND, as Kafka does."""
     problem = ""
     if shard.settings.migration_policy not in UPGRADING:
-        problem = "the online upgrade is disabled"
+        problem = "group.consumer.migration.policy does not allow it"
     elif classic.protocol_type != PROTOCOL_TYPE:
-        problem = "the group does not use the consumer embedded protocol"
+        problem = f"its members are of type {classic.protocol_type}"
     elif len(classic.members) > shard.settings.consumer_max_size:
-        problem = "the group size exceeds the consumer group maximum size"
+        problem = f"more than {shard.settings.consumer_max_size} members are in it"
     if problem:
         raise ApiError(
             ErrorCode.GROUP_ID_NOT_FOUND,
-            f"Cannot upgrade classic group {classic.id} to consumer group because {problem}.",
+            f"group {classic.id} cannot take to the consumer protocol: {problem}.",
         )
 
 
@@ -113,8 +113,8 @@ def _take_over(draft: Draft, classic: Group, turn: Turn) -> None:
     except RemoteProtocolError as error:
         raise ApiError(
             ErrorCode.GROUP_ID_NOT_FOUND,
-            f"Cannot upgrade classic group {classic.id} to consumer group because the embedded "
-            f"consumer protocol is malformed: {error}.",
+            f"group {classic.id} cannot take to the consumer protocol: what its members said "
+            f"cannot be read: {error}.",
         ) from None
     generation = classic.generation
     draft.add(
@@ -133,8 +133,8 @@ def _converted(
     if user_data_of(member.assignment):
         raise ApiError(
             ErrorCode.GROUP_ID_NOT_FOUND,
-            f"Cannot upgrade classic group {classic.id} to consumer group because an unsupported "
-            "custom assignor is in use.",
+            f"group {classic.id} cannot take to the consumer protocol: its assignor hands out data "
+            "of its own.",
         )
     metadata = member.metadata(classic.protocol) or member.protocols[0][1]
     subscription = decode_subscription(metadata)

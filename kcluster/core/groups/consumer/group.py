@@ -147,20 +147,17 @@ class ConsumerGroup:
         if instance_id is not None:
             current = self.facts.static.get(instance_id)
             if current is None:
-                raise ApiError(
-                    ErrorCode.UNKNOWN_MEMBER_ID, f"Instance id {instance_id} is unknown."
-                )
+                raise ApiError(ErrorCode.UNKNOWN_MEMBER_ID, f"nobody is instance {instance_id}.")
             if current != member_id:
                 raise ApiError(
                     ErrorCode.FENCED_INSTANCE_ID,
-                    f"Static member {member_id} with instance id {instance_id} was fenced by "
-                    f"member {current}.",
+                    f"instance {instance_id} is member {current} now, and {member_id} no more.",
                 )
         member = self.facts.members.get(member_id)
         if member is None:
             raise ApiError(
                 ErrorCode.UNKNOWN_MEMBER_ID,
-                f"Member {member_id} is not a member of group {self.id}.",
+                f"group {self.id} has no member {member_id}.",
             )
         return member
 

@@ -98,31 +98,27 @@ def check(request: ConsumerGroupHeartbeatRequest, version: int, assignors: Colle
         ("InstanceId", request.instance_id),
         ("RackId", request.rack_id),
     ]
-    problem = next((f"{name} can't be empty." for name, text in names if text == ""), "")
+    problem = next((f"{name} is empty." for name, text in names if text == ""), "")
     if problem:
         pass
     elif epoch == JOINS:
         if request.rebalance_timeout_ms == -1:
-            problem = "RebalanceTimeoutMs must be provided in first request."
+            problem = "who joins says its rebalance timeout."
         elif request.topic_partitions is None or request.topic_partitions:
-            problem = "TopicPartitions must be empty when (re-)joining."
+            problem = "who joins owns no partitions yet."
         elif request.subscribed_topic_names is None and request.subscribed_topic_regex is None:
-            problem = (
-                "Either SubscribedTopicNames or SubscribedTopicRegex must be non-null when "
-                "(re-)joining."
-            )
+            problem = "who joins says what it subscribes to, by names or by a pattern."
     elif epoch == LEAVES_FOR_A_WHILE:
         if request.instance_id is None:
-            problem = "InstanceId can't be null."
+            problem = "only a static member, with an instance id, leaves for a while."
     elif epoch < LEAVES_FOR_A_WHILE:
-        problem = "MemberEpoch is invalid."
+        problem = f"there is no member epoch {epoch}."
     if problem:
         raise ApiError(ErrorCode.INVALID_REQUEST, problem)
     if request.server_assignor is not None and request.server_assignor not in assignors:
         raise ApiError(
             ErrorCode.UNSUPPORTED_ASSIGNOR,
-            f"ServerAssignor {request.server_assignor} is not supported. "
-            f"Supported assignors: {', '.join(assignors)}.",
+            f"there is no assignor {request.server_assignor}; there are {', '.join(assignors)}.",
         )
 
 
@@ -184,7 +180,7 @@ def check_room(shard: Shard, group: ConsumerGroup, member_id: str) -> None:
     if len(group.members) >= limit and member_id not in group.members:
         raise ApiError(
             ErrorCode.GROUP_MAX_SIZE_REACHED,
-            f"The consumer group has reached its maximum capacity of {limit} members.",
+            f"the group is full: {limit} members.",
         )
 
 
@@ -224,8 +220,7 @@ def static_member(draft: Draft, member_id: str, instance_id: str, *, is_classic:
     if not is_classic and old.classic is None and not old.is_away:
         raise ApiError(
             ErrorCode.UNRELEASED_INSTANCE_ID,
-            f"Static member {member_id} with instance id {instance_id} cannot join the group "
-            f"because the instance id is owned by {old_id} member.",
+            f"instance {instance_id} is member {old_id} still: {member_id} cannot be it.",
         )
     member = msgspec.structs.replace(old, id=member_id, epoch=0, previous_epoch=0, revoking={})
     target = group.facts.target.get(old_id, frozenset())
@@ -246,9 +241,7 @@ def check_epoch(member: Member, epoch: int, owned: Collection[Part] | None) -> N
     if epoch > member.epoch:
         raise ApiError(
             ErrorCode.FENCED_MEMBER_EPOCH,
-            f"The consumer group member has a greater member epoch ({epoch}) than the one known "
-            f"by the group coordinator ({member.epoch}). The member must abandon all its "
-            "partitions and rejoin.",
+            f"epoch {epoch} is ahead of {member.epoch}: give up all partitions, join again.",
         )
     if epoch < member.epoch and not (
         epoch == member.previous_epoch
@@ -257,9 +250,7 @@ def check_epoch(member: Member, epoch: int, owned: Collection[Part] | None) -> N
     ):
         raise ApiError(
             ErrorCode.FENCED_MEMBER_EPOCH,
-            f"The consumer group member has a smaller member epoch ({epoch}) than the one known "
-            f"by the group coordinator ({member.epoch}). The member must abandon all its "
-            "partitions and rejoin.",
+            f"epoch {epoch} is behind {member.epoch}: give up all partitions, join again.",
         )
 
 
@@ -440,7 +431,8 @@ def _leave(
     group = shard.find_consumer(request.group_id)
     if group is None:
         raise ApiError(
-            ErrorCode.GROUP_ID_NOT_FOUND, f"Group {request.group_id} is not a consumer group."
+            ErrorCode.GROUP_ID_NOT_FOUND,
+            f"{request.group_id} is no group of the consumer protocol.",
         )
     member = group.find(request.member_id, request.instance_id)
 

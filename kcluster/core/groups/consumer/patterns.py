@@ -54,7 +54,7 @@ def _compile(pattern: str) -> Any:
 def _refusal(pattern: str, problem: str) -> ApiError:
     return ApiError(
         ErrorCode.INVALID_REGULAR_EXPRESSION,
-        f"SubscribedTopicRegex `{pattern[:100]}` is not a valid regular expression: {problem}.",
+        f"SubscribedTopicRegex `{pattern[:100]}` cannot be used: {problem}.",
     )
 
 
