@@ -97,13 +97,14 @@ class Consumer:
         return bool(response.responses[0].partitions[0].error_code == ErrorCode.OFFSET_OUT_OF_RANGE)
 
     def _reset(self, leader: int) -> Generator[Step, Any, None]:
-        """Go on where the log begins: right only when that is behind what was deleted."""
-        if self.position >= self.deleted(self.tp):
-            self.client.surprises.append(
-                f"{self.tp}: a consumer at {self.position} was told OFFSET_OUT_OF_RANGE, deleted "
-                f"is what is below {self.deleted(self.tp)}"
-            )
+        """Go on where the log begins: right only when that is behind what was deleted. Who was
+        deposed and has not heard of it may end before the position; another one is asked then."""
         start = yield from self._list_offset(leader, EARLIEST_TIMESTAMP)
+        if start > self.position >= self.deleted(self.tp):
+            self.client.surprises.append(
+                f"{self.tp}: a consumer at {self.position} was told OFFSET_OUT_OF_RANGE, the log "
+                f"begins at {start}, deleted is what is below {self.deleted(self.tp)}"
+            )
         self.position = max(self.position, start)
         self.client.forget_leader(self.tp)
         yield Sleep(RETRY_BACKOFF_MS)

@@ -170,6 +170,10 @@ class SimWorld:
             if not reply.parts:
                 # acks=0: nothing is said, the request only ends.
                 continue
+            if any(type(part) is Span and self.disk.size(part.path) < 0 for part in reply.parts):
+                # Deleted, or moved away, in the turn that answered: the real server closes, too.
+                self.connections.close(reply.connection)
+                continue
             frame = b"".join(self._part(part) for part in reply.parts)
             assert int.from_bytes(frame[:4], "big") == len(frame) - 4, "a wrong length prefix"
             self.connections.reply(reply.connection, frame[4:])

@@ -114,7 +114,10 @@ class Upkeep:
             return
         for replica in self._broker.replica_set:
             if not replica.offline:
-                replica.log.apply_retention(turn)
+                if replica.leader is not None:
+                    # Followers hear where the log begins: they never lack what their leader has,
+                    # and a consumer may read from any of them. Kafka's go by their own clocks.
+                    replica.log.apply_retention(turn)
                 replica.log.expire_producers(turn.wall_ms)
                 self._broker.mark(replica)
 

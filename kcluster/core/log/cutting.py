@@ -87,7 +87,8 @@ def truncate_fully(
     drop_snapshots(log, turn, -1)
     log.producers = producers or Producers()
     if len(log.producers):
-        log.take_snapshot(turn)
+        # Nothing else on this disk tells of them.
+        log.take_snapshot(turn, durable=True)
 
 
 def undo_staged(log: PartitionLog, turn: Turn) -> None:

@@ -426,11 +426,11 @@ class PartitionLog:
 
     # --- producers ------------------------------------------------------------------------
 
-    def take_snapshot(self, turn: Turn) -> None:
+    def take_snapshot(self, turn: Turn, durable: bool = False) -> None:
         """The producer state at the log end, to start from at recovery and truncation."""
         offset = self.log_end_offset
         path = f"{self.directory}/{file_name(offset, SNAPSHOT)}"
-        turn.disk.append(Replace(path, self.producers.encode()))
+        turn.disk.append(Replace(path, self.producers.encode(), durable))
         if offset not in self.snapshots:
             self.snapshots.append(offset)
 

@@ -10,6 +10,8 @@ then no reader should have it; recovery deletes what a crash left of them.
 
 from __future__ import annotations
 
+import bisect
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,7 +19,7 @@ import msgspec
 from kcluster.core import traces
 from kcluster.core.log import cutting
 from kcluster.core.log.segment import DELETED, SNAPSHOT, Segment, file_name
-from kcluster.core.turn import Delete, Timer, Turn
+from kcluster.core.turn import Delete, Replace, Timer, Turn
 from kcluster.errors import ApiError, ErrorCode
 
 if TYPE_CHECKING:
@@ -43,9 +45,7 @@ def advance_log_start(log: PartitionLog, turn: Turn, offset: int) -> None:
     if offset <= log.log_start_offset:
         return
     log.log_start_offset = offset
-    chain = log.chain
-    while len(chain) > 1 and chain.bases[1] <= offset:
-        _delete_first(log, turn, "log start")
+    _delete_first(log, turn, ["log start"] * log.chain.locate(offset))
     if log.epochs.truncate_from_start(offset):
         log.save_epochs(turn)
     if log.log_start_moved is not None:
@@ -53,34 +53,40 @@ def advance_log_start(log: PartitionLog, turn: Turn, offset: int) -> None:
 
 
 def apply_retention(log: PartitionLog, turn: Turn) -> list[int]:
+    """Returns the base offsets of the segments that went."""
     if log.failure or not log.config.applies_retention:
         return []
-    deleted: list[int] = []
+    causes = _causes(log, turn.wall_ms)
+    if not causes:
+        return []
+    if len(causes) == len(log.chain):
+        cutting.roll(log, turn, creates_file=True)
+    deleted = log.chain.bases[: len(causes)]
+    _delete_first(log, turn, causes)
+    start_offset = max(log.log_start_offset, log.chain.bases[0])
+    log.log_start_offset = start_offset
+    if log.epochs.truncate_from_start(start_offset):
+        log.save_epochs(turn)
+    if log.log_start_moved is not None:
+        log.log_start_moved(log)
+    return deleted
+
+
+def _causes(log: PartitionLog, wall_ms: int) -> list[str]:
+    """Why they go, of each segment that does, oldest first."""
+    causes: list[str] = []
     excess = log.size_bytes - log.config.retention_bytes
-    while True:
-        segment = log.chain.items[0]
+    for segment in log.chain:
         if not segment.size or segment.end_offset > min(log.high_watermark, log.written_end):
             break
-        cause = ""
-        if _is_expired(log, segment, turn.wall_ms):
-            cause = "retention.ms"
+        if _is_expired(log, segment, wall_ms):
+            causes.append("retention.ms")
         elif log.config.retention_bytes >= 0 and excess >= segment.size:
-            cause = "retention.bytes"
-        if not cause:
+            causes.append("retention.bytes")
+        else:
             break
-        if len(log.chain) == 1:
-            cutting.roll(log, turn, creates_file=True)
         excess -= segment.size
-        deleted.append(segment.base_offset)
-        _delete_first(log, turn, cause)
-    if deleted:
-        start_offset = max(log.log_start_offset, log.chain.bases[0])
-        log.log_start_offset = start_offset
-        if log.epochs.truncate_from_start(start_offset):
-            log.save_epochs(turn)
-        if log.log_start_moved is not None:
-            log.log_start_moved(log)
-    return deleted
+    return causes
 
 
 def _is_expired(log: PartitionLog, segment: Segment, wall_ms: int) -> bool:
@@ -92,23 +98,40 @@ def _is_expired(log: PartitionLog, segment: Segment, wall_ms: int) -> bool:
     return wall_ms - (timestamp if timestamp >= 0 else segment.created_ms) > retention_ms
 
 
-def _delete_first(log: PartitionLog, turn: Turn, cause: str) -> None:
+def _delete_first(log: PartitionLog, turn: Turn, causes: Sequence[str]) -> None:
+    """As many segments as there are causes; at least one stays."""
+    if not causes:
+        return
     log.cancel_compaction(turn)
-    segment = log.chain.drop_first()
-    paths = [segment.path]
-    if segment.has_index_files:
-        paths += [segment.index_path, segment.time_index_path]
-    for path in paths:
-        turn.rename(path, path + DELETED)
-    due = DeletionDue(tuple(path + DELETED for path in paths))
-    turn.after(log.config.file_delete_delay_ms, due)
-    if log.snapshots and log.snapshots[0] <= segment.base_offset:
-        name = file_name(log.snapshots.pop(0), SNAPSHOT)
-        turn.disk.append(Delete(f"{log.directory}/{name}"))
-    # What lies behind may have been synced before: no sync will come that tells of it.
-    log.flushed_end = log.chain.synced_from(max(log.flushed_end, segment.end_offset))
-    turn.trace(
-        traces.SegmentDeleted(
-            log.tp.topic, log.tp.partition, segment.base_offset, segment.size, cause
+    _keep_producers(log, turn, log.chain.bases[len(causes)])
+    for cause in causes:
+        segment = log.chain.drop_first()
+        paths = [segment.path]
+        if segment.has_index_files:
+            paths += [segment.index_path, segment.time_index_path]
+        for path in paths:
+            turn.rename(path, path + DELETED)
+        due = DeletionDue(tuple(path + DELETED for path in paths))
+        turn.after(log.config.file_delete_delay_ms, due)
+        if log.snapshots and log.snapshots[0] <= segment.base_offset:
+            name = file_name(log.snapshots.pop(0), SNAPSHOT)
+            turn.disk.append(Delete(f"{log.directory}/{name}"))
+        # What lies behind may have been synced before: no sync will come that tells of it.
+        log.flushed_end = log.chain.synced_from(max(log.flushed_end, segment.end_offset))
+        turn.trace(
+            traces.SegmentDeleted(
+                log.tp.topic, log.tp.partition, segment.base_offset, segment.size, cause
+            )
         )
-    )
+
+
+def _keep_producers(log: PartitionLog, turn: Turn, offset: int) -> None:
+    """What is known of producers from below `offset` is nowhere but in snapshots from now on: the
+    one that a roll took may be torn by a power cut, this one not. Kafka's may."""
+    producers = log.producers.below(offset)
+    if not len(producers):
+        return
+    path = f"{log.directory}/{file_name(offset, SNAPSHOT)}"
+    turn.disk.append(Replace(path, producers.encode(), durable=True))
+    if offset not in log.snapshots:
+        bisect.insort(log.snapshots, offset)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kcluster.core import traces
+from kcluster.core.broker.upkeep import RetentionDue
 from kcluster.core.metadata import records as r
 from kcluster.core.replication import follower
 from kcluster.core.turn import Received, Sync, Synced
@@ -391,6 +392,21 @@ def test_retention_of_all_records_makes_no_follower_forget_their_producers() -> 
     stage.wait(1000)
     assert stage[3].log.log_start_offset == stage[3].log.log_end_offset == 1
     assert sequences(stage[3]) == sequences(leader) == [(0, 0)]
+
+
+def test_retention_is_the_leaders_and_followers_go_by_its_log_start() -> None:
+    """Seed 800186: a follower whose clock was ahead lacked what its leader had."""
+    stage = trio(log_retention_bytes="0")
+    send(stage, 0, b"a")
+    stage.deliver()
+    stage.wait(1000)
+    stage[2].run(RetentionDue())
+    assert stage[2].log.high_watermark == 1
+    assert stage[2].log.log_start_offset == 0
+    stage[1].run(RetentionDue())
+    assert stage[1].log.log_start_offset == 1
+    stage.wait(1000)
+    assert [stage[n].log.log_start_offset for n in (1, 2, 3)] == [1, 1, 1]
 
 
 def test_a_follower_begins_with_the_batch_that_the_log_start_lies_in() -> None:

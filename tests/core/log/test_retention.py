@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from kcluster.config import LogConfig
 from kcluster.core import traces
 from kcluster.core.log.partition_log import Restart
+from kcluster.core.log.producers import Producers
 from kcluster.core.log.retention import DeletionDue
 from kcluster.errors import ApiError, ErrorCode
 from tests.core.log.bench import DIRECTORY, WALL_MS, Bench, batch
@@ -181,3 +184,39 @@ def test_what_was_synced_behind_a_deleted_segment_counts_as_flushed() -> None:
     log.advance_log_start(bench.turn, 1)
     bench.commit()
     assert log.flushed_end == 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("by", ["retention", "delete records"])
+def test_a_producer_whose_batches_went_is_known_after_a_power_cut(by: str, seed: int) -> None:
+    """Seed 800645: the snapshot of the roll was torn, what it told stood nowhere else, and a batch
+    sent again was appended a second time."""
+    bench = Bench(segments_of(2, retention_ms=5000))
+    for n in range(4):
+        producer = {"producer_id": 7, "producer_epoch": 0, "base_sequence": n} if n < 2 else {}
+        bench.produce(batch(size=100, timestamp=WALL_MS + n * 1000, **producer))
+        bench.commit()
+    bench.log.set_high_watermark(4)
+    if by == "retention":
+        bench.turn.wall_ms = WALL_MS + 6001
+        assert bench.log.apply_retention(bench.turn) == [0]
+    else:
+        bench.log.advance_log_start(bench.turn, 2)
+    bench.log_start_offset = 2
+    bench.commit()
+    bench.disk.lose_power(Random(seed))
+    bench.reopen(Restart.LOSSY)
+    again = bench.produce(batch(size=100, producer_id=7, producer_epoch=0, base_sequence=1))
+    assert (again.is_duplicate, again.base_offset) == (True, 1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_log_that_starts_afresh_knows_its_producers_after_a_power_cut(seed: int) -> None:
+    bench = Bench()
+    producers = Producers()
+    producers.update((0, 0, 0, 2, 0, 0, 0, 0, 0, 7, 0, 1, 1), 41, WALL_MS)
+    bench.log.truncate_fully(bench.turn, 42, producers)
+    bench.log_start_offset = 42
+    bench.commit()
+    bench.disk.lose_power(Random(seed))
+    assert list(bench.reopen(Restart.LOSSY).producers.view()) == [7]
