@@ -11,8 +11,8 @@ from kcluster.bench.produce import Load, Round
 from kcluster.cli import output
 from kcluster.cli.options import DEFAULT_CLUSTER, ClusterName, Format, OutputFormat, Quiet
 from kcluster.client.connect import parse_bootstrap
+from kcluster.client.find import running_cluster
 from kcluster.errors import UsageError
-from kcluster.processes.find import running_cluster
 
 app = typer.Typer(name="bench", help="Measure a cluster, ours or any other.", no_args_is_help=True)
 

@@ -14,9 +14,9 @@ from kcluster.cli.options import (
     milliseconds,
 )
 from kcluster.client.control import ControlClient
+from kcluster.client.find import connect
 from kcluster.errors import UsageError
 from kcluster.model import COORDINATOR
-from kcluster.processes.find import connect
 from kcluster.wire import control as c
 
 app = typer.Typer()

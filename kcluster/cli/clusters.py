@@ -15,8 +15,8 @@ from kcluster.cli.options import (
     Quiet,
     milliseconds,
 )
+from kcluster.client.find import connect
 from kcluster.errors import UsageError
-from kcluster.processes.find import connect
 from kcluster.processes.workdir import (
     Workdir,
     holder,

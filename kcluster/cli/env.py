@@ -41,7 +41,7 @@ def env(
     eval "$(kcluster env)"                     # bash, zsh
     kcluster env --shell fish | source         # fish
     """
-    from kcluster.processes.find import running_cluster
+    from kcluster.client.find import running_cluster
     from kcluster.processes.workdir import data_home, locate
 
     found = running_cluster(cluster)

@@ -125,7 +125,7 @@ def _journal(directory: Path) -> Iterator[ClusterEvent]:
 
 
 def _news(cluster: str, last: int) -> Iterator[ClusterEvent]:
-    from kcluster.processes.find import connect
+    from kcluster.client.find import connect
 
     with connect(cluster) as control:
         for news in control.follow(last, PATIENCE_MS):

@@ -10,8 +10,10 @@ import typer
 from kcluster.cli import output, records
 from kcluster.cli.kafka import groups_of, where
 from kcluster.cli.options import DEFAULT_CLUSTER, Bootstrap, ClusterName, Format, OutputFormat
-from kcluster.client.groups import EARLIEST, LATEST, SCHEMA, GroupClient, GroupStatus
+from kcluster.client.admin import Admin
 from kcluster.core.client.consumer import Place
+from kcluster.core.client.operations import EARLIEST, LATEST
+from kcluster.core.client.results import Group
 from kcluster.errors import ApiError, ErrorCode, UsageError
 from kcluster.model import TopicPartition
 
@@ -20,6 +22,9 @@ app = typer.Typer(
 )
 
 EXIT_NO_SUCH_GROUP = 4
+
+SCHEMA = 1
+"""Of what is printed as JSON: it rises when a name changes its meaning."""
 
 Names = Annotated[list[str], typer.Argument(metavar="GROUP...")]
 Name = Annotated[str, typer.Argument(metavar="GROUP")]
@@ -35,9 +40,9 @@ def _no_group(name: str, at: str) -> UsageError:
 
 
 def _described(
-    client: GroupClient, names: Sequence[str], at: str, *, with_offsets: bool = True
-) -> list[GroupStatus]:
-    found = client.describe(names, with_offsets=with_offsets)
+    admin: Admin, names: Sequence[str], at: str, *, with_offsets: bool = True
+) -> list[Group]:
+    found = admin.describe_groups(names, with_offsets=with_offsets)
     missing = set(names) - {group.group for group in found}
     for name in names:
         if name in missing:
@@ -56,8 +61,8 @@ def ls(
     \b
     kcluster group ls
     """
-    with groups_of(cluster, bootstrap) as client:
-        found = client.describe(sorted(client.coordinators()), with_offsets=False)
+    with groups_of(cluster, bootstrap) as admin:
+        found = admin.describe_groups(with_offsets=False)
     rows = [
         {
             "group": group.group,
@@ -99,8 +104,8 @@ def describe(
     \b
     kcluster group describe billing
     """
-    with groups_of(cluster, bootstrap) as client:
-        found = _described(client, names, where(cluster, bootstrap))
+    with groups_of(cluster, bootstrap) as admin:
+        found = _described(admin, names, where(cluster, bootstrap))
     if output_format is Format.JSON:
         output.json({"schema": SCHEMA, "groups": found})
         return
@@ -119,7 +124,7 @@ def describe(
             output.note(f"group {group.group} assigns no partitions now: it is {group.state}")
 
 
-def _headline(group: GroupStatus) -> str:
+def _headline(group: Group) -> str:
     lags = [p.lag for p in group.partitions if p.lag is not None]
     protocol = f"  {group.protocol}" if group.protocol else ""
     if group.epoch is not None:
@@ -145,8 +150,8 @@ def members(
     \b
     kcluster group members billing
     """
-    with groups_of(cluster, bootstrap) as client:
-        [group] = _described(client, [name], where(cluster, bootstrap), with_offsets=False)
+    with groups_of(cluster, bootstrap) as admin:
+        [group] = _described(admin, [name], where(cluster, bootstrap), with_offsets=False)
     if output_format is Format.JSON:
         told = [
             {
@@ -235,8 +240,8 @@ def reset(
             "one is a place, the other so many records on or back",
             f"kcluster group reset {name} --to earliest --dry-run", 2,
         )  # fmt: skip
-    with groups_of(cluster, bootstrap) as client:
-        found = client.describe([name])
+    with groups_of(cluster, bootstrap) as admin:
+        found = admin.describe_groups([name])
         group = found[0] if found else None
         if group is None and not topic:
             raise _no_group(name, where(cluster, bootstrap))
@@ -253,10 +258,10 @@ def reset(
             if group is not None
             else {}
         )
-        wanted = _wanted(client, topic, where(cluster, bootstrap)) if topic else sorted(committed)
-        plan = _plan(client, wanted, committed, to, shift)
+        wanted = _wanted(admin, topic, where(cluster, bootstrap)) if topic else sorted(committed)
+        plan = _plan(admin, wanted, committed, to, shift)
         if plan and not dry_run:
-            client.commit(name, plan)
+            admin.commit(name, plan)
     rows = [
         {"topic": tp.topic, "partition": tp.partition, "before": committed.get(tp),
          "after": plan.get(tp)} for tp in wanted
@@ -272,14 +277,16 @@ def reset(
         output.tick(f"group {name}: {len(plan)} partitions are reset")
 
 
-def _wanted(client: GroupClient, texts: Sequence[str], at: str) -> list[TopicPartition]:
+def _wanted(admin: Admin, texts: Sequence[str], at: str) -> list[TopicPartition]:
     """TOPIC for all of its partitions, TOPIC:0,2 for some."""
     wanted: set[TopicPartition] = set()
     for text in texts:
         name, colon, indexes = text.partition(":")
-        there = client.partitions_of(name)
-        if not there:
-            raise records.refusal(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "", name, at)
+        try:
+            [described] = admin.topics([name])
+        except ApiError as error:
+            raise records.refusal(error.code, "", name, at) from None
+        there = [TopicPartition(name, each.index) for each in described.partitions]
         if not colon:
             wanted.update(there)
             continue
@@ -299,7 +306,7 @@ def _wanted(client: GroupClient, texts: Sequence[str], at: str) -> list[TopicPar
 
 
 def _plan(
-    client: GroupClient,
+    admin: Admin,
     wanted: Sequence[TopicPartition],
     committed: dict[TopicPartition, int | None],
     to: str | None,
@@ -307,7 +314,7 @@ def _plan(
 ) -> dict[TopicPartition, int]:
     """The offset of each partition, within what its log holds. Partitions that are not there any
     more are left out, and with `shift` those that were never committed."""
-    starts, ends = client.log_ends(wanted, EARLIEST), client.log_ends(wanted, LATEST)
+    starts, ends = _offsets(admin, wanted, EARLIEST), _offsets(admin, wanted, LATEST)
     aims: dict[TopicPartition, int] = {}
     if to is None:
         assert shift is not None
@@ -324,13 +331,20 @@ def _plan(
             case Place.LAST:
                 aims = {tp: end - place.value for tp, end in ends.items()}
             case _:
-                found = client.log_ends(wanted, place.value)
+                found = _offsets(admin, wanted, place.value)
                 aims = {tp: at if at >= 0 else ends[tp] for tp, at in found.items()}
     return {
         tp: max(starts[tp], min(aims[tp], ends[tp]))
         for tp in wanted
         if tp in aims and tp in starts and tp in ends
     }
+
+
+def _offsets(
+    admin: Admin, partitions: Sequence[TopicPartition], at: int
+) -> dict[TopicPartition, int]:
+    found = admin.offsets(partitions, at, skips_missing=True)
+    return {tp: each.offset for tp, each in found.items()}
 
 
 @app.command()
@@ -345,10 +359,10 @@ def delete(
     \b
     kcluster group delete billing
     """
-    with groups_of(cluster, bootstrap) as client:
+    with groups_of(cluster, bootstrap) as admin:
         for name in names:
             try:
-                client.delete(name)
+                admin.delete_group(name)
             except ApiError as error:
                 if error.code is ErrorCode.GROUP_ID_NOT_FOUND:
                     raise _no_group(name, where(cluster, bootstrap)) from None

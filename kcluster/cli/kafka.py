@@ -9,13 +9,15 @@ from typing import Any
 from kcluster.cli.options import DEFAULT_CLUSTER
 from kcluster.client.admin import Admin
 from kcluster.client.control import BusClient, ControlClient
-from kcluster.client.groups import GroupClient
-from kcluster.client.requests import Brokers, BusBrokers, KafkaConnection, any_broker
+from kcluster.client.find import connect
+from kcluster.client.requests import EXIT_TIMED_OUT, KafkaConnection, any_broker
 from kcluster.core.client.results import Topic
 from kcluster.errors import ApiError, ErrorCode, UsageError
-from kcluster.processes.find import connect
 
 EXIT_NO_SUCH_TOPIC = 4
+
+GROUPS_MS = 10_000
+"""So long a coordinator may be moving."""
 
 
 @contextmanager
@@ -58,11 +60,12 @@ def refusing(what: str, hint: str) -> Iterator[None]:
 
 
 @contextmanager
-def groups_of(cluster: str, bootstrap: str | None = None) -> Iterator[GroupClient]:
-    """What Kafka says no to is a UsageError."""
-    with _brokers_of(cluster, bootstrap) as brokers:
+def groups_of(cluster: str, bootstrap: str | None = None) -> Iterator[Admin]:
+    """To ask and tell coordinators. What Kafka says no to is a UsageError."""
+    name = cluster if bootstrap is None else None
+    with Admin(bootstrap, cluster=name, timeout_ms=GROUPS_MS) as admin:
         try:
-            yield GroupClient(brokers)
+            yield admin
         except ApiError as error:
             raise UsageError(
                 "the groups could not be read or written",
@@ -70,17 +73,8 @@ def groups_of(cluster: str, bootstrap: str | None = None) -> Iterator[GroupClien
                 f"kcluster status -c {cluster}"
                 if bootstrap is None
                 else f"kcluster topic ls -b {bootstrap}",
+                EXIT_TIMED_OUT if error.code is ErrorCode.REQUEST_TIMED_OUT else 1,
             ) from None
-
-
-@contextmanager
-def _brokers_of(cluster: str, bootstrap: str | None) -> Iterator[Brokers]:
-    if bootstrap is not None:
-        with Admin(bootstrap) as admin:
-            yield admin
-        return
-    with connect(cluster) as control, BusClient() as servers:
-        yield BusBrokers(control.states, servers, cluster)
 
 
 def metadata(broker: KafkaConnection, names: list[str] | None) -> Any:

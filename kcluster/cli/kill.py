@@ -24,9 +24,9 @@ from kcluster.cli.options import (
     partition_meant,
 )
 from kcluster.client.control import EXIT_TIMED_OUT, BusClient, ControlClient
+from kcluster.client.find import connect
 from kcluster.errors import UsageError
 from kcluster.model import COORDINATOR
-from kcluster.processes.find import connect
 
 if TYPE_CHECKING:
     from kcluster.chaos.kills import KillPlan

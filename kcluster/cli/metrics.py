@@ -17,8 +17,8 @@ from kcluster.errors import KclusterError, UsageError
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-    from kcluster.client.groups import GroupStatus
     from kcluster.client.snapshot import ClusterSnapshot
+    from kcluster.core.client.results import Group
 
 app = typer.Typer()
 
@@ -95,12 +95,12 @@ class Gathered:
     """What was heard last, renewed by threads; a Prometheus collector."""
 
     def __init__(self, cluster: str) -> None:
-        from kcluster.processes.find import watch
+        from kcluster.client.find import watch
 
         self._cluster = cluster
         self._watch = watch(cluster, interval_ms=SNAPSHOT_MS)
         self._snapshot: ClusterSnapshot = self._watch.look().snapshot
-        self._groups: list[GroupStatus] = []
+        self._groups: list[Group] = []
         self._ended = threading.Event()
         self._problem: KclusterError | None = None
         self._threads = [
@@ -144,10 +144,10 @@ class Gathered:
         while not self._ended.wait(GROUPS_S):
             self._groups = self._described()
 
-    def _described(self) -> list[GroupStatus]:
+    def _described(self) -> list[Group]:
         """What was known before, where they cannot be asked now."""
         from kcluster.cli.kafka import groups_of
 
-        with contextlib.suppress(KclusterError), groups_of(self._cluster) as client:
-            return client.describe(sorted(client.coordinators()))
+        with contextlib.suppress(KclusterError), groups_of(self._cluster) as admin:
+            return admin.describe_groups()
         return self._groups

@@ -134,8 +134,8 @@ def _check(
 @contextmanager
 def working(cluster: str) -> Iterator[Reassigner]:
     from kcluster.client.control import BusClient
+    from kcluster.client.find import connect
     from kcluster.client.reassigning import Reassigner
-    from kcluster.processes.find import connect
 
     with connect(cluster) as control, BusClient() as servers:
         yield Reassigner(control, servers, cluster)

@@ -52,7 +52,7 @@ def remove_broker(
     \b
     kcluster remove-broker 4
     """
-    from kcluster.processes.find import connect
+    from kcluster.client.find import connect
     from kcluster.wire import control as c
 
     chosen = broker_ids([id])

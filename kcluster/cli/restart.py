@@ -22,9 +22,9 @@ from kcluster.cli.options import (
     milliseconds,
 )
 from kcluster.client.control import BusClient, ControlClient
+from kcluster.client.find import connect
 from kcluster.client.snapshot import read_image
 from kcluster.errors import UsageError
-from kcluster.processes.find import connect
 from kcluster.wire import control as c
 
 app = typer.Typer()

@@ -46,8 +46,8 @@ def segments(
     kcluster segments orders-0 --broker 1      # one replica
     kcluster segments -o wide                  # with the files, for kcluster dump-segment
     """
+    from kcluster.client.find import recorded_cluster
     from kcluster.client.segment_files import read_segments
-    from kcluster.processes.find import recorded_cluster
     from kcluster.processes.workdir import holder
 
     directory, known = recorded_cluster(cluster)

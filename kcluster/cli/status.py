@@ -16,6 +16,8 @@ from kcluster.cli.options import (
     milliseconds,
 )
 from kcluster.client.control import EXIT_TIMED_OUT, BusClient
+from kcluster.client.find import connect
+from kcluster.client.find import watch as watch_cluster
 from kcluster.client.snapshot import (
     BrokerStatus,
     ClusterSnapshot,
@@ -24,8 +26,6 @@ from kcluster.client.snapshot import (
     ask_snapshot,
 )
 from kcluster.errors import UsageError
-from kcluster.processes.find import connect
-from kcluster.processes.find import watch as watch_cluster
 
 if TYPE_CHECKING:
     from rich.console import Group

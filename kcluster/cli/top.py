@@ -10,8 +10,8 @@ import typer
 
 from kcluster.cli import output
 from kcluster.cli.options import DEFAULT_CLUSTER, ClusterName, milliseconds
+from kcluster.client.find import running_cluster
 from kcluster.errors import UsageError
-from kcluster.processes.find import running_cluster
 
 app = typer.Typer()
 

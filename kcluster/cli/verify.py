@@ -55,8 +55,8 @@ def verify(
 def _target(name: str) -> Cluster:
     from kcluster.client import verify as checking
     from kcluster.client.control import BusClient
+    from kcluster.client.find import connect
     from kcluster.client.snapshot import ask_holdings, read_image
-    from kcluster.processes.find import connect
 
     directory = locate(name)
     known = read_cluster(directory)

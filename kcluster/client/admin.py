@@ -117,6 +117,7 @@ class Admin(AdminCalls, SyncFace):
     delete_records = Blocking(waits(ops.delete_records))
     groups = Blocking(waits(group_ops.groups))
     describe_group = Blocking(waits(group_ops.describe_group))
+    describe_groups = Blocking(waits(group_ops.describe_groups))
     delete_group = Blocking(waits(group_ops.delete_group))
     committed = Blocking(waits(group_ops.committed))
     commit = Blocking(waits(group_ops.commit))

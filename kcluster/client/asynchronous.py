@@ -250,6 +250,7 @@ class AsyncAdmin(AdminCalls, AsyncFace):
     delete_records = Awaited(waits(ops.delete_records))
     groups = Awaited(waits(group_ops.groups))
     describe_group = Awaited(waits(group_ops.describe_group))
+    describe_groups = Awaited(waits(group_ops.describe_groups))
     delete_group = Awaited(waits(group_ops.delete_group))
     committed = Awaited(waits(group_ops.committed))
     commit = Awaited(waits(group_ops.commit))

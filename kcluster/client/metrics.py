@@ -17,8 +17,8 @@ from prometheus_client.core import (
     Metric,
 )
 
-from kcluster.client.groups import GroupStatus
 from kcluster.client.snapshot import BrokerStatus, ClusterSnapshot
+from kcluster.core.client.results import Group
 from kcluster.wire.apis import APIS
 from kcluster.wire.telling import REQUEST_BOUNDS_MS, Counters, RequestTimes
 
@@ -32,7 +32,7 @@ EVENTS = {
 }
 
 
-def families(snapshot: ClusterSnapshot, groups: Iterable[GroupStatus]) -> Iterator[Metric]:
+def families(snapshot: ClusterSnapshot, groups: Iterable[Group]) -> Iterator[Metric]:
     yield from _cluster(snapshot)
     yield from _events(snapshot)
     yield from _processes(snapshot)
@@ -220,7 +220,7 @@ def _replicas(snapshot: ClusterSnapshot) -> Iterator[Metric]:
     yield from (leader, in_sync, assigned, *replica_gauges.values())
 
 
-def _groups(groups: Iterable[GroupStatus]) -> Iterator[Metric]:
+def _groups(groups: Iterable[Group]) -> Iterator[Metric]:
     labels = ["consumergroup", "topic", "partition"]
     lag = GaugeMetricFamily(
         "kafka_consumergroup_lag", "Records behind what is committed", labels=labels

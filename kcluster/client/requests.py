@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 from kcluster.client.control import BusClient
-from kcluster.errors import ApiError, ErrorCode, RemoteProtocolError, UsageError
+from kcluster.errors import RemoteProtocolError, UsageError
 from kcluster.wire import bus
 from kcluster.wire.apis import api_of
 from kcluster.wire.frame import parse_response_header, request_frame
@@ -64,40 +64,6 @@ class KafkaConnection:
         if answered != correlation:
             raise RemoteProtocolError(f"{api.name}: answer {answered} to request {correlation}")
         return decode(api.response, memoryview(body)[position:], version)
-
-
-class Brokers(Protocol):
-    """Of one cluster, however they are reached: ours over ZeroMQ, an Admin of any."""
-
-    def ids(self) -> list[int]:
-        """Those that can be asked now."""
-        ...
-
-    def ask(self, request: Message, broker: int | None = None, version: int | None = None) -> Any:
-        """The response of this broker, or of any. `version`: the highest that is wanted."""
-        ...
-
-
-class BusBrokers:
-    def __init__(
-        self, states: Callable[[], Sequence[bus.ProcessState]], servers: BusClient, name: str
-    ) -> None:
-        self._states = states
-        self._servers = servers
-        self._name = name
-
-    def ids(self) -> list[int]:
-        return [each.id for each in self._states() if each.id > 0 and each.state == "running"]
-
-    def ask(self, request: Message, broker: int | None = None, version: int | None = None) -> Any:
-        """ApiError when this broker does not run."""
-        states = self._states()
-        if broker is None:
-            return any_broker(states, self._servers, self._name).request(request, version)
-        for state in states:
-            if state.id == broker and state.state == "running":
-                return KafkaConnection(state, self._servers).request(request, version)
-        raise ApiError(ErrorCode.BROKER_NOT_AVAILABLE, f"broker {broker} is not running")
 
 
 def any_broker(

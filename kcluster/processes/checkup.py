@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kcluster.client.control import BusClient
+from kcluster.client.find import connect
 from kcluster.client.snapshot import ClusterSnapshot, ask_snapshot
 from kcluster.errors import UsageError
-from kcluster.processes.find import connect
 from kcluster.processes.machine import OK, WARNING, WRONG, Finding, stale_socket_dirs
 from kcluster.processes.ports import port_problem
 from kcluster.processes.workdir import (

@@ -17,9 +17,9 @@ from collections.abc import Callable
 import msgspec
 
 from kcluster.client.control import ControlTimeout
+from kcluster.client.find import connect, watch
 from kcluster.client.watch import Sight
 from kcluster.errors import KclusterError, UsageError
-from kcluster.processes.find import connect, watch
 from kcluster.tui.actions import LOAD, Action
 from kcluster.tui.lines import Line
 from kcluster.tui.load_figures import Figures, Report

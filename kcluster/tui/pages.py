@@ -6,11 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from kcluster.client.control import BusClient
-from kcluster.client.groups import GroupClient, GroupStatus, MemberStatus, OffsetStatus
-from kcluster.client.requests import BusBrokers
+from kcluster.client.admin import Admin
 from kcluster.client.snapshot import BrokerStatus, PartitionStatus
-from kcluster.processes.find import connect
+from kcluster.core.client.results import Group, GroupMember, GroupOffset
 from kcluster.processes.workdir import locate, process_name
 from kcluster.tui import figures
 from kcluster.tui.lines import EMPTY, Line, Row, clean, left, right
@@ -19,6 +17,9 @@ from kcluster.tui.story import line_of
 from kcluster.tui.view import Page, View
 
 Asked = tuple[Page, Callable[[], list[Line]]]
+
+GROUPS_MS = 10_000
+"""So long a coordinator may be moving."""
 
 LOG_BYTES = 128 << 10
 """Of a log, from its end."""
@@ -151,15 +152,13 @@ def groups(view: View) -> Asked:
     page = Page("groups", "consumer groups")
 
     def ask() -> list[Line]:
-        with connect(view.name) as control, BusClient() as servers:
-            client = GroupClient(BusBrokers(control.states, servers, view.name))
-            found = client.describe(sorted(client.coordinators()))
-        return group_rows(found)
+        with Admin(cluster=view.name, timeout_ms=GROUPS_MS) as admin:
+            return group_rows(admin.describe_groups())
 
     return page, ask
 
 
-def group_rows(found: Sequence[GroupStatus]) -> list[Line]:
+def group_rows(found: Sequence[Group]) -> list[Line]:
     """Each group, the furthest behind first, and below it how far behind each member is."""
     if not found:
         return [(("  no groups; one begins with kcluster consume TOPIC -g GROUP", "dim"),)]
@@ -182,16 +181,16 @@ def group_rows(found: Sequence[GroupStatus]) -> list[Line]:
     return rows
 
 
-def _lag(group: GroupStatus) -> int:
+def _lag(group: Group) -> int:
     return sum(each.lag or 0 for each in group.partitions)
 
 
-def _called(member: MemberStatus) -> str:
+def _called(member: GroupMember) -> str:
     """By its client id; members of one program have the same, so by the end of its own, too."""
     return clean(f"{member.client_id} …{member.member[-6:]}" if member.client_id else member.member)
 
 
-def _member(name: str, host: str, own: Sequence[OffsetStatus]) -> Line:
+def _member(name: str, host: str, own: Sequence[GroupOffset]) -> Line:
     lag = sum(each.lag or 0 for each in own)
     row = Row().add("    ").add(left(name, 28), "label").add(left(clean(host), 16))
     row.add(right(f"lag {figures.count(lag)}", 11), "warn" if lag else "").add("   ")

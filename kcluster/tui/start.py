@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from pathlib import Path
 
-from kcluster.processes.find import running_cluster
+from kcluster.client.find import running_cluster
 from kcluster.processes.journal import read_events
 from kcluster.processes.workdir import locate
 from kcluster.tui.app import Top

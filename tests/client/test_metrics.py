@@ -11,7 +11,6 @@ from prometheus_client.core import CollectorRegistry, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from kcluster.client.groups import GroupStatus, OffsetStatus
 from kcluster.client.metrics import families
 from kcluster.client.snapshot import (
     BrokerStatus,
@@ -21,6 +20,7 @@ from kcluster.client.snapshot import (
     ReplicaStatus,
     SupervisorStatus,
 )
+from kcluster.core.client.results import Group, GroupOffset
 from kcluster.wire import telling
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -58,11 +58,11 @@ SNAPSHOT = ClusterSnapshot(
 )  # fmt: skip
 
 GROUPS = [
-    GroupStatus(
+    Group(
         "billing", "Stable", "consumer", "range", 1, [],
         [
-            OffsetStatus("orders", 0, 4, 0, 7, 3, None, None, None),
-            OffsetStatus("orders", 1, None, None, None, None, None, None, None),
+            GroupOffset("orders", 0, 4, 0, 7, 3, None, None, None),
+            GroupOffset("orders", 1, None, None, None, None, None, None, None),
         ],
     )
 ]  # fmt: skip

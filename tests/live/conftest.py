@@ -17,9 +17,9 @@ import msgspec
 import pytest
 
 from kcluster.client.control import BusClient, ControlClient
+from kcluster.client.find import connect
 from kcluster.client.requests import any_broker
 from kcluster.client.snapshot import ClusterSnapshot, ask_snapshot
-from kcluster.processes.find import connect
 from kcluster.processes.launch import Launch
 from kcluster.wire import bus
 from kcluster.wire import control as c

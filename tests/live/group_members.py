@@ -33,8 +33,10 @@ LIBRARIES = [
     "kafkajs",
     "platformatic",
     "java",
+    "kcluster",
 ]
 PYTHON_LIBRARIES = LIBRARIES[:3]
+"""Stock ones."""
 
 STRATEGIES = {"kafkajs": "RoundRobinAssigner", "platformatic": "roundrobin"}
 """Of a member that is told none; the others' is range."""
@@ -81,7 +83,7 @@ class Wanted:
         words += ["--session-ms", str(self.session_ms)] if self.session_ms else []
         words += ["--heartbeat-ms", str(self.heartbeat_ms)] if self.heartbeat_ms else []
         words += ["--instance", self.instance] if self.instance else []
-        if self.library in PYTHON_LIBRARIES:
+        if self.library in (*PYTHON_LIBRARIES, "kcluster"):
             name = "confluent" if self.library == "confluent-kafka" else self.library
             module = f"tests.live.members.{name.replace('-', '_')}_member"
             return [sys.executable, "-m", module, *words]

@@ -25,7 +25,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from kcluster.processes.find import connect, running_cluster
+from kcluster.client.find import connect, running_cluster
 from tests.live import killing
 from tests.live.killing import Brokers, KclusterBrokers, PeerBrokers, Writer
 

@@ -30,8 +30,8 @@ import msgspec
 from kcluster.chaos.load import Load, LoadPlan
 from kcluster.chaos.reach import Reach
 from kcluster.client.control import ControlClient
+from kcluster.client.find import connect
 from kcluster.errors import UsageError
-from kcluster.processes.find import connect
 from kcluster.wire import control as c
 from tests.live import killing
 from tests.live.kill_leader import own_cluster

@@ -1,4 +1,4 @@
-"""Groups of the consumer protocol (KIP-848) of a stock client, against real processes.
+"""Groups of the consumer protocol (KIP-848) of a stock client and of ours, against real processes.
 
 What classic groups are put through (`test_groups`), and the way from one protocol to the other
 and back while members read.
@@ -11,10 +11,9 @@ from collections.abc import Callable
 
 import pytest
 
-from kcluster.client.groups import CLASSIC, CONSUMER, GroupClient
-from kcluster.client.requests import BusBrokers
+from kcluster.client import Admin
 from tests.live.conftest import CONSUMER_GROUP_OPTIONS, LiveCluster
-from tests.live.group_members import Member
+from tests.live.group_members import CLASSIC, CONSUMER, Member
 from tests.live.group_run import Run, new_topic, quick, run_soundly
 from tests.live.killing import Brokers, KclusterBrokers
 
@@ -23,10 +22,11 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
 LIBRARY = "confluent-kafka"
 
 
+@pytest.mark.parametrize("library", [LIBRARY, "kcluster"])
 def test_a_group_skips_nothing_while_members_come_and_go_and_its_coordinator_is_killed(
-    group_brokers: Brokers,
+    group_brokers: Brokers, library: str
 ) -> None:
-    run = run_soundly(group_brokers, quick([LIBRARY], protocol=CONSUMER))
+    run = run_soundly(group_brokers, quick([library], protocol=CONSUMER))
     # Of 12 partitions on 3 members, a fourth takes 3; the others keep theirs all the time.
     [joining, _] = [run.revoked_between(*window) for window in run.windows]
     assert len(joining) == 3, joining
@@ -77,11 +77,10 @@ def test_a_live_group_goes_to_the_consumer_protocol_and_back(
     cluster = own_cluster("conversion", options=CONSUMER_GROUP_OPTIONS)
     brokers = KclusterBrokers(cluster.bootstrap, cluster.control)
     run = Run(brokers, quick([LIBRARY], strategy="range"), new_topic())
-    client = GroupClient(BusBrokers(cluster.states, cluster.servers, cluster.name))
+    admin = Admin(cluster.bootstrap)
 
     def type_of_group() -> str:
-        [status] = client.describe([run.group.name], with_offsets=False)
-        return status.type
+        return admin.describe_group(run.group.name).type
 
     def replace(old: Member, protocol: str) -> None:
         run.group.start(LIBRARY, protocol=protocol)
@@ -90,7 +89,7 @@ def test_a_live_group_goes_to_the_consumer_protocol_and_back(
         run.settle()
         run.flow(time.monotonic_ns())
 
-    with run.group:
+    with admin, run.group:
         with run.writer:
             run.begin()
             assert type_of_group() == CLASSIC

@@ -1,4 +1,4 @@
-"""Consumer groups of stock clients against real processes: shared work that survives kills.
+"""Consumer groups of stock clients and of ours against real processes: what survives kills.
 
 Short versions; ten of each and figures: `python -m tests.live.group_run`. KCLUSTER_TEST_BOOTSTRAP
 and KCLUSTER_TEST_PEER_SCRIPT point them at another cluster.
@@ -17,7 +17,7 @@ from tests.live.killing import Brokers
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
 
-each_library = pytest.mark.parametrize("library", PYTHON_LIBRARIES)
+each_library = pytest.mark.parametrize("library", [*PYTHON_LIBRARIES, "kcluster"])
 
 
 @each_library

@@ -13,9 +13,9 @@ import pytest
 from confluent_kafka import Producer
 
 from kcluster.client.control import UsageError
+from kcluster.client.find import watch
 from kcluster.client.snapshot import ClusterSnapshot, PartitionStatus
 from kcluster.client.watch import Sight, Watch
-from kcluster.processes.find import watch
 from tests.live.conftest import LiveCluster
 from tests.live.test_commands import ok
 

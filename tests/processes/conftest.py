@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from kcluster.client.control import ControlClient
-from kcluster.processes.find import connect
+from kcluster.client.find import connect
 from kcluster.processes.launch import Launch
 from kcluster.wire import control as c
 

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from kcluster.chaos import report
-from kcluster.client.groups import GroupStatus, MemberStatus, OffsetStatus
 from kcluster.client.snapshot import BrokerStatus, ClusterSnapshot, PartitionStatus
 from kcluster.client.watch import Sight
+from kcluster.core.client.results import Group, GroupMember, GroupOffset
 from kcluster.tui import actions
 from kcluster.tui.history import Traffic
 from kcluster.tui.keys import KEYS, brief
@@ -281,13 +281,13 @@ def test_a_note_makes_room_for_the_keys_again() -> None:
 
 
 def test_a_group_shows_how_far_behind_each_member_is_the_worst_partition_first() -> None:
-    members = [MemberStatus(f"app-{end}", None, "app", "::1", []) for end in ("aaaaaa", "bbbbbb")]
+    members = [GroupMember(f"app-{end}", None, "app", "::1", []) for end in ("aaaaaa", "bbbbbb")]
     offsets = [
-        OffsetStatus("orders", 0, 5, 0, 10, 5, "app-aaaaaa", "::1", "app"),
-        OffsetStatus("orders", 1, 1, 0, 10, 9, "app-aaaaaa", "::1", "app"),
-        OffsetStatus("orders", 2, None, 0, 10, None, None, None, None),
+        GroupOffset("orders", 0, 5, 0, 10, 5, "app-aaaaaa", "::1", "app"),
+        GroupOffset("orders", 1, 1, 0, 10, 9, "app-aaaaaa", "::1", "app"),
+        GroupOffset("orders", 2, None, 0, 10, None, None, None, None),
     ]
-    group = GroupStatus("billing", "Stable", "consumer", "range", 2, members, offsets)
+    group = Group("billing", "Stable", "consumer", "range", 2, members, offsets)
     texts = [" ".join(plain(row).split()) for row in group_rows([group])]
     assert texts == [
         "billing Stable range coordinator 2 members 2 lag 14",

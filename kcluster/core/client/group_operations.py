@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from kcluster.core.client import results as r
 from kcluster.core.client.admin import ANY, Ask, Operation, Pause
 from kcluster.core.client.coordination import NOT_YET
-from kcluster.core.client.exchange import METADATA_VERSION
+from kcluster.core.client.membership import CLASSIC, CONSUMER
 from kcluster.core.client.offsets import (
     OFFSET_COMMIT_VERSION,
     OFFSET_FETCH_VERSION,
@@ -19,96 +21,228 @@ from kcluster.core.client.offsets import (
     fetch_request,
     fetched,
 )
-from kcluster.core.client.operations import answered, refuse
+from kcluster.core.client.operations import (
+    EARLIEST,
+    LATEST,
+    Reason,
+    answered,
+    described,
+    leaders_in,
+    offsets,
+    refuse,
+)
 from kcluster.errors import ErrorCode, RemoteProtocolError
 from kcluster.model import TopicPartition
 from kcluster.wire.consumer_protocol import PROTOCOL_TYPE, decode_assignment
 from kcluster.wire.message import Message
+from kcluster.wire.messages import consumer_group_describe as cd
 from kcluster.wire.messages import delete_groups as dg
 from kcluster.wire.messages import describe_groups as de
 from kcluster.wire.messages import find_coordinator as fc
 from kcluster.wire.messages import list_groups as ls
-from kcluster.wire.messages import metadata as m
 from kcluster.wire.messages import offset_commit as oc
 from kcluster.wire.messages import offset_delete as od
 
 FIND_COORDINATOR_VERSION: Final = 4
 
+GROUPS_TOPIC: Final = "__consumer_offsets"
+
+DEAD: Final = "Dead"
+
+MEMBER_TYPES: Final = {0: CLASSIC, 1: CONSUMER}
+"""Of ConsumerGroupDescribe, from version 1 on."""
+
 
 def coordinator(group: str) -> Operation[int]:
     """The broker that coordinates a group, also one that is not there yet."""
-    while True:
-        response = yield from answered(
-            ANY,
-            fc.FindCoordinatorRequest(key=group, coordinator_keys=[group]),
-            FIND_COORDINATOR_VERSION,
-        )
-        answer = response.coordinators[0] if response.coordinators else response
-        if answer.error_code not in NOT_YET:
-            refuse(answer.error_code, answer.error_message, f"group {group}")
-            return int(answer.node_id)
-        yield Pause()
+    with Reason() as reason:
+        while True:
+            response = yield from answered(
+                ANY,
+                fc.FindCoordinatorRequest(key=group, coordinator_keys=[group]),
+                FIND_COORDINATOR_VERSION,
+            )
+            answer = response.coordinators[0] if response.coordinators else response
+            if answer.error_code not in NOT_YET:
+                refuse(answer.error_code, answer.error_message, f"group {group}")
+                return int(answer.node_id)
+            yield from reason.wait(answer.error_code, answer.error_message)
 
 
 def _at_coordinator(
     group: str, request: Message, code_of: Any, version: int | None = None
 ) -> Operation[tuple[Any, int]]:
     """(response, coordinator); `code_of` the response says whether to ask again."""
-    while True:
-        broker = yield from coordinator(group)
-        response = yield Ask(broker, request, version)
-        if response is not None and code_of(response) not in NOT_YET:
-            return response, broker
-        yield Pause()
+    with Reason() as reason:
+        while True:
+            broker = yield from coordinator(group)
+            response = yield Ask(broker, request, version)
+            code = ErrorCode.COORDINATOR_NOT_AVAILABLE if response is None else code_of(response)
+            if code not in NOT_YET:
+                return response, broker
+            yield from reason.wait(code, f"group {group}: {ErrorCode(code).name}")
+
+
+# --- looking ------------------------------------------------------------------------------
 
 
 def groups() -> Operation[list[r.GroupListing]]:
-    """All there are, by name."""
-    while True:
-        described = yield from answered(ANY, m.MetadataRequest(topics=[]), METADATA_VERSION)
-        brokers = sorted(each.node_id for each in described.brokers)
-        responses = yield [Ask(broker, ls.ListGroupsRequest()) for broker in brokers]
-        if all(
-            response is not None and response.error_code not in NOT_YET for response in responses
-        ):
-            break
-        yield Pause()  # A list that leaves groups out would be a lie.
-    found = []
+    """All there are, by name. ApiError while the groups of some partition have no coordinator: a
+    list that leaves groups out would be a lie."""
+    with Reason() as reason:
+        while True:
+            cluster = yield from described([GROUPS_TOPIC])
+            brokers = sorted(each.node_id for each in cluster.brokers)
+            lost = [tp for tp, leader in leaders_in(cluster).items() if leader not in brokers]
+            if lost:
+                yield from reason.wait(
+                    ErrorCode.COORDINATOR_NOT_AVAILABLE, f"nobody leads {min(lost)}"
+                )
+                continue
+            responses = yield [Ask(broker, ls.ListGroupsRequest()) for broker in brokers]
+            codes = [
+                ErrorCode.COORDINATOR_NOT_AVAILABLE if each is None else each.error_code
+                for each in responses
+            ]
+            wrong = next((code for code in codes if code in NOT_YET), None)
+            if wrong is None:
+                break
+            yield from reason.wait(wrong)
+    found: list[r.GroupListing] = []
     for broker, response in zip(brokers, responses, strict=True):
         refuse(response.error_code)
-        found += [
-            r.GroupListing(
-                each.group_id, each.group_state, each.protocol_type, each.group_type, broker
-            )
-            for each in response.groups
-        ]
+        found += _listed(broker, response)
     return sorted(found, key=lambda each: each.group)
 
 
+def _listed(broker: int, response: ls.ListGroupsResponse) -> list[r.GroupListing]:
+    return [
+        r.GroupListing(each.group_id, each.group_state, each.protocol_type, each.group_type, broker)
+        for each in response.groups
+    ]
+
+
 def describe_group(group: str) -> Operation[r.Group]:
-    """Of a classic group. One that is not there is Dead, as Kafka has it."""
-    response, broker = yield from _at_coordinator(
-        group, de.DescribeGroupsRequest(groups=[group]), lambda each: each.groups[0].error_code
-    )
-    [found] = response.groups
-    if found.error_code != ErrorCode.GROUP_ID_NOT_FOUND:
-        refuse(found.error_code, found.error_message)
+    """Its state and members. One that is not there is Dead, as Kafka has it."""
+    while True:
+        response, broker = yield from _at_coordinator(
+            group, ls.ListGroupsRequest(), lambda each: each.error_code
+        )
+        refuse(response.error_code)
+        listed = [each for each in _listed(broker, response) if each.group == group]
+        if not listed:
+            return r.Group(group, DEAD, "", "", broker, [])
+        found = yield from _described(listed[0])
+        if found is not None:
+            return found
+        yield Pause()
+
+
+def describe_groups(
+    names: Iterable[str] | None = None, *, with_offsets: bool = True
+) -> Operation[list[r.Group]]:
+    """All there are, by name; or of these, in their order, those that are there. With what they
+    have committed, and where the logs begin and end."""
+    wanted = None if names is None else list(names)
+    while True:
+        listed = {each.group: each for each in (yield from groups())}
+        found: list[r.Group] = []
+        for name in listed if wanted is None else wanted:
+            if name not in listed:
+                continue
+            group = yield from _described(listed[name])
+            if group is None:
+                break
+            found.append(group)
+        else:
+            return (yield from _with_offsets(found)) if with_offsets else found
+        yield Pause()
+
+
+def _described(listed: r.GroupListing) -> Operation[r.Group | None]:
+    """None: it is no more what was listed, or no more there."""
+    describe = _describe_consumer if listed.type == CONSUMER else _describe_classic
+    found: r.Group | None = yield from describe(listed)
+    return found
+
+
+def _describe_classic(listed: r.GroupListing) -> Operation[r.Group | None]:
+    response = yield Ask(listed.coordinator, de.DescribeGroupsRequest(groups=[listed.group]))
+    if response is None:
+        return None
+    [group] = response.groups
+    if _is_gone(group.error_code) or group.group_state == DEAD:
+        return None
+    refuse(group.error_code, group.error_message)
+    members = [
+        r.GroupMember(
+            each.member_id,
+            each.group_instance_id,
+            each.client_id,
+            each.client_host.removeprefix("/"),
+            assigned(group.protocol_type, each.member_assignment),
+        )
+        for each in group.members
+    ]
     return r.Group(
-        group,
-        found.group_state or "Dead",
-        found.protocol_type,
-        found.protocol_data,
-        broker,
-        [
-            r.Member(
-                each.member_id,
-                each.group_instance_id,
-                each.client_id,
-                each.client_host.removeprefix("/"),
-                assigned(found.protocol_type, each.member_assignment),
-            )
-            for each in sorted(found.members, key=lambda each: (each.client_id, each.member_id))
-        ],
+        listed.group,
+        group.group_state,
+        group.protocol_type,
+        group.protocol_data,
+        listed.coordinator,
+        _in_order(members),
+    )
+
+
+def _describe_consumer(listed: r.GroupListing) -> Operation[r.Group | None]:
+    response = yield Ask(
+        listed.coordinator, cd.ConsumerGroupDescribeRequest(group_ids=[listed.group])
+    )
+    if response is None:
+        return None
+    [group] = response.groups
+    if _is_gone(group.error_code):
+        return None
+    refuse(group.error_code, group.error_message)
+    members = [
+        r.GroupMember(
+            each.member_id,
+            each.instance_id,
+            each.client_id,
+            each.client_host.removeprefix("/"),
+            _partitions(each.assignment),
+            each.member_epoch,
+            _partitions(each.target_assignment),
+            MEMBER_TYPES.get(each.member_type, ""),
+        )
+        for each in group.members
+    ]
+    return r.Group(
+        listed.group,
+        group.group_state,
+        PROTOCOL_TYPE,
+        group.assignor_name,
+        listed.coordinator,
+        _in_order(members),
+        type=CONSUMER,
+        epoch=group.group_epoch,
+        assignment_epoch=group.assignment_epoch,
+    )
+
+
+def _is_gone(code: int) -> bool:
+    return code == ErrorCode.GROUP_ID_NOT_FOUND or code in NOT_YET
+
+
+def _in_order(members: list[r.GroupMember]) -> list[r.GroupMember]:
+    return sorted(members, key=lambda each: (each.client_id, each.member))
+
+
+def _partitions(assignment: cd.Assignment) -> list[TopicPartition]:
+    return sorted(
+        TopicPartition(topic.topic_name, index)
+        for topic in assignment.topic_partitions
+        for index in topic.partitions
     )
 
 
@@ -120,16 +254,6 @@ def assigned(protocol_type: str, assignment: bytes) -> list[TopicPartition]:
         return sorted(decode_assignment(assignment))
     except RemoteProtocolError:
         return []
-
-
-def delete_group(group: str) -> Operation[None]:
-    """With all that it has committed. Raises ApiError: NON_EMPTY_GROUP, GROUP_ID_NOT_FOUND."""
-    response, _ = yield from _at_coordinator(
-        group,
-        dg.DeleteGroupsRequest(groups_names=[group]),
-        lambda each: each.results[0].error_code,
-    )
-    refuse(response.results[0].error_code, None, f"group {group}")
 
 
 def committed(
@@ -149,6 +273,61 @@ def committed(
         for tp, each in found
         if each.error_code == ErrorCode.NONE and each.committed_offset >= 0
     }
+
+
+def _with_offsets(found: list[r.Group]) -> Operation[list[r.Group]]:
+    marks: list[dict[TopicPartition, int]] = []
+    for group in found:
+        marks.append((yield from committed(group.group)))
+    wanted = {tp for each in marks for tp in each}
+    wanted.update(tp for group in found for each in group.members for tp in each.partitions)
+    starts = yield from offsets(wanted, EARLIEST, skips_missing=True)
+    ends = yield from offsets(wanted, LATEST, skips_missing=True)
+    return [
+        msgspec.structs.replace(group, partitions=_rows(group, theirs, starts, ends))
+        for group, theirs in zip(found, marks, strict=True)
+    ]
+
+
+def _rows(
+    group: r.Group,
+    committed: Mapping[TopicPartition, int],
+    starts: Mapping[TopicPartition, r.Offset],
+    ends: Mapping[TopicPartition, r.Offset],
+) -> list[r.GroupOffset]:
+    owners = {tp: each for each in group.members for tp in each.partitions}
+    rows = []
+    for tp in sorted(committed.keys() | owners.keys()):
+        at, owner = committed.get(tp), owners.get(tp)
+        start = starts[tp].offset if tp in starts else None
+        end = ends[tp].offset if tp in ends else None
+        rows.append(
+            r.GroupOffset(
+                tp.topic,
+                tp.partition,
+                at,
+                start,
+                end,
+                None if at is None or end is None else max(0, end - at),
+                owner.member if owner is not None else None,
+                owner.host if owner is not None else None,
+                owner.client_id if owner is not None else None,
+            )
+        )
+    return rows
+
+
+# --- changing -----------------------------------------------------------------------------
+
+
+def delete_group(group: str) -> Operation[None]:
+    """With all that it has committed. Raises ApiError: NON_EMPTY_GROUP, GROUP_ID_NOT_FOUND."""
+    response, _ = yield from _at_coordinator(
+        group,
+        dg.DeleteGroupsRequest(groups_names=[group]),
+        lambda each: each.results[0].error_code,
+    )
+    refuse(response.results[0].error_code, None, f"group {group}")
 
 
 def commit(group: str, offsets: Mapping[TopicPartition, int]) -> Operation[None]:

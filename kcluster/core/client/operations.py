@@ -71,8 +71,8 @@ def ordered(
         if ErrorCode.NOT_CONTROLLER not in codes(response):
             return response
         yield Pause()
-        described = yield from answered(ANY, m.MetadataRequest(topics=[]), METADATA_VERSION)
-        broker = described.controller_id if described.controller_id >= 0 else ANY
+        cluster = yield from described([])
+        broker = cluster.controller_id if cluster.controller_id >= 0 else ANY
 
 
 def refuse(code: int, message: str | None = None, about: str = "") -> None:
@@ -83,12 +83,32 @@ def refuse(code: int, message: str | None = None, about: str = "") -> None:
         raise ApiError(error, f"{about}: {text}" if about else text)
 
 
+class Reason:
+    """Why an operation still waits: told when its time is over, in the place of that."""
+
+    def __init__(self) -> None:
+        self.error: ApiError | None = None
+
+    def __enter__(self) -> Reason:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        is_late = isinstance(error, ApiError) and error.code is ErrorCode.REQUEST_TIMED_OUT
+        if is_late and self.error is not None:
+            raise self.error from None
+
+    def wait(self, code: int, message: str | None = None) -> Operation[None]:
+        """A pause, for this reason."""
+        self.error = ApiError(ErrorCode(code), message)
+        yield Pause()
+
+
 # --- the cluster and its topics -----------------------------------------------------------
 
 
 def cluster() -> Operation[r.Cluster]:
     """Its brokers that are alive, and which of them takes orders."""
-    response = yield from answered(ANY, m.MetadataRequest(topics=[]), METADATA_VERSION)
+    response = yield from described([])
     return r.Cluster(
         response.cluster_id,
         response.controller_id,
@@ -104,7 +124,7 @@ def topics(names: Sequence[str] | None = None, *, internal: bool = False) -> Ope
 ]:  # fmt: skip
     """All topics by name, or those of these names: ApiError for the first that is not there.
     `internal`: Kafka's own as well, when all are asked for."""
-    response = yield from answered(ANY, _metadata(names), METADATA_VERSION)
+    response = yield from described(names)
     found = []
     for topic in sorted(response.topics, key=lambda each: each.name or ""):
         if names is not None:
@@ -113,7 +133,7 @@ def topics(names: Sequence[str] | None = None, *, internal: bool = False) -> Ope
             continue
         found.append(
             r.Topic(
-                topic.name,
+                topic.name or "",
                 topic_id_text(topic.topic_id),
                 topic.is_internal,
                 [
@@ -132,9 +152,11 @@ def topics(names: Sequence[str] | None = None, *, internal: bool = False) -> Ope
     return found
 
 
-def _metadata(names: Iterable[str] | None) -> m.MetadataRequest:
+def described(names: Iterable[str] | None) -> Operation[m.MetadataResponse]:
+    """What some broker says of these topics, or of all. None is created."""
     wanted = None if names is None else [m.MetadataRequestTopic(name=name) for name in names]
-    return m.MetadataRequest(topics=wanted, allow_auto_topic_creation=False)
+    request = m.MetadataRequest(topics=wanted, allow_auto_topic_creation=False)
+    return (yield from answered(ANY, request, METADATA_VERSION))  # type: ignore[no-any-return]
 
 
 def _no_topic(topic: m.MetadataResponseTopic) -> str | None:
@@ -284,10 +306,13 @@ def _who_knows(kind: str, name: str) -> int:
 
 
 def offsets(
-    partitions: Iterable[TopicPartition], at: int = LATEST
+    partitions: Iterable[TopicPartition], at: int = LATEST, *, skips_missing: bool = False
 ) -> Operation[dict[TopicPartition, r.Offset]]:
     """Of the first record at or after a time in ms; or of a place: LATEST (the end), EARLIEST,
-    MAX_TIMESTAMP. ApiError when a partition is not there or nobody leads it."""
+    MAX_TIMESTAMP. ApiError when a partition is not there or nobody leads it; `skips_missing`
+    leaves those out."""
+    if skips_missing:
+        partitions = yield from _led(partitions)
 
     def request(some: list[TopicPartition]) -> Message:
         return lo.ListOffsetsRequest(
@@ -352,14 +377,13 @@ def _at_leaders(
     """(what its leader says of it, the leader) of each; who led no more is asked for again."""
     left = sorted(set(partitions))
     found: dict[TopicPartition, tuple[Any, int]] = {}
-    why: ApiError | None = None
-    while left:
-        try:
+    with Reason() as reason:
+        while left:
             leaders = yield from _leaders(left)
             led: dict[int, list[TopicPartition]] = {}
             for tp in left:
                 if leaders[tp] == NO_LEADER:
-                    why = ApiError(ErrorCode.LEADER_NOT_AVAILABLE, f"nobody leads {tp}")
+                    reason.error = ApiError(ErrorCode.LEADER_NOT_AVAILABLE, f"nobody leads {tp}")
                 else:
                     led.setdefault(leaders[tp], []).append(tp)
             asked = sorted(led.items())
@@ -372,7 +396,7 @@ def _at_leaders(
                     if code in ASK_AGAIN and not (
                         keeps_refusals and code is ErrorCode.REQUEST_TIMED_OUT
                     ):
-                        why = ApiError(code, f"{tp}: {code.name}")
+                        reason.error = ApiError(code, f"{tp}: {code.name}")
                         continue
                     if not keeps_refusals:
                         refuse(code, None, str(tp))
@@ -380,10 +404,6 @@ def _at_leaders(
             left = [tp for tp in left if tp not in found]
             if left:
                 yield Pause()
-        except ApiError as error:
-            if error.code is ErrorCode.REQUEST_TIMED_OUT and why is not None:
-                raise why from None
-            raise
     return dict(sorted(found.items()))
 
 
@@ -395,16 +415,27 @@ def _parts(response: Any) -> Iterator[tuple[TopicPartition, Any]]:
 
 def _leaders(partitions: Sequence[TopicPartition]) -> Operation[dict[TopicPartition, int]]:
     """ApiError when one is not there."""
-    response = yield from answered(
-        ANY, _metadata(sorted({tp.topic for tp in partitions})), METADATA_VERSION
-    )
-    leaders = {}
+    response = yield from described(sorted({tp.topic for tp in partitions}))
     for topic in response.topics:
         if topic.error_code not in (ErrorCode.NONE, ErrorCode.LEADER_NOT_AVAILABLE):
             refuse(topic.error_code, _no_topic(topic))
-        for part in topic.partitions:
-            leaders[TopicPartition(topic.name, part.partition_index)] = part.leader_id
+    leaders = leaders_in(response)
     for tp in partitions:
         if tp not in leaders:
             raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"there is no partition {tp}")
     return leaders
+
+
+def _led(partitions: Iterable[TopicPartition]) -> Operation[list[TopicPartition]]:
+    """Those that are there and have a leader."""
+    wanted = sorted(set(partitions))
+    leaders = leaders_in((yield from described(sorted({tp.topic for tp in wanted}))))
+    return [tp for tp in wanted if leaders.get(tp, NO_LEADER) != NO_LEADER]
+
+
+def leaders_in(response: m.MetadataResponse) -> dict[TopicPartition, int]:
+    return {
+        TopicPartition(topic.name or "", part.partition_index): part.leader_id
+        for topic in response.topics
+        for part in topic.partitions
+    }

@@ -92,18 +92,58 @@ class GroupListing(msgspec.Struct, frozen=True):
     coordinator: int
 
 
-class Member(msgspec.Struct, frozen=True):
-    id: str
+class GroupMember(msgspec.Struct, frozen=True):
+    member: str
     instance_id: str | None
     client_id: str
     host: str
     partitions: list[TopicPartition]
+    """Assigned in this generation, or epoch."""
+    epoch: int | None = None
+    """As all that follows, of a member of a group of the consumer protocol."""
+    target: list[TopicPartition] = []
+    """What it is to have when all have given up what others are to have."""
+    protocol: str = ""
+    """That it speaks: consumer, classic."""
+
+    @property
+    def is_reconciled(self) -> bool:
+        return set(self.partitions) == set(self.target)
+
+
+class GroupOffset(msgspec.Struct, frozen=True):
+    topic: str
+    partition: int
+    committed: int | None
+    """None: never, or expired."""
+    log_start: int | None
+    """None, as `log_end`, when nobody leads the partition, or the topic is no more."""
+    log_end: int | None
+    lag: int | None
+    member: str | None
+    """Who is assigned the partition."""
+    host: str | None
+    client_id: str | None
 
 
 class Group(msgspec.Struct, frozen=True):
     group: str
     state: str
+    """Kafka's words: Empty, PreparingRebalance, CompletingRebalance, Assigning, Reconciling,
+    Stable, Dead."""
     protocol_type: str
     protocol: str
+    """Of the assignment: range, cooperative-sticky, uniform..."""
     coordinator: int
-    members: list[Member]
+    """Broker id."""
+    members: list[GroupMember]
+    partitions: list[GroupOffset] = []
+    type: str = "classic"
+    """Whose protocol it is: classic, consumer."""
+    epoch: int | None = None
+    """As the next, of a group of the consumer protocol."""
+    assignment_epoch: int | None = None
+
+    @property
+    def is_active(self) -> bool:
+        return self.state not in ("Empty", "Dead")
