@@ -62,6 +62,11 @@ class Transport(Protocol):
         """A request frame with its length prefix. False: this broker cannot be reached."""
         ...
 
+    def hang_up(self, broker_id: int) -> None:
+        """Close the connection to this broker; the next `send` opens another. Nothing comes of
+        one that is closed."""
+        ...
+
     def wait(self, timeout_ms: int) -> list[Arrived | Lost]: ...
 
     def fileno(self) -> int:
@@ -115,6 +120,10 @@ class Driver:
             else:
                 self._arrived(event)
         self._core.tick(self.now_ms())
+        for broker_id in self._exchange.take_silent():
+            if not self._transport.is_ours:
+                self._transport.hang_up(broker_id)
+                self._lost(broker_id)
         return self._flush() or bool(events)
 
     def _flush(self) -> bool:

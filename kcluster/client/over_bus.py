@@ -82,6 +82,9 @@ class BusTransport:
             return False
         return True
 
+    def hang_up(self, broker_id: int) -> None:
+        """Not needed: no answer waits behind another."""
+
     def wait(self, timeout_ms: int) -> list[Arrived | Lost]:
         events, self._lost = self._lost, []
         for socket, _ in self._poller.poll(0 if events else timeout_ms):

@@ -115,6 +115,11 @@ class TcpTransport:
             self._watch(connection)
         return True
 
+    def hang_up(self, broker_id: int) -> None:
+        connection = self._open.get(broker_id)
+        if connection is not None:
+            self._hang_up(connection)
+
     def wait(self, timeout_ms: int) -> list[Arrived | Lost]:
         events, self._lost = self._lost, []
         timeout_s = 0.0 if events else timeout_ms / 1000

@@ -149,6 +149,13 @@ class SimClient:
             self.cluster.connections.hang_up(connection)
             self.closed(connection)
 
+    def drop(self, broker: int) -> None:
+        """Close the connection to this one; the next call opens another."""
+        connection = self._connections.get(broker)
+        if connection is not None:
+            self.cluster.connections.hang_up(connection)
+            self.closed(connection)
+
     def hang_up(self) -> None:
         """As a process that was killed: its connections close, nobody hears an answer."""
         for connection in list(self._connections.values()):

@@ -219,7 +219,10 @@ class GroupMember:
         if self._tick_at_ms == at_ms:
             self._tick_at_ms = None
         if self.core is not None and self._missed is None:
-            self.core.tick(self.client.cluster.now_ms)
+            core = self.core
+            core.tick(self.client.cluster.now_ms)
+            for broker_id in core.exchange.take_silent():
+                self.client.drop(broker_id)
             self._go_on()
 
     def _work(self, core: GroupConsumerCore) -> None:

@@ -87,9 +87,11 @@ class Checkpoints:
         )
         if repair:
             self.lower_recovery_point(turn, log, log.log_end_offset)
-        # Records that are yet to come behind the end may be others.
-        self._lower(turn, files.HIGH_WATERMARKS, tp, log.log_end_offset)
-        high_watermark = 0 if repair else min(high_watermark, log.log_end_offset)
+        # Records that are yet to come behind the end may be others; and a power cut may have
+        # brought back what a truncation cut off, where it was not synced.
+        sure_end = log.flushed_end if restart is Restart.LOSSY else log.log_end_offset
+        self._lower(turn, files.HIGH_WATERMARKS, tp, sure_end)
+        high_watermark = 0 if repair else min(high_watermark, sure_end)
         log.set_high_watermark(max(high_watermark, log.log_start_offset))
         first_dirty = self._told(files.FIRST_DIRTY, tp)
         # One beyond the log's end is of a log that is no more.

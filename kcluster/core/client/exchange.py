@@ -5,7 +5,8 @@ consumer share.
 
 Pure: time comes in with every call, and `next_deadline` says when to call `tick` at the latest.
 Every request ends exactly once, with its response or with None: lost with its connection, or
-unanswered for too long. Both mean that nothing is known; who asked asks again.
+unanswered for too long. Both mean that nothing is known; who asked asks again, over TCP on another
+connection.
 
 A broker that says that its answer was more than this client's quota is asked nothing for as long
 as it says (KIP-219), but for no longer than an answer would be waited for: over TCP it reads
@@ -148,6 +149,7 @@ class Exchange:
         """Until when in ms, by broker."""
         self.descriptions = 0
         """Answers to Metadata so far."""
+        self._silent: set[int] = set()
 
     # --- requests
 
@@ -222,7 +224,16 @@ class Exchange:
         for correlation in late:
             pending = self._pending.pop(correlation, None)
             if pending is not None:
+                self._silent.add(pending.broker_id)
                 pending.done(None, now_ms)
+
+    def take_silent(self) -> list[int]:
+        """Who owes an answer for too long, since the last call. Over TCP answers come in order, so
+        that none comes before that one: such a connection is to be closed, as Kafka's clients do,
+        and `lost` to be told."""
+        silent = sorted(self._silent)
+        self._silent.clear()
+        return silent
 
     def next_deadline(self) -> int | None:
         """When `tick` has something to do, in ms; None: not before something arrives."""

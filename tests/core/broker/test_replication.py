@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kcluster.core import traces
-from kcluster.core.broker.upkeep import RetentionDue
+from kcluster.core.broker.upkeep import MarksDue, RetentionDue
 from kcluster.core.metadata import records as r
 from kcluster.core.replication import follower
 from kcluster.core.turn import Received, Sync, Synced
@@ -453,6 +453,30 @@ def test_a_follower_that_lost_its_first_segment_to_a_power_cut_starts_afresh() -
     stage.wait(1000)
     assert stage[2].log.log_start_offset == 0
     assert stage[2].records() == [b"a", b"b", b"c"]
+
+
+def test_after_a_power_cut_only_what_was_synced_counts_as_committed() -> None:
+    """Seed 901261: records that had been cut off came back, below the high watermark that was
+    checkpointed since."""
+    stage = trio()
+    write(stage, 1, b"a", b"b")
+    stage.deliver()
+    stage.wait(1000)
+    follower = stage[2]
+    assert follower.log.high_watermark == 2
+    follower.run(MarksDue())
+    stage.restart(2, "lossy")
+    assert (stage[2].log.high_watermark, stage[2].log.log_end_offset) == (0, 2)
+    stage.wait(1000)
+    stage.deliver()
+    assert stage[2].log.high_watermark == 2
+    # What is cut off before the next checkpoint is nothing that was lost.
+    stage.restart(2, "lossy")
+    follower = stage[2]
+    follower.log.truncate_to(follower.turn, 1)
+    follower.run()
+    stage.restart(2)
+    assert not stage[2].replica.offline
 
 
 def test_an_eligible_leader_keeps_a_log_that_begins_behind_its_leader_s() -> None:

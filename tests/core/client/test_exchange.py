@@ -58,3 +58,17 @@ def test_a_new_connection_knows_nothing_of_it() -> None:
     exchange.lost(1, 10)
     ask(exchange, 1, 10, [])
     assert sent_to(exchange) == [1]
+
+
+def test_who_owes_an_answer_for_too_long_is_named_once() -> None:
+    exchange = Exchange([1, 2], Patience(request_ms=1000))
+    answers: list[Any] = []
+    ask(exchange, 1, 0, answers)
+    ask(exchange, 1, 500, answers)
+    exchange.tick(999)
+    assert exchange.take_silent() == []
+    exchange.tick(1000)
+    assert (answers, exchange.take_silent(), exchange.take_silent()) == ([None], [1], [])
+    # Its connection is closed: what waited behind that answer is lost with it.
+    exchange.lost(1, 1000)
+    assert answers == [None, None]
