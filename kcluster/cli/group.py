@@ -314,7 +314,8 @@ def _plan(
 ) -> dict[TopicPartition, int]:
     """The offset of each partition, within what its log holds. Partitions that are not there any
     more are left out, and with `shift` those that were never committed."""
-    starts, ends = _offsets(admin, wanted, EARLIEST), _offsets(admin, wanted, LATEST)
+    known = admin.led(wanted)
+    starts, ends = _offsets(admin, known, EARLIEST), _offsets(admin, known, LATEST)
     aims: dict[TopicPartition, int] = {}
     if to is None:
         assert shift is not None
@@ -331,7 +332,7 @@ def _plan(
             case Place.LAST:
                 aims = {tp: end - place.value for tp, end in ends.items()}
             case _:
-                found = _offsets(admin, wanted, place.value)
+                found = _offsets(admin, known, place.value)
                 aims = {tp: at if at >= 0 else ends[tp] for tp, at in found.items()}
     return {
         tp: max(starts[tp], min(aims[tp], ends[tp]))
@@ -343,8 +344,7 @@ def _plan(
 def _offsets(
     admin: Admin, partitions: Sequence[TopicPartition], at: int
 ) -> dict[TopicPartition, int]:
-    found = admin.offsets(partitions, at, skips_missing=True)
-    return {tp: each.offset for tp, each in found.items()}
+    return {tp: each.offset for tp, each in admin.offsets(partitions, at).items()}
 
 
 @app.command()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from kcluster.cli.options import DEFAULT_CLUSTER
-from kcluster.client.admin import Admin
+from kcluster.client.admin import GROUPS_MS, Admin
 from kcluster.client.control import BusClient, ControlClient
 from kcluster.client.find import connect
 from kcluster.client.requests import EXIT_TIMED_OUT, KafkaConnection, any_broker
@@ -15,9 +15,6 @@ from kcluster.core.client.results import Topic
 from kcluster.errors import ApiError, ErrorCode, UsageError
 
 EXIT_NO_SUCH_TOPIC = 4
-
-GROUPS_MS = 10_000
-"""So long a coordinator may be moving."""
 
 
 @contextmanager

@@ -11,7 +11,7 @@ Kafka's code.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from kcluster.client.connect import Where, reach
 from kcluster.client.faces import Blocking, SyncFace, Waiting
@@ -20,6 +20,9 @@ from kcluster.core.client import operations as ops
 from kcluster.core.client.admin import ANY, OPERATION_MS, AdminCore, Operation
 from kcluster.core.client.exchange import Exchange, Patience
 from kcluster.wire.message import Message
+
+GROUPS_MS: Final = 10_000
+"""So long a coordinator may be moving, for who looks on."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -113,6 +116,7 @@ class Admin(AdminCalls, SyncFace):
     elect_leaders = Blocking(waits(ops.elect_leaders))
     configs = Blocking(waits(ops.configs))
     alter_configs = Blocking(waits(ops.alter_configs))
+    led = Blocking(waits(ops.led))
     offsets = Blocking(waits(ops.offsets))
     delete_records = Blocking(waits(ops.delete_records))
     groups = Blocking(waits(group_ops.groups))

@@ -246,6 +246,7 @@ class AsyncAdmin(AdminCalls, AsyncFace):
     elect_leaders = Awaited(waits(ops.elect_leaders))
     configs = Awaited(waits(ops.configs))
     alter_configs = Awaited(waits(ops.alter_configs))
+    led = Awaited(waits(ops.led))
     offsets = Awaited(waits(ops.offsets))
     delete_records = Awaited(waits(ops.delete_records))
     groups = Awaited(waits(group_ops.groups))

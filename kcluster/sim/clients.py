@@ -146,15 +146,17 @@ class SimClient:
 
     def _timed_out(self, connection: int, correlation: int) -> None:
         if (connection, correlation) in self._waiting:
-            self.cluster.connections.hang_up(connection)
-            self.closed(connection)
+            self._close(connection)
+
+    def _close(self, connection: int) -> None:
+        self.cluster.connections.hang_up(connection)
+        self.closed(connection)
 
     def drop(self, broker: int) -> None:
         """Close the connection to this one; the next call opens another."""
         connection = self._connections.get(broker)
         if connection is not None:
-            self.cluster.connections.hang_up(connection)
-            self.closed(connection)
+            self._close(connection)
 
     def hang_up(self) -> None:
         """As a process that was killed: its connections close, nobody hears an answer."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from kcluster.client.admin import Admin
+from kcluster.client.admin import GROUPS_MS, Admin
 from kcluster.client.snapshot import BrokerStatus, PartitionStatus
 from kcluster.core.client.results import Group, GroupMember, GroupOffset
 from kcluster.processes.workdir import locate, process_name
@@ -17,9 +17,6 @@ from kcluster.tui.story import line_of
 from kcluster.tui.view import Page, View
 
 Asked = tuple[Page, Callable[[], list[Line]]]
-
-GROUPS_MS = 10_000
-"""So long a coordinator may be moving."""
 
 LOG_BYTES = 128 << 10
 """Of a log, from its end."""

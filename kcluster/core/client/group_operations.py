@@ -28,11 +28,12 @@ from kcluster.core.client.operations import (
     answered,
     described,
     leaders_in,
+    led,
     offsets,
     refuse,
 )
 from kcluster.errors import ErrorCode, RemoteProtocolError
-from kcluster.model import TopicPartition
+from kcluster.model import OFFSETS_TOPIC, TopicPartition
 from kcluster.wire.consumer_protocol import PROTOCOL_TYPE, decode_assignment
 from kcluster.wire.message import Message
 from kcluster.wire.messages import consumer_group_describe as cd
@@ -45,9 +46,10 @@ from kcluster.wire.messages import offset_delete as od
 
 FIND_COORDINATOR_VERSION: Final = 4
 
-GROUPS_TOPIC: Final = "__consumer_offsets"
-
 DEAD: Final = "Dead"
+
+MOVED: Final = NOT_YET | {ErrorCode.GROUP_ID_NOT_FOUND}
+"""Of a group that was listed: it is to be listed anew."""
 
 MEMBER_TYPES: Final = {0: CLASSIC, 1: CONSUMER}
 """Of ConsumerGroupDescribe, from version 1 on."""
@@ -91,7 +93,7 @@ def groups() -> Operation[list[r.GroupListing]]:
     list that leaves groups out would be a lie."""
     with Reason() as reason:
         while True:
-            cluster = yield from described([GROUPS_TOPIC])
+            cluster = yield from described([OFFSETS_TOPIC])
             brokers = sorted(each.node_id for each in cluster.brokers)
             lost = [tp for tp, leader in leaders_in(cluster).items() if leader not in brokers]
             if lost:
@@ -161,19 +163,23 @@ def describe_groups(
 
 def _described(listed: r.GroupListing) -> Operation[r.Group | None]:
     """None: it is no more what was listed, or no more there."""
-    describe = _describe_consumer if listed.type == CONSUMER else _describe_classic
-    found: r.Group | None = yield from describe(listed)
-    return found
-
-
-def _describe_classic(listed: r.GroupListing) -> Operation[r.Group | None]:
-    response = yield Ask(listed.coordinator, de.DescribeGroupsRequest(groups=[listed.group]))
+    is_consumer = listed.type == CONSUMER
+    request = (
+        cd.ConsumerGroupDescribeRequest(group_ids=[listed.group])
+        if is_consumer
+        else de.DescribeGroupsRequest(groups=[listed.group])
+    )
+    response = yield Ask(listed.coordinator, request)
     if response is None:
         return None
     [group] = response.groups
-    if _is_gone(group.error_code) or group.group_state == DEAD:
+    if group.error_code in MOVED or group.group_state == DEAD:
         return None
     refuse(group.error_code, group.error_message)
+    return _consumer_group(listed, group) if is_consumer else _classic_group(listed, group)
+
+
+def _classic_group(listed: r.GroupListing, group: de.DescribedGroup) -> r.Group:
     members = [
         r.GroupMember(
             each.member_id,
@@ -194,16 +200,7 @@ def _describe_classic(listed: r.GroupListing) -> Operation[r.Group | None]:
     )
 
 
-def _describe_consumer(listed: r.GroupListing) -> Operation[r.Group | None]:
-    response = yield Ask(
-        listed.coordinator, cd.ConsumerGroupDescribeRequest(group_ids=[listed.group])
-    )
-    if response is None:
-        return None
-    [group] = response.groups
-    if _is_gone(group.error_code):
-        return None
-    refuse(group.error_code, group.error_message)
+def _consumer_group(listed: r.GroupListing, group: cd.DescribedGroup) -> r.Group:
     members = [
         r.GroupMember(
             each.member_id,
@@ -228,10 +225,6 @@ def _describe_consumer(listed: r.GroupListing) -> Operation[r.Group | None]:
         epoch=group.group_epoch,
         assignment_epoch=group.assignment_epoch,
     )
-
-
-def _is_gone(code: int) -> bool:
-    return code == ErrorCode.GROUP_ID_NOT_FOUND or code in NOT_YET
 
 
 def _in_order(members: list[r.GroupMember]) -> list[r.GroupMember]:
@@ -281,8 +274,9 @@ def _with_offsets(found: list[r.Group]) -> Operation[list[r.Group]]:
         marks.append((yield from committed(group.group)))
     wanted = {tp for each in marks for tp in each}
     wanted.update(tp for group in found for each in group.members for tp in each.partitions)
-    starts = yield from offsets(wanted, EARLIEST, skips_missing=True)
-    ends = yield from offsets(wanted, LATEST, skips_missing=True)
+    known = yield from led(wanted)
+    starts = yield from offsets(known, EARLIEST)
+    ends = yield from offsets(known, LATEST)
     return [
         msgspec.structs.replace(group, partitions=_rows(group, theirs, starts, ends))
         for group, theirs in zip(found, marks, strict=True)

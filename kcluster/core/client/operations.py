@@ -305,14 +305,18 @@ def _who_knows(kind: str, name: str) -> int:
 # --- partitions, at their leaders ---------------------------------------------------------
 
 
+def led(partitions: Iterable[TopicPartition]) -> Operation[list[TopicPartition]]:
+    """Those of these that are there and have a leader, by name."""
+    wanted = sorted(set(partitions))
+    leaders = leaders_in((yield from described(sorted({tp.topic for tp in wanted}))))
+    return [tp for tp in wanted if leaders.get(tp, NO_LEADER) != NO_LEADER]
+
+
 def offsets(
-    partitions: Iterable[TopicPartition], at: int = LATEST, *, skips_missing: bool = False
+    partitions: Iterable[TopicPartition], at: int = LATEST
 ) -> Operation[dict[TopicPartition, r.Offset]]:
     """Of the first record at or after a time in ms; or of a place: LATEST (the end), EARLIEST,
-    MAX_TIMESTAMP. ApiError when a partition is not there or nobody leads it; `skips_missing`
-    leaves those out."""
-    if skips_missing:
-        partitions = yield from _led(partitions)
+    MAX_TIMESTAMP. ApiError when a partition is not there or nobody leads it."""
 
     def request(some: list[TopicPartition]) -> Message:
         return lo.ListOffsetsRequest(
@@ -424,13 +428,6 @@ def _leaders(partitions: Sequence[TopicPartition]) -> Operation[dict[TopicPartit
         if tp not in leaders:
             raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"there is no partition {tp}")
     return leaders
-
-
-def _led(partitions: Iterable[TopicPartition]) -> Operation[list[TopicPartition]]:
-    """Those that are there and have a leader."""
-    wanted = sorted(set(partitions))
-    leaders = leaders_in((yield from described(sorted({tp.topic for tp in wanted}))))
-    return [tp for tp in wanted if leaders.get(tp, NO_LEADER) != NO_LEADER]
 
 
 def leaders_in(response: m.MetadataResponse) -> dict[TopicPartition, int]:

@@ -4,11 +4,12 @@ written.
 The order of disk operations leaves a sound log behind each of them: later segments go before an
 earlier one is cut, and indexes go before the log that they point into.
 
-Functions over a PartitionLog, which is their only caller.
+Functions over a PartitionLog, called by it and by `retention`.
 """
 
 from __future__ import annotations
 
+import bisect
 from typing import TYPE_CHECKING
 
 from kcluster.core import traces
@@ -88,7 +89,7 @@ def truncate_fully(
     log.producers = producers or Producers()
     if len(log.producers):
         # Nothing else on this disk tells of them.
-        log.take_snapshot(turn, durable=True)
+        write_snapshot(log, turn, start_offset, log.producers, durable=True)
 
 
 def undo_staged(log: PartitionLog, turn: Turn) -> None:
@@ -147,6 +148,16 @@ def _delete_files(turn: Turn, segment: Segment) -> None:
     turn.disk.append(Delete(segment.index_path))
     turn.disk.append(Delete(segment.time_index_path))
     turn.disk.append(Delete(segment.path))
+
+
+def write_snapshot(
+    log: PartitionLog, turn: Turn, offset: int, producers: Producers, *, durable: bool = False
+) -> None:
+    """What is known of the producers of all batches below `offset`."""
+    path = f"{log.directory}/{file_name(offset, SNAPSHOT)}"
+    turn.disk.append(Replace(path, producers.encode(), durable))
+    if offset not in log.snapshots:
+        bisect.insort(log.snapshots, offset)
 
 
 def drop_snapshots(log: PartitionLog, turn: Turn, end_offset: int) -> None:

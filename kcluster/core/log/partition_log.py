@@ -34,7 +34,7 @@ from kcluster.core.log.pushed import check_pushed
 from kcluster.core.log.reading import ReadResult
 from kcluster.core.log.recovery import Restart
 from kcluster.core.log.scan import Header
-from kcluster.core.log.segment import SNAPSHOT, Segment, file_name
+from kcluster.core.log.segment import Segment
 from kcluster.core.log.segments import Segments
 from kcluster.core.log.validation import check_keys, validate
 from kcluster.core.turn import Append, Buffer, Files, Replace, Sync, Synced, Turn
@@ -426,13 +426,9 @@ class PartitionLog:
 
     # --- producers ------------------------------------------------------------------------
 
-    def take_snapshot(self, turn: Turn, durable: bool = False) -> None:
+    def take_snapshot(self, turn: Turn) -> None:
         """The producer state at the log end, to start from at recovery and truncation."""
-        offset = self.log_end_offset
-        path = f"{self.directory}/{file_name(offset, SNAPSHOT)}"
-        turn.disk.append(Replace(path, self.producers.encode(), durable))
-        if offset not in self.snapshots:
-            self.snapshots.append(offset)
+        cutting.write_snapshot(self, turn, self.log_end_offset, self.producers)
 
     def expire_producers(self, wall_ms: int) -> int:
         return self.producers.expire(wall_ms, self.config.producer_id_expiration_ms)

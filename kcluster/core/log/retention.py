@@ -10,7 +10,6 @@ then no reader should have it; recovery deletes what a crash left of them.
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ import msgspec
 from kcluster.core import traces
 from kcluster.core.log import cutting
 from kcluster.core.log.segment import DELETED, SNAPSHOT, Segment, file_name
-from kcluster.core.turn import Delete, Replace, Timer, Turn
+from kcluster.core.turn import Delete, Timer, Turn
 from kcluster.errors import ApiError, ErrorCode
 
 if TYPE_CHECKING:
@@ -44,12 +43,8 @@ def advance_log_start(log: PartitionLog, turn: Turn, offset: int) -> None:
         )
     if offset <= log.log_start_offset:
         return
-    log.log_start_offset = offset
     _delete_first(log, turn, ["log start"] * log.chain.locate(offset))
-    if log.epochs.truncate_from_start(offset):
-        log.save_epochs(turn)
-    if log.log_start_moved is not None:
-        log.log_start_moved(log)
+    _begin_at(log, turn, offset)
 
 
 def apply_retention(log: PartitionLog, turn: Turn) -> list[int]:
@@ -63,12 +58,7 @@ def apply_retention(log: PartitionLog, turn: Turn) -> list[int]:
         cutting.roll(log, turn, creates_file=True)
     deleted = log.chain.bases[: len(causes)]
     _delete_first(log, turn, causes)
-    start_offset = max(log.log_start_offset, log.chain.bases[0])
-    log.log_start_offset = start_offset
-    if log.epochs.truncate_from_start(start_offset):
-        log.save_epochs(turn)
-    if log.log_start_moved is not None:
-        log.log_start_moved(log)
+    _begin_at(log, turn, max(log.log_start_offset, log.chain.bases[0]))
     return deleted
 
 
@@ -96,6 +86,14 @@ def _is_expired(log: PartitionLog, segment: Segment, wall_ms: int) -> bool:
     timestamp, _ = segment.largest_timestamp()
     # Records without timestamps age from when this incarnation first saw their segment.
     return wall_ms - (timestamp if timestamp >= 0 else segment.created_ms) > retention_ms
+
+
+def _begin_at(log: PartitionLog, turn: Turn, offset: int) -> None:
+    log.log_start_offset = offset
+    if log.epochs.truncate_from_start(offset):
+        log.save_epochs(turn)
+    if log.log_start_moved is not None:
+        log.log_start_moved(log)
 
 
 def _delete_first(log: PartitionLog, turn: Turn, causes: Sequence[str]) -> None:
@@ -129,9 +127,5 @@ def _keep_producers(log: PartitionLog, turn: Turn, offset: int) -> None:
     """What is known of producers from below `offset` is nowhere but in snapshots from now on: the
     one that a roll took may be torn by a power cut, this one not. Kafka's may."""
     producers = log.producers.below(offset)
-    if not len(producers):
-        return
-    path = f"{log.directory}/{file_name(offset, SNAPSHOT)}"
-    turn.disk.append(Replace(path, producers.encode(), durable=True))
-    if offset not in log.snapshots:
-        bisect.insort(log.snapshots, offset)
+    if len(producers):
+        cutting.write_snapshot(log, turn, offset, producers, durable=True)
