@@ -21,6 +21,9 @@ FOLDED = frozenset(
     {"isr", "election", "reassign", "role", "log", "segment", "retention", "compaction"}
 )
 
+FOLDED_EVENTS = frozenset({"GroupsLoaded"})
+"""Of types that are told one by one: as many as there are partitions of groups."""
+
 COMMAND = "command"
 """The type of what this screen did itself."""
 
@@ -49,7 +52,7 @@ def folded(events: Sequence[ClusterEvent], wanted: int) -> list[tuple[ClusterEve
         if place >= 0 and lines[place][0].at_ms - event.at_ms < FOLD_MS:
             lines[place] = (event, lines[place][1] + 1)
         elif len(lines) < wanted:
-            if event.type in FOLDED:
+            if event.type in FOLDED or kind in FOLDED_EVENTS:
                 places[kind] = len(lines)
             lines.append((event, 0))
     lines.reverse()

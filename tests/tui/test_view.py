@@ -17,8 +17,9 @@ from kcluster.tui.load_figures import Figures, LoadState, Report
 from kcluster.tui.marks import UNICODE
 from kcluster.tui.matrix import segments
 from kcluster.tui.pages import group_rows
-from kcluster.tui.story import folded
+from kcluster.tui.story import command, folded
 from kcluster.tui.view import View, worst_lag
+from kcluster.wire.events import ClusterEvent
 from kcluster.wire.telling import Counters
 from kcluster.wire.telling import Traffic as Bytes
 from tests.tui import sights
@@ -174,6 +175,23 @@ def test_many_isrs_that_shrink_at_once_are_one_line() -> None:
     assert [(event.type, more) for event, more in lines] == [
         ("chaos", 0), ("process", 0), ("election", 0), ("isr", 7), ("segment", 0),
         ("retention", 0),
+    ]  # fmt: skip
+
+
+def test_groups_that_are_loaded_at_once_are_one_line_and_push_nothing_else_away() -> None:
+    """With groups in many partitions, nobody saw what he had done himself."""
+    done = command(1, "kcluster kill-broker 1", 1, at_ms=1_000)
+    loaded = [
+        ClusterEvent(2 + n, 1_010 + n, 0, 2, 1, "group", "GroupsLoaded", f"3 groups of {n}")
+        for n in range(12)
+    ]
+    stable = [
+        ClusterEvent(20 + n, 1_030 + n, 0, 2, 1, "group", "GroupStable", f"g-{n} stable")
+        for n in range(2)
+    ]
+    lines = folded([done, *loaded, *stable], 8)
+    assert [(event.event, more) for event, more in lines] == [
+        ("Command", 0), ("GroupsLoaded", 11), ("GroupStable", 0), ("GroupStable", 0),
     ]  # fmt: skip
 
 
