@@ -1,5 +1,5 @@
 # make up     set up what kcluster needs, start three brokers
-# make test   set up what the tests need, run everything that ends within ten minutes
+# make test   set up what the tests need, run all but what takes too long for every run
 #
 # Set-up goes into .venv and is done again when the lock file changes. PYTHON names the Python to
 # make it with; PY uses an environment of your own instead, and sets nothing up.
