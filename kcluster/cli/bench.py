@@ -28,25 +28,47 @@ def bench() -> None:
 def produce(
     cluster: ClusterName = DEFAULT_CLUSTER,
     bootstrap: Annotated[
-        str | None, typer.Option("-b", "--bootstrap", help="Any cluster, by address.")
+        str | None,
+        typer.Option("-b", "--bootstrap", metavar="HOST:PORT", help="Any cluster, by address."),
     ] = None,
     versus: Annotated[
         str | None, typer.Option("--vs", metavar="HOST:PORT", help="A second one, in turns.")
     ] = None,
-    batch_size: Annotated[str, typer.Option(help="Bytes of a batch: 16k, 64k, 1000000.")] = "64k",
-    record_size: Annotated[str, typer.Option(help="Bytes of a record's value.")] = "1k",
-    acks: Annotated[str, typer.Option(help="all, 1 or 0.")] = "all",
-    partitions: Annotated[int, typer.Option(min=1, max=1000, help="Of the topic.")] = 1,
-    connections: Annotated[int, typer.Option(min=1, max=100, help="For each partition.")] = 1,
+    batch_size: Annotated[
+        str, typer.Option(metavar="SIZE", help="Bytes of a batch: 16k, 64k, 1000000.")
+    ] = "64k",
+    record_size: Annotated[
+        str, typer.Option(metavar="SIZE", help="Bytes of a record's value.")
+    ] = "1k",
+    acks: Annotated[str, typer.Option(metavar="all|1|0", help="Who has to have a record.")] = "all",
+    partitions: Annotated[
+        int, typer.Option(min=1, max=1000, metavar="N", help="Of the topic.")
+    ] = 1,
+    connections: Annotated[
+        int, typer.Option(min=1, max=100, metavar="N", help="For each partition.")
+    ] = 1,
     in_flight: Annotated[
-        int, typer.Option(min=1, max=1000, help="Requests not answered yet, of a connection.")
+        int,
+        typer.Option(
+            min=1, max=1000, metavar="N", help="Requests not answered yet, of a connection."
+        ),
     ] = 5,
-    replication_factor: Annotated[int, typer.Option("-r", help="-1: the cluster's default.")] = -1,
-    min_isr: Annotated[int | None, typer.Option(help="min.insync.replicas of the topic.")] = None,
-    duration: Annotated[float, typer.Option(help="Seconds of a round, at most.")] = 3.0,
-    size: Annotated[str, typer.Option("--bytes", help="Of a round, at most.")] = "256m",
-    warm_up: Annotated[float, typer.Option(help="Seconds that do not count.")] = 1.0,
-    rounds: Annotated[int, typer.Option(min=1, help="The median of so many.")] = 5,
+    replication_factor: Annotated[
+        int, typer.Option("-r", metavar="N", help="-1: the cluster's default.")
+    ] = -1,
+    min_isr: Annotated[
+        int | None, typer.Option(metavar="N", help="min.insync.replicas of the topic.")
+    ] = None,
+    duration: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Seconds of a round, at most.")
+    ] = 3.0,
+    size: Annotated[
+        str, typer.Option("--bytes", metavar="SIZE", help="Of a round, at most.")
+    ] = "256m",
+    warm_up: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Seconds that do not count.")
+    ] = 1.0,
+    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="The median of so many.")] = 5,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the topic there.")] = False,
     output_format: OutputFormat = Format.TABLE,
     quiet: Quiet = False,

@@ -24,7 +24,7 @@ app = typer.Typer()
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Broker ids.")]
 Coordinator = Annotated[bool, typer.Option("--coordinator", help="The coordinator.")]
 All = Annotated[bool, typer.Option("--all", help="All brokers.")]
-Timeout = Annotated[str, typer.Option(help="How long it may take.")]
+Timeout = Annotated[str, typer.Option(metavar="TIME", help="How long it may take.")]
 
 
 def _some(ids: list[str] | None, *, coordinator: bool, what: str) -> list[int]:

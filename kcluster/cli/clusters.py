@@ -32,7 +32,7 @@ app = typer.Typer()
 @app.command()
 def down(
     cluster: ClusterName = DEFAULT_CLUSTER,
-    timeout: Annotated[str, typer.Option(help="Then servers are killed.")] = "30s",
+    timeout: Annotated[str, typer.Option(metavar="TIME", help="Then servers are killed.")] = "30s",
     force: Annotated[bool, typer.Option("--force", help="Kill at once.")] = False,
     all: Annotated[bool, typer.Option("--all", help="Every cluster that runs.")] = False,
     quiet: Quiet = False,

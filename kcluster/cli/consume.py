@@ -60,10 +60,11 @@ def consume(
         ),
     ] = "end",
     count: Annotated[
-        int | None, typer.Option("-n", "--count", min=1, help="End after so many records.")
+        int | None,
+        typer.Option("-n", "--count", min=1, metavar="N", help="End after so many records."),
     ] = None,
     partition: Annotated[
-        list[int] | None, typer.Option("-p", "--partition", min=0, help="Repeat it.")
+        list[int] | None, typer.Option("-p", "--partition", min=0, metavar="N", help="Repeat it.")
     ] = None,
     exit_at_end: Annotated[
         bool, typer.Option("-e", "--exit", help="End when everything that is there is read.")
@@ -73,7 +74,9 @@ def consume(
     ] = Output.TEXT,
     template: Annotated[
         str | None,
-        typer.Option("-f", "--format", help="%t %p %o %k %s %T %h, with \\n and \\t."),
+        typer.Option(
+            "-f", "--format", metavar="TEXT", help="%t %p %o %k %s %T %h, with \\n and \\t."
+        ),
     ] = None,
     bootstrap: Bootstrap = None,
 ) -> None:

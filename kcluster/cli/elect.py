@@ -28,7 +28,7 @@ def elect_leaders(
             "--unclean", help="Where nobody leads: any replica that lives. Loses what it lacks."
         ),
     ] = False,
-    timeout: Annotated[str, typer.Option(help="How long it may take.")] = "30s",
+    timeout: Annotated[str, typer.Option(metavar="TIME", help="How long it may take.")] = "30s",
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Have partitions led by the first replica of their assignment.

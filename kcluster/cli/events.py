@@ -53,7 +53,9 @@ def events(
     ] = None,
     cluster: ClusterName = DEFAULT_CLUSTER,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for more.")] = False,
-    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="The last so many.")] = 50,
+    lines: Annotated[
+        int, typer.Option("-n", "--lines", min=0, metavar="N", help="The last so many.")
+    ] = 50,
     types: Annotated[
         str | None, typer.Option("--type", metavar="TYPE,...", help=f"Of {', '.join(TYPES)}.")
     ] = None,

@@ -76,14 +76,16 @@ def kill_broker(
         ),
     ] = "none",
     timeout: Timeout = "30s",
-    times: Annotated[int, typer.Option(min=1, help="How many kills.")] = 1,
+    times: Annotated[int, typer.Option(min=1, metavar="N", help="How many kills.")] = 1,
     interval: Annotated[
         str, typer.Option(metavar="TIME", help="From one kill to the next, at least.")
     ] = "5s",
     check: Annotated[
         bool, typer.Option("--check", help="Under a load on topic load that says what was lost.")
     ] = False,
-    seed: Annotated[int | None, typer.Option(help="For --random: the same choices again.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="SEED", help="For --random: the same choices again.")
+    ] = None,
     output_format: OutputFormat = Format.TABLE,
     quiet: Quiet = False,
 ) -> int:

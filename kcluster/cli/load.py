@@ -44,7 +44,9 @@ class Acks(enum.StrEnum):
 
 @app.command()
 def load(
-    topic: Annotated[str, typer.Option("-t", "--topic", help="Made unless it is there.")] = "load",
+    topic: Annotated[
+        str, typer.Option("-t", "--topic", metavar="NAME", help="Made unless it is there.")
+    ] = "load",
     cluster: ClusterName = DEFAULT_CLUSTER,
     bootstrap: Bootstrap = None,
     acks: Annotated[Acks, typer.Option(help="Who has to have a record.")] = Acks.ALL,
@@ -52,25 +54,31 @@ def load(
         bool, typer.Option("--idempotent/--no-idempotent", help="With acks=all.")
     ] = True,
     rate: Annotated[
-        float, typer.Option(min=0, help="Records per second; 0 for as fast as it goes.")
+        float,
+        typer.Option(min=0, metavar="RATE", help="Records per second; 0 for as fast as it goes."),
     ] = 1000,
-    duration: Annotated[str, typer.Option(help="10s, 5m; 0 until Ctrl-C.")] = "10s",
-    size: Annotated[int, typer.Option(min=1, max=900_000, help="Bytes of a value.")] = 100,
-    producers: Annotated[int, typer.Option(min=1, max=100, help="At once.")] = 1,
+    duration: Annotated[str, typer.Option(metavar="TIME", help="10s, 5m; 0 until Ctrl-C.")] = "10s",
+    size: Annotated[
+        int, typer.Option(min=1, max=900_000, metavar="BYTES", help="Bytes of a value.")
+    ] = 100,
+    producers: Annotated[int, typer.Option(min=1, max=100, metavar="N", help="At once.")] = 1,
     readers: Annotated[
-        int | None, typer.Option(min=0, max=100, help="1; 2 with --group.", show_default=False)
+        int | None,
+        typer.Option(min=0, max=100, metavar="N", help="1; 2 with --group.", show_default=False),
     ] = None,
     group: Annotated[
-        str | None, typer.Option("-g", "--group", help="Readers are members of this group.")
+        str | None,
+        typer.Option("-g", "--group", metavar="GROUP", help="Readers are members of this group."),
     ] = None,
     partitions: Annotated[
-        int, typer.Option("-p", "--partitions", min=1, max=1000, help="Of a new topic.")
+        int,
+        typer.Option("-p", "--partitions", min=1, max=1000, metavar="N", help="Of a new topic."),
     ] = 6,
     replication_factor: Annotated[
-        int | None, typer.Option("-r", min=1, help="Of a new topic; 3 if it can be.")
+        int | None, typer.Option("-r", min=1, metavar="N", help="Of a new topic; 3 if it can be.")
     ] = None,
     settle: Annotated[
-        str, typer.Option(help="How long the cluster may take to mend at the end.")
+        str, typer.Option(metavar="TIME", help="How long the cluster may take to mend at the end.")
     ] = "60s",
     progress: Annotated[
         bool, typer.Option("--progress", help="With -o json: a line of figures twice a second.")

@@ -28,7 +28,9 @@ def logs(
     ] = None,
     cluster: ClusterName = DEFAULT_CLUSTER,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for more.")] = False,
-    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="The last so many.")] = 50,
+    lines: Annotated[
+        int, typer.Option("-n", "--lines", min=0, metavar="N", help="The last so many.")
+    ] = 50,
 ) -> None:
     """Show what brokers, coordinator and supervisor logged.
 

@@ -34,9 +34,10 @@ GROUPS_S = 5.0
 def metrics(
     cluster: ClusterName = DEFAULT_CLUSTER,
     port: Annotated[
-        int, typer.Option("-p", "--port", min=0, max=65535, help="0 for a free one.")
+        int,
+        typer.Option("-p", "--port", min=0, max=65535, metavar="PORT", help="0 for a free one."),
     ] = PORT,
-    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(metavar="HOST", help="Where to listen.")] = "127.0.0.1",
     once: Annotated[bool, typer.Option("--once", help="Print them, and leave.")] = False,
 ) -> None:
     """Serve Prometheus metrics of a cluster at /metrics, until it is down or Ctrl-C.

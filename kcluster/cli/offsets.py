@@ -132,7 +132,9 @@ def trim(
     ],
     cluster: ClusterName = DEFAULT_CLUSTER,
     bootstrap: Bootstrap = None,
-    timeout: Annotated[str, typer.Option(help="How long replicas may take.")] = "30s",
+    timeout: Annotated[
+        str, typer.Option(metavar="TIME", help="How long replicas may take.")
+    ] = "30s",
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Delete the records before a place, for good, on every replica.

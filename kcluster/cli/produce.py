@@ -48,9 +48,12 @@ def produce(
         str | None, typer.Argument(help="One record; without it, standard input.")
     ] = None,
     cluster: ClusterName = DEFAULT_CLUSTER,
-    key: Annotated[str | None, typer.Option("-k", "--key", help="Of every record.")] = None,
+    key: Annotated[
+        str | None, typer.Option("-k", "--key", metavar="KEY", help="Of every record.")
+    ] = None,
     key_delimiter: Annotated[
-        str | None, typer.Option("-K", "--key-delimiter", help="What divides key and value.")
+        str | None,
+        typer.Option("-K", "--key-delimiter", metavar="TEXT", help="What divides key and value."),
     ] = None,
     header: Annotated[
         list[str] | None, typer.Option("-H", "--header", metavar="NAME=VALUE", help="Repeat it.")
@@ -59,10 +62,13 @@ def produce(
         Codec, typer.Option("-z", "--compression", help="Of record batches.")
     ] = Codec.NONE,
     partition: Annotated[
-        int | None, typer.Option("-p", "--partition", min=0, help="By key or in turn by default.")
+        int | None,
+        typer.Option("-p", "--partition", min=0, metavar="N", help="By key or in turn by default."),
     ] = None,
     acks: Annotated[Acks, typer.Option(help="Who has to have a record.")] = Acks.ALL,
-    rate: Annotated[float | None, typer.Option(min=0.001, help="Records per second.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, metavar="RATE", help="Records per second.")
+    ] = None,
     input_format: Annotated[
         Input, typer.Option("-i", "--input", help="How standard input is read.")
     ] = Input.LINES,

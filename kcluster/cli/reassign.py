@@ -37,6 +37,8 @@ MOVES_SHOWN = 20
 BAR = 24
 """Characters of a progress bar."""
 
+UNTHROTTLES = "kcluster reassign --wait, or --throttle none"
+
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -53,13 +55,17 @@ def reassign(
         list[str] | None, typer.Option("--from-broker", metavar="ID", help="Off these brokers.")
     ] = None,
     replicas: Annotated[
-        int | None, typer.Option("-r", "--replicas", min=1, help="How many each shall have.")
+        int | None,
+        typer.Option("-r", "--replicas", min=1, metavar="N", help="How many each shall have."),
     ] = None,
     balance: Annotated[
         bool, typer.Option("--balance", help="As many on one broker as on another.")
     ] = False,
     file: Annotated[
-        Path | None, typer.Option("-f", "--file", help="As Kafka's own tool has it; - for stdin.")
+        Path | None,
+        typer.Option(
+            "-f", "--file", metavar="FILE", help="As Kafka's own tool has it; - for stdin."
+        ),
     ] = None,
     throttle: Annotated[
         str | None,
@@ -69,7 +75,7 @@ def reassign(
     status: Annotated[bool, typer.Option("--status", help="What is being moved.")] = False,
     dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Show the plan only.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Until all is moved.")] = False,
-    timeout: Annotated[str, typer.Option(help="Of --wait.")] = "10m",
+    timeout: Annotated[str, typer.Option(metavar="TIME", help="Of --wait.")] = "10m",
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Have partitions held by other brokers.
@@ -103,6 +109,8 @@ def reassign(
             follow(work, plan, milliseconds(timeout), cluster)
         elif status:
             _status(work, output_format)
+        elif throttle is not None and work.is_throttled():
+            output.note(f"the throttle stays until {UNTHROTTLES}")
 
 
 def _check(
@@ -384,11 +392,14 @@ def _cancel(work: Reassigner, texts: list[str], output_format: Format, cluster: 
 
 def _status(work: Reassigner, output_format: Format) -> None:
     ongoing = work.progress()
+    is_throttled = work.is_throttled()
     if output_format is Format.JSON:
-        output.json({"schema": 1, "partitions": ongoing})
+        output.json({"schema": 1, "throttled": is_throttled, "partitions": ongoing})
         return
     if not ongoing:
         output.note("nothing is being moved")
+        if is_throttled:
+            output.note(f"a throttle is still set, until {UNTHROTTLES}")
         return
     rows = [
         [f"{each.topic}-{each.partition}", each.replicas, each.adding, each.removing,

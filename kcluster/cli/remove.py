@@ -44,7 +44,7 @@ def remove_broker(
         typer.Option(metavar="BYTES", help="To and from a broker, each second: 10M."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Show the plan only.")] = False,
-    timeout: Annotated[str, typer.Option(help="How long moving may take.")] = "10m",
+    timeout: Annotated[str, typer.Option(metavar="TIME", help="How long moving may take.")] = "10m",
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Move a broker's replicas to the others, then stop it for good.

@@ -44,7 +44,8 @@ def restart(
         bool, typer.Option("--rolling", help="One after another; otherwise all at once.")
     ] = False,
     timeout: Annotated[
-        str, typer.Option(help="How long stop, start and catching up may take, each.")
+        str,
+        typer.Option(metavar="TIME", help="How long stop, start and catching up may take, each."),
     ] = "60s",
     output_format: OutputFormat = Format.TABLE,
 ) -> None:

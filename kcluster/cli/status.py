@@ -51,7 +51,7 @@ def status(
     wait_healthy: Annotated[
         bool, typer.Option("--wait-healthy", help="Until nothing is wrong.")
     ] = False,
-    timeout: Annotated[str, typer.Option(help="Of --wait-healthy.")] = "30s",
+    timeout: Annotated[str, typer.Option(metavar="TIME", help="Of --wait-healthy.")] = "30s",
 ) -> int:
     """Show brokers, partitions, segments, sizes and lag. Exit code 10: something is wrong.
 

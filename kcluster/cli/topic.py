@@ -39,10 +39,11 @@ def create(
     name: Name,
     cluster: ClusterName = DEFAULT_CLUSTER,
     partitions: Annotated[
-        int, typer.Option("-p", "--partitions", help="-1: the cluster's default.")
+        int, typer.Option("-p", "--partitions", metavar="N", help="-1: the cluster's default.")
     ] = -1,
     replicas: Annotated[
-        int, typer.Option("-r", "--replicas", help="Replication factor; -1: the default.")
+        int,
+        typer.Option("-r", "--replicas", metavar="N", help="Replication factor; -1: the default."),
     ] = -1,
     config: Configs = None,
     bootstrap: Bootstrap = None,
@@ -255,7 +256,8 @@ def alter(
     name: Name,
     cluster: ClusterName = DEFAULT_CLUSTER,
     partitions: Annotated[
-        int | None, typer.Option("-p", "--partitions", help="How many there shall be: only more.")
+        int | None,
+        typer.Option("-p", "--partitions", metavar="N", help="How many there shall be: only more."),
     ] = None,
     config: Configs = None,
     delete_config: Annotated[

@@ -40,13 +40,20 @@ def up(
     brokers: Annotated[
         int | None,
         typer.Option(
-            "-n", "--brokers", help="How many; 3 for a new cluster.", min=1, max=BROKERS_MAX
+            "-n",
+            "--brokers",
+            metavar="N",
+            help="How many; 3 for a new cluster.",
+            min=1,
+            max=BROKERS_MAX,
         ),
     ] = None,
     cluster: ClusterName = DEFAULT_CLUSTER,
     port: Annotated[
         int | None,
-        typer.Option("-p", "--port", help="Of broker 1; the others follow.", min=1, max=65535),
+        typer.Option(
+            "-p", "--port", metavar="PORT", help="Of broker 1; the others follow.", min=1, max=65535
+        ),
     ] = None,
     any_port: Annotated[
         bool, typer.Option("--any-port", help="Take free ports when the usual ones are in use.")
@@ -55,9 +62,13 @@ def up(
         str | None,
         typer.Option("--racks", metavar="A,B,...", help="Where the brokers stand, in turn."),
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Where brokers listen.")] = None,
-    advertise: Annotated[str | None, typer.Option(help="The host that clients are told.")] = None,
-    dir: Annotated[Path | None, typer.Option("--dir", help="Where the data lives.")] = None,
+    host: Annotated[str | None, typer.Option(metavar="HOST", help="Where brokers listen.")] = None,
+    advertise: Annotated[
+        str | None, typer.Option(metavar="HOST", help="The host that clients are told.")
+    ] = None,
+    dir: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="Where the data lives.")
+    ] = None,
     detach: Annotated[
         bool, typer.Option("-d", "--detach", help="Return when the cluster takes writes.")
     ] = False,
@@ -65,15 +76,15 @@ def up(
         bool, typer.Option("--no-tui", help="Open no screen; stay in the foreground.")
     ] = False,
     restart: Annotated[
-        str | None, typer.Option(help="Of servers that end: no, on-failure or always.")
+        str | None, typer.Option(metavar="no|on-failure|always", help="Of servers that end.")
     ] = None,
-    timeout: Annotated[str, typer.Option(help="For the start.")] = "30s",
+    timeout: Annotated[str, typer.Option(metavar="TIME", help="For the start.")] = "30s",
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete what is there first.")] = False,
     ephemeral: Annotated[
         bool, typer.Option("--ephemeral", help="Data in a temporary directory, deleted at the end.")
     ] = False,
     transport: Annotated[
-        str | None, typer.Option(help="Between the processes: ipc or tcp, for a new start.")
+        str | None, typer.Option(metavar="ipc|tcp", help="Between the processes, for a new start.")
     ] = None,
     topic: Annotated[
         list[str] | None,

@@ -39,6 +39,7 @@ def families(snapshot: ClusterSnapshot, groups: Iterable[Group]) -> Iterator[Met
     yield from _brokers(snapshot)
     yield from _topics(snapshot)
     yield from _requests(snapshot)
+    yield from _throttled(snapshot)
     yield from _replicas(snapshot)
     yield from _groups(groups)
 
@@ -169,6 +170,21 @@ def _requests(snapshot: ClusterSnapshot) -> Iterator[Metric]:
                 [str(broker.id), name], buckets=_cumulative(times), sum_value=times.total_us / 1e6
             )
     yield family
+
+
+def _throttled(snapshot: ClusterSnapshot) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
+        "kcluster_throttled_requests",
+        "Answers that told clients over their quotas to wait",
+        labels=["broker"],
+    )
+    told = CounterMetricFamily(
+        "kcluster_throttle_seconds", "For how long they were told to wait", labels=["broker"]
+    )
+    for broker, counters in _counted(snapshot):
+        requests.add_metric([str(broker.id)], counters.throttled.requests)
+        told.add_metric([str(broker.id)], counters.throttled.total_ms / 1000)
+    yield from (requests, told)
 
 
 def _cumulative(times: RequestTimes) -> list[tuple[str, float]]:

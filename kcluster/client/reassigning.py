@@ -169,16 +169,24 @@ class Reassigner:
 
     def unthrottle(self) -> bool:
         """Whatever a reassignment has set; whether there was anything."""
+        topics, rates = self._throttles()
+        if topics or rates:
+            self._configure(topics, rates)
+        return bool(topics or rates)
+
+    def is_throttled(self) -> bool:
+        """Whether anything is left to `unthrottle`."""
+        return any(self._throttles())
+
+    def _throttles(self) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+        """Configs that throttle, by topic, and of all brokers; as `_configure` removes them."""
         image = self.image()
         topics = {
             name: {key: None for key in REPLICAS if key in image.overrides(TOPIC_RESOURCE, name)}
             for name in image.topics
         }
         rates = {key: None for key in RATES if key in image.overrides(BROKER_RESOURCE, "")}
-        topics = {name: keys for name, keys in topics.items() if keys}
-        if topics or rates:
-            self._configure(topics, rates)
-        return bool(topics or rates)
+        return {name: keys for name, keys in topics.items() if keys}, rates
 
     def _configure(self, topics: dict[str, dict[str, Any]], brokers: dict[str, Any]) -> None:
         """Configs by topic, and of all brokers; None removes."""

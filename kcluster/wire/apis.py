@@ -152,17 +152,6 @@ APIS: Final[dict[int, Api]] = {
 """By key."""
 
 
-ASKED_ONLY: Final[dict[int, Api]] = {
-    api.key: api for api in (_api(68, "ConsumerGroupHeartbeat", "0-1", 0),) if api.key not in APIS
-}
-"""What our client asks of other clusters and our brokers do not serve."""
-
-
 def api_of(message: Any) -> Api:
     """Of a request or a response."""
-    return api_named(message.KEY)
-
-
-def api_named(key: int) -> Api:
-    """Served or asked."""
-    return APIS.get(key) or ASKED_ONLY[key]
+    return APIS[message.KEY]

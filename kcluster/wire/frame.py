@@ -22,7 +22,7 @@ import msgspec
 from kcluster.errors import RemoteProtocolError
 from kcluster.limits import LIMITS
 from kcluster.wire import varint
-from kcluster.wire.apis import API_VERSIONS, APIS, Api, api_named, api_of
+from kcluster.wire.apis import API_VERSIONS, APIS, Api, api_of
 from kcluster.wire.encoding import size_of
 from kcluster.wire.message import Message, encode_parts
 
@@ -89,7 +89,7 @@ def parse_response_header(
     try:
         [correlation_id] = _CORRELATION.unpack_from(frame)
         position = _CORRELATION.size
-        if api_named(api_key).has_flexible_response_header(api_version):
+        if APIS[api_key].has_flexible_response_header(api_version):
             position = _skip_header_tags(memoryview(frame), position)
     except (struct.error, IndexError):
         raise RemoteProtocolError("a response header is cut short") from None

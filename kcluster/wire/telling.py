@@ -77,6 +77,14 @@ class RequestTimes(msgspec.Struct, frozen=True):
     beyond the last."""
 
 
+class Throttled(msgspec.Struct, frozen=True):
+    """Answers by which clients over their quotas were told to wait."""
+
+    requests: int = 0
+    total_ms: int = 0
+    """Told."""
+
+
 REQUEST_BOUNDS_MS: Final = (0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 5000)
 
 
@@ -88,6 +96,7 @@ class Counters(msgspec.Struct, frozen=True):
     requests: list[RequestTimes] = []
     connections: int = 0
     """Open now."""
+    throttled: Throttled = Throttled()
 
 
 class DescribeImage(msgspec.Struct, frozen=True, tag=True):

@@ -40,7 +40,7 @@ SNAPSHOT = ClusterSnapshot(
             leads=1, replicas=1, max_lag=0,
             counters=telling.Counters(
                 telling.Traffic(100, 50, 7), {"orders": telling.Traffic(100, 50, 7)},
-                [FETCH_TIMES], 3,
+                [FETCH_TIMES], 3, telling.Throttled(2, 1500),
             ),
         ),
         BrokerStatus(2, None, "killed", "127.0.0.1", 19093, "/data/broker-2", True, replicas=1),
@@ -113,6 +113,8 @@ def samples() -> Samples:
         ),
         ("kcluster_process_up", {"process": "broker-2"}, 0),
         ("kcluster_process_cpu_seconds_total", {"process": "broker-1"}, 4.5),
+        ("kcluster_throttled_requests_total", {"broker": "1"}, 2),
+        ("kcluster_throttle_seconds_total", {"broker": "1"}, 1.5),
         ("kcluster_health", {"health": "degraded"}, 1),
     ],
 )

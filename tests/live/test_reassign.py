@@ -146,7 +146,9 @@ def test_a_plan_is_shown_carried_out_followed_and_cancelled(four: LiveCluster) -
     file.write_text(out)
     code, _, err = run(four, "reassign", "-f", str(file), "--throttle", "10K")
     assert code == 0, err
+    assert "the throttle stays until kcluster reassign --wait" in err
     _, out, _ = run(four, "reassign", "--status", "-o", "json")
+    assert json.loads(out)["throttled"]
     ongoing = json.loads(out)["partitions"]
     assert {(each["topic"], each["partition"]) for each in ongoing} == {(topic, 0), (topic, 1)}
     assert all(len(each["adding"]) == 1 for each in ongoing)

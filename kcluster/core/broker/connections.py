@@ -21,7 +21,7 @@ from kcluster.core.broker.handlers import handler_of
 from kcluster.core.turn import Buffer, Files, Part, Span, Turn
 from kcluster.errors import RemoteProtocolError
 from kcluster.limits import LIMITS
-from kcluster.wire import bus
+from kcluster.wire import bus, telling
 from kcluster.wire.apis import APIS, DESCRIBE_CONFIGS
 from kcluster.wire.frame import RequestHeader, parse_request_header, response_frame
 from kcluster.wire.message import Message, decode, encode_parts
@@ -69,7 +69,6 @@ class Call:
         self.body = body
         """The request behind its header, for its handler only: what waits holds no frame."""
         self.host = host
-        """Address of the client; empty when it is not one of TCP."""
         """Address of the client; empty on the bus."""
         self.parts: list[Part] | None = None
         """The response frame once it is there; empty for none."""
@@ -128,6 +127,7 @@ class Connections:
     def __init__(self, files: Files) -> None:
         self._files = files
         self._calls: dict[int, deque[Call]] = {}
+        self.throttled = telling.Throttled()
 
     def request(
         self, broker: BrokerCore, connection: int, frame: memoryview, turn: Turn, host: str = ""
@@ -181,6 +181,11 @@ class Connections:
             if parts is None:
                 return
             calls.popleft()
+            if first.mute_ms:
+                before = self.throttled
+                self.throttled = telling.Throttled(
+                    before.requests + 1, before.total_ms + first.mute_ms
+                )
             if connection >= 0:
                 # Also without parts: the world counts requests in flight by their replies.
                 turn.reply(connection, parts, first.mute_ms)

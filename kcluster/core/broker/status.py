@@ -100,7 +100,8 @@ class Status:
             name: telling.Traffic(traffic.bytes_in, traffic.bytes_out, traffic.records_in)
             for name, traffic in self.traffic.by_topic.items()
         }
-        return telling.Counters(self.traffic.total(), topics, requests, connections)
+        throttled = self._broker.connections.throttled
+        return telling.Counters(self.traffic.total(), topics, requests, connections, throttled)
 
 
 def _figures(replica: Replica) -> tuple[object, ...]:

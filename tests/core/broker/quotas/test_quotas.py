@@ -19,6 +19,7 @@ from kcluster.core.metadata.quotas import (
     entity_of,
 )
 from kcluster.limits import LIMITS
+from kcluster.wire import telling
 from kcluster.wire.messages import describe_client_quotas as dq
 from kcluster.wire.messages.metadata import MetadataRequest
 from tests.core.broker.stage import Member, Stage, fetch, fetched, produce, produced
@@ -153,6 +154,9 @@ def test_a_producer_over_its_quota_is_told_and_muted_and_its_records_are_kept(
     stage.wait(muted_ms + 1)
     member.asks(MetadataRequest(topics=[]), 12)
     assert member.answer().throttle_time_ms == 0
+    member.hears(-3, telling.DescribeReplicas(1))
+    (told,) = member.heard(telling.Replicas)
+    assert told.counters.throttled == telling.Throttled(1, muted_ms)
 
 
 def test_acks_0_is_muted_without_a_word(stage: Stage) -> None:
