@@ -1,16 +1,17 @@
 """The broker-wide checkpoint files: read once at start, written by timers and at a clean end.
 
     recovery-point-offset-checkpoint     every 60 s     below it a log is durable
-    log-start-offset-checkpoint          with it, and at once when records were deleted
+    log-start-offset-checkpoint          with it, and at once when records were deleted or a log
+                                         has more segments than one
     replication-offset-checkpoint        every 5 s      high watermarks
     cleaner-offset-checkpoint            after each compaction
 
 Most of them only save work: a recovery point that is too low costs a longer scan, a high watermark
-that is too low is learnt again from the leader. The log start is more: DeleteRecords is answered
-after it is written, so that deleted records do not come back with a broker that was killed. It
-is synced whenever it is written: a power cut that tore it would take all starts with it, and then
-a log that has lost its first segment looks like one whose records were deleted. None is believed
-beyond its log's end.
+that is too low is learnt again from the leader. The log start is more. DeleteRecords is answered
+after it is written, so that deleted records do not come back with a broker that was killed. And
+by it alone a first segment is missed that is not there any more. So it is synced whenever it is
+written: a power cut that tore it would take all starts with it, and then a log that has lost its
+first segment looks like one whose records were deleted. None is believed beyond its log's end.
 
 Some writes are more than a saving: those that say less than the file said before, of a log that
 begins anew or is cut. When one fails, the file still tells of what is no more, and the log takes
@@ -128,9 +129,9 @@ class Checkpoints:
         as if durable records had been lost."""
         self._lower_all(turn, log.tp, offset)
 
-    def log_start_moved(self, log: PartitionLog) -> None:
-        """To be written before anybody hears that the records are gone, and so that a start does
-        not miss the segments that went."""
+    def note_log_start(self, log: PartitionLog) -> None:
+        """To be written before anybody hears that records are gone; so that a start misses no
+        segments that went on purpose, and all others."""
         self._moved_starts[log.tp] = log.log_start_offset
 
     def write_moved_starts(self, turn: Turn) -> None:

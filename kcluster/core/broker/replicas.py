@@ -159,7 +159,7 @@ class Replicas:
             self._files,
             self._config_of(tp.topic),
             lower_recovery_point=self._checkpoints.lower_recovery_point,
-            log_start_moved=self._checkpoints.log_start_moved,
+            note_log_start=self._checkpoints.note_log_start,
             sync_tokens=self._sync_tokens,
         )
 

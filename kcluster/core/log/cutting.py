@@ -36,6 +36,8 @@ def roll(log: PartitionLog, turn: Turn, *, creates_file: bool = False) -> Segmen
     log.sync_segment(turn, sealed)
     segment = Segment(log.files, log.directory, log.log_end_offset, log.config, turn.wall_ms)
     log.chain.add(segment)
+    if log.note_log_start is not None:
+        log.note_log_start(log)
     if creates_file:
         turn.disk.append(Replace(segment.path, b""))
     turn.trace(traces.SegmentRolled(log.tp.topic, log.tp.partition, segment.base_offset))
@@ -83,8 +85,8 @@ def truncate_fully(
     if log.epochs.clear():
         log.save_epochs(turn)
     log.last_epoch = -1
-    if log.log_start_moved is not None:
-        log.log_start_moved(log)
+    if log.note_log_start is not None:
+        log.note_log_start(log)
     drop_snapshots(log, turn, -1)
     log.producers = producers or Producers()
     if len(log.producers):

@@ -91,19 +91,20 @@ class PartitionLog:
         config: LogConfig,
         *,
         lower_recovery_point: LowerRecoveryPoint | None = None,
-        log_start_moved: Callable[[PartitionLog], None] | None = None,
+        note_log_start: Callable[[PartitionLog], None] | None = None,
         sync_tokens: Iterator[int] | None = None,
     ) -> None:
         """`lower_recovery_point(turn, log, offset)` comes before a truncation below the recovery
         point or the log start: the checkpoints say `offset` first, or a crash between the two
-        would look like a loss. `log_start_moved(log)`: what begins later was not lost.
-        `sync_tokens`: of all logs that may ever have the same paths."""
+        would look like a loss. `note_log_start(log)`: it moved, or there are more segments than
+        one, and nobody would miss the first. `sync_tokens`: of all logs that may ever have the
+        same paths."""
         self.tp = tp
         self.directory = directory
         self.files = files
         self.config = config
         self.lower_recovery_point = lower_recovery_point
-        self.log_start_moved = log_start_moved
+        self.note_log_start = note_log_start
         self.log_start_offset = 0
         self.log_end_offset = 0
         """Exclusive end of what is staged: the offset of the next record."""

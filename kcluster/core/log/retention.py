@@ -92,8 +92,8 @@ def _begin_at(log: PartitionLog, turn: Turn, offset: int) -> None:
     log.log_start_offset = offset
     if log.epochs.truncate_from_start(offset):
         log.save_epochs(turn)
-    if log.log_start_moved is not None:
-        log.log_start_moved(log)
+    if log.note_log_start is not None:
+        log.note_log_start(log)
 
 
 def _delete_first(log: PartitionLog, turn: Turn, causes: Sequence[str]) -> None:

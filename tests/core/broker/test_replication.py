@@ -615,6 +615,20 @@ def test_a_log_that_was_cut_below_its_recovery_point_is_reported_as_damaged() ->
     assert register.logs == [bus.LogEnd(TOPIC_ID, 0, 0, 1, True, "orders")]
 
 
+def test_a_first_segment_that_is_gone_is_missed_from_the_second_one_on() -> None:
+    """Without a word of where the log began it would look as if retention had deleted it: a
+    replica that lacks what was committed would stay in the ELR (seed 951615)."""
+    stage = Stage(1)
+    stage.create([1], **{"segment.bytes": "14"})
+    for value in (b"a", b"b"):
+        write(stage, 1, value)
+    stage[1].disk.remove("orders-0/00000000000000000000.log")
+    stage.restart(1, "crash")
+    [register] = stage[1].heard(bus.Register)
+    [told] = register.logs
+    assert told.is_damaged
+
+
 def test_a_follower_whose_log_failed_holds_no_write_up() -> None:
     """It was caught up a moment ago; without a word from it the leader would wait for it, as for
     one about to join, for replica.lag.time.max.ms."""
