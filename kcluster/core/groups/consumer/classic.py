@@ -68,7 +68,7 @@ def join(
         return
     subscription = _subscription(protocols[0][1])
     with Draft(shard, group) as draft:
-        before = _find(draft, request, member_id)
+        before = _find(draft, request, member_id, subscription)
         said = msgspec.structs.replace(
             before,
             client_id=client_id,
@@ -117,9 +117,19 @@ def _subscription(metadata: bytes) -> Subscription:
         raise ApiError(ErrorCode.INCONSISTENT_GROUP_PROTOCOL, str(error)) from None
 
 
-def _find(draft: Draft, request: JoinGroupRequest, member_id: str) -> Member:
+def _find(
+    draft: Draft, request: JoinGroupRequest, member_id: str, subscription: Subscription
+) -> Member:
+    """Raises ApiError."""
     group, instance_id = draft.group, request.group_instance_id
     if instance_id is None:
+        if member_id not in group.members and subscription.owned:
+            # It was taken out, and does not know: what it owns others have had. In Kafka it is
+            # back as if nothing had been, and what it commits when it gives that up counts.
+            raise ApiError(
+                ErrorCode.UNKNOWN_MEMBER_ID,
+                f"group {group.id} has no member {member_id} that could own anything.",
+            )
         return group.members.get(member_id) or Member(member_id)
     if not request.member_id:
         return consumer.static_member(draft, member_id, instance_id, is_classic=True)

@@ -222,6 +222,19 @@ def test_a_classic_member_that_does_not_sync_is_out() -> None:
     story >> Beat("c") << Refused("c", ErrorCode.UNKNOWN_MEMBER_ID)
 
 
+def test_a_classic_member_that_was_taken_out_has_lost_what_it_says_it_owns() -> None:
+    story = classic()
+    story >> Heart("a") << Beaten("a", 2, {})
+    story >> Beat("c") << Refused("c", ErrorCode.REBALANCE_IN_PROGRESS)
+    for _ in range(8):  # c stands still
+        story >> Wait(9_000)
+        story >> Heart("a")
+        story.forget()
+    assert story.owned["a"] == {"orders": [0, 1, 2, 3]}
+    story >> Join("c", metadata=owning(0, 1, 2, 3)) << Refused("c", ErrorCode.UNKNOWN_MEMBER_ID)
+    story >> Join("c", metadata=owning()) << Joined("c", 4)
+
+
 def test_a_classic_member_that_does_not_join_again_is_out() -> None:
     story = classic()
     story >> Heart("a") << Beaten("a", 2, {})
