@@ -10,7 +10,8 @@ up first, then the rest is taken, and the next heartbeat, which leaves at once, 
 now. The coordinator names only what nobody else owns any more, so that nothing is waited for.
 
 Heartbeats go on while partitions are given up. A member that the coordinator does not know, or
-that it has fenced, has lost its partitions: others may have them.
+that it has fenced, has lost its partitions: others may have them. It joins again. A join is
+refused for good where a classic group may not take to this protocol.
 
 `generation` is the member epoch: what Membership calls so, and OffsetCommit too.
 
@@ -43,7 +44,15 @@ COMES_BACK: Final = -2
 HEARTBEAT_MS: Final = 1_000
 """Until the coordinator says how often."""
 
-FENCED: Final = frozenset({ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.FENCED_MEMBER_EPOCH})
+FENCED: Final = frozenset(
+    {
+        ErrorCode.UNKNOWN_MEMBER_ID,
+        ErrorCode.FENCED_MEMBER_EPOCH,
+        ErrorCode.GROUP_ID_NOT_FOUND,
+    }
+)
+"""The coordinator has taken a member out; by the last one, the whole group has gone back to the
+classic protocol meanwhile, or is deleted. Java's consumer gives up then."""
 
 
 class ConsumerMembership:
@@ -299,7 +308,8 @@ class ConsumerMembership:
         self.pump(now_ms)
 
     def _refused(self, code: ErrorCode, message: str | None, now_ms: int) -> None:
-        if code in FENCED:
+        is_joining = self.generation == JOINS
+        if code in FENCED and not (is_joining and code is ErrorCode.GROUP_ID_NOT_FOUND):
             self._lose(now_ms)
             if self._leaves:
                 self._left(now_ms)

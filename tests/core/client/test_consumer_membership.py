@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from kcluster.core.client.consumer_membership import ConsumerMembership
 from kcluster.core.client.coordination import Coordination
 from kcluster.core.client.exchange import Exchange, Leader, Patience
@@ -132,15 +134,33 @@ def test_what_goes_is_given_up_before_what_comes_is_taken() -> None:
     assert owned(stage.heartbeat()) == [1, 2]
 
 
-def test_a_fenced_member_has_lost_everything_and_joins_again() -> None:
+@pytest.mark.parametrize(
+    "code",
+    [
+        ErrorCode.FENCED_MEMBER_EPOCH,
+        ErrorCode.UNKNOWN_MEMBER_ID,
+        ErrorCode.GROUP_ID_NOT_FOUND,  # of a group that went back to the classic protocol
+    ],
+)
+def test_a_fenced_member_has_lost_everything_and_joins_again(code: ErrorCode) -> None:
     stage = Stage()
     stage.joined(0, 1)
     stage.now_ms = 3_000
     stage.heartbeat()
-    stage.answer(error=ErrorCode.FENCED_MEMBER_EPOCH)
+    stage.answer(error=code)
     assert stage.owner.news[1:] == [("lost", [0, 1])]
     again = stage.heartbeat()
     assert (again.member_id, again.member_epoch, owned(again)) == ("me", 0, [])
+
+
+def test_a_join_that_a_classic_group_does_not_allow_is_refused_for_good() -> None:
+    stage = Stage()
+    stage.member.join(0)
+    stage.heartbeat()
+    stage.answer(error=ErrorCode.GROUP_ID_NOT_FOUND)
+    assert stage.member.state is State.OUT
+    assert stage.member.problem is not None
+    assert stage.member.problem.code is ErrorCode.GROUP_ID_NOT_FOUND
 
 
 def test_after_a_lost_answer_everything_is_said_again() -> None:
