@@ -25,6 +25,8 @@ class ConsumerGroupPlan:
     has_pattern: bool
     """Its members subscribe by regular expression."""
     restless: float
+    ours: int
+    """Members of the consumer protocol that run the core of kcluster's own client, besides."""
 
     @staticmethod
     def draw(group: str, choice: Random) -> ConsumerGroupPlan:
@@ -37,4 +39,5 @@ class ConsumerGroupPlan:
             choice.choice([None, UNIFORM, RANGE_OF_TOPICS]),
             choice.random() < 0.25,
             choice.choice([0.02, 0.05, 0.1]),
+            choice.choice([0, 0, 1, 2]),
         )

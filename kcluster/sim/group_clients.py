@@ -12,7 +12,7 @@ and all stay.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
@@ -157,22 +157,28 @@ class GroupMember:
             self.plan.group,
             self.topics,
             From(),
-            membership=MembershipSettings(
-                session_ms=chance.choice([1_500, 3_000]),
-                rebalance_ms=4_000,
-                heartbeat_ms=300,
-                recount_ms=2_000,
-                leave_ms=2_000,
-                assignor=self.plan.assignor,
-            ),
+            membership=self._membership(),
             consumer=ConsumerSettings(max_wait_ms=200),
             commit_ms=chance.choice([50, 500]),
+            member_id=f"{self.client.name}/{self._starts}",
         )
         self.core.join(self.client.cluster.now_ms)
         self._go_on()
 
+    def _membership(self) -> MembershipSettings:
+        return MembershipSettings(
+            session_ms=self._random.choice([1_500, 3_000]),
+            rebalance_ms=4_000,
+            heartbeat_ms=300,
+            recount_ms=2_000,
+            leave_ms=2_000,
+            assignor=self.plan.assignor,
+        )
+
     def _die(self) -> None:
         self.client.cluster.note(f"{self.client.name} dies")
+        assert self.core is not None
+        self._has_let_go(sorted(self.core.membership.owned))
         self.core = None
         self._taken.clear()
         self.client.hang_up()
@@ -230,6 +236,9 @@ class GroupMember:
             if isinstance(event, Assigned):
                 self._serial += 1
                 self._assignments.update(dict.fromkeys(event.partitions, self._serial))
+                self._has_got(event)
+            else:
+                self._has_let_go(event.partitions)
         core.events.clear()
         if self._taken and self._random.random() < 0.7:
             core.done(self._taken)
@@ -270,6 +279,12 @@ class GroupMember:
         client.call(Call(each.broker_id, each.request, each.version, NO_END_MS), arrived)
 
     # --- the history ------------------------------------------------------------------------
+
+    def _has_got(self, event: Assigned) -> None:
+        """Where the members assign, SyncGroup has told it."""
+
+    def _has_let_go(self, partitions: Sequence[TopicPartition]) -> None:
+        """Where the members assign, whose turn is over needs not be known."""
 
     def _place(self, tp: TopicPartition) -> Place:
         return self.plan.group, tp
