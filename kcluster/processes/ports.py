@@ -1,9 +1,55 @@
-"""Whether a broker could listen on a port, and who does."""
+"""Whether a broker could listen on a port, who does, and whose it is while nobody does."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
+import os
 import socket
+import tempfile
+from pathlib import Path
+
+
+class KeptPorts:
+    """Ports that this cluster keeps to itself, from when they are chosen until it is down: also
+    before its brokers listen, and while one of them is dead.
+
+    A byte of one file of the user's stands for each port. The supervisor locks it, and the kernel
+    unlocks it when the supervisor ends, however it ends. Where there can be no such file a port
+    is as good as kept."""
+
+    def __init__(self) -> None:
+        self._fd = -1
+        with contextlib.suppress(OSError):
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._fd = os.open(locks_path(), flags, 0o600)
+
+    def keep(self, port: int) -> bool:
+        """False when another cluster keeps it."""
+        return self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB, port)
+
+    def give_up(self, port: int) -> None:
+        self._lock(fcntl.LOCK_UN, port)
+
+    def close(self) -> None:
+        """Give up all."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _lock(self, how: int, port: int) -> bool:
+        if self._fd < 0:
+            return True
+        try:
+            fcntl.lockf(self._fd, how, 1, port)
+        except OSError as error:
+            return error.errno not in (errno.EACCES, errno.EAGAIN)
+        return True
+
+
+def locks_path() -> Path:
+    return Path(tempfile.gettempdir()) / f"kcluster-ports-{os.getuid()}"
 
 
 def is_free(host: str, port: int) -> bool:

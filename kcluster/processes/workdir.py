@@ -19,6 +19,7 @@ import re
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -34,7 +35,7 @@ from kcluster.client.find import (
     read_cluster,
 )
 from kcluster.errors import UsageError
-from kcluster.processes.ports import is_free, port_problem
+from kcluster.processes.ports import KeptPorts, is_free, port_problem
 from kcluster.processes.small_files import replace_file
 from kcluster.world import platform
 
@@ -73,6 +74,7 @@ class Workdir:
         self.directory = directory
         self.cluster = cluster
         self._lock_fd = lock_fd
+        self._kept_ports = KeptPorts()
         self._next_incarnation = cluster.incarnations_reserved
 
     # --- taking and leaving ---------------------------------------------------------------
@@ -179,7 +181,7 @@ class Workdir:
             shutil.rmtree(self.directory, ignore_errors=True)
         elif self.directory.is_dir():
             self.save()
-        os.close(self._lock_fd)
+        self._let_go()
 
     def abandon(self) -> None:
         """Nothing was started: let go, and leave it as it was found."""
@@ -187,7 +189,7 @@ class Workdir:
         if self.cluster.is_ephemeral:
             self._forget()
             shutil.rmtree(self.directory, ignore_errors=True)
-        os.close(self._lock_fd)
+        self._let_go()
 
     def purge(self) -> None:
         """Delete the cluster with all its data."""
@@ -197,6 +199,10 @@ class Workdir:
         (self.directory / "lock").unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # what is not ours keeps the directory
             self.directory.rmdir()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._kept_ports.close()
         os.close(self._lock_fd)
 
     def _forget(self) -> None:
@@ -259,6 +265,8 @@ class Workdir:
             ids.append(max(ids, default=0) + 1)
         for id, number in zip(ids, ports, strict=True):
             problem = port_problem(host, number)
+            if problem is None and not self._kept_ports.keep(number):
+                problem = "is another cluster's, which has no broker there at the moment"
             if problem is not None:
                 raise UsageError(
                     f"port {number} {problem}",
@@ -289,6 +297,9 @@ class Workdir:
 
     def remove_seat(self, id: int) -> None:
         """Its data goes, too, unless there is something that was set aside for a person."""
+        for seat in self.cluster.seats:
+            if seat.id == id:
+                self._kept_ports.give_up(seat.port)
         self.cluster.seats = [seat for seat in self.cluster.seats if seat.id != id]
         self.save(durable=True)
         data_dir = self.data_dir(id)
@@ -300,7 +311,7 @@ class Workdir:
         start = FIRST_PORT
         while start + count <= 65536:
             block = range(start, start + count)
-            if taken.isdisjoint(block) and all(is_free(host, p) for p in block):
+            if taken.isdisjoint(block) and self._keep_all(block, host):
                 return list(block)
             start += PORT_BLOCK * -(-count // PORT_BLOCK)
         raise UsageError(f"no {count} free ports above {FIRST_PORT}", "", "kcluster ls")
@@ -308,9 +319,24 @@ class Workdir:
     def _free_after(self, port: int, host: str) -> int:
         taken = self._ports_of_others()
         for candidate in range(port + 1, 65536):
-            if candidate not in taken and is_free(host, candidate):
+            if candidate not in taken and self._keep_all([candidate], host):
                 return candidate
         raise UsageError(f"no free port above {port}", "", "kcluster up --any-port")
+
+    def _keep_all(self, ports: Sequence[int], host: str) -> bool:
+        """If they are free; else none of them."""
+        kept: list[int] = []
+        for port in ports:
+            if not self._kept_ports.keep(port):
+                break
+            kept.append(port)
+            if not is_free(host, port):
+                break
+        else:
+            return True
+        for port in kept:
+            self._kept_ports.give_up(port)
+        return False
 
     def _ports_of_others(self) -> set[int]:
         ports = set()

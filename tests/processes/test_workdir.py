@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
 from kcluster.errors import UsageError
-from kcluster.processes import survival
+from kcluster.processes import ports, survival
 from kcluster.processes import workdir as w
 from kcluster.processes.workdir import Workdir
 
@@ -21,6 +26,7 @@ def claimed(name: str = "dev", **wanted: object) -> Workdir:
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KCLUSTER_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(ports, "locks_path", lambda: tmp_path / "ports")
     return tmp_path / "home"
 
 
@@ -95,6 +101,58 @@ def test_a_port_in_use_names_who_has_it() -> None:
             made.take_seats(1, port)
         assert error.value.hint == "kcluster up --any-port"
         made.take_seats(1, None, is_any_port=True)
+
+
+KEEPS = """
+import sys
+from pathlib import Path
+from kcluster.processes import ports
+ports.locks_path = lambda: Path(sys.argv[1])
+kept = ports.KeptPorts()
+print(all(kept.keep(int(port)) for port in sys.argv[2:]), flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_cluster_keeps(*kept: int) -> Iterator[None]:
+    """None of whose brokers listens."""
+    command = [sys.executable, "-c", KEEPS, str(ports.locks_path()), *map(str, kept)]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True) as other:
+        assert other.stdin is not None and other.stdout is not None
+        assert other.stdout.readline() == "True\n"
+        yield
+        other.stdin.close()
+
+
+def test_ports_that_another_cluster_keeps_are_left_alone_until_it_ends() -> None:
+    made = claimed()
+    made.take_seats(3, None)
+    block = [seat.port for seat in made.cluster.seats]
+    made.release()
+    with another_cluster_keeps(block[1]):
+        other = claimed("other")
+        other.cluster.seats = []
+        other.take_seats(3, None, is_any_port=True)
+        assert not set(block) & {seat.port for seat in other.cluster.seats}
+        again = Workdir.claim("dev")
+        with pytest.raises(UsageError, match=f"port {block[1]} is another cluster's"):
+            again.take_seats(3, None)
+        again.abandon()
+    again = Workdir.claim("dev")
+    again.take_seats(3, None)
+    assert [seat.port for seat in again.cluster.seats] == block
+
+
+def test_a_port_is_given_up_with_its_seat(tmp_path: Path) -> None:
+    made = claimed()
+    made.take_seats(2, None)
+    [first, second] = [seat.port for seat in made.cluster.seats]
+    made.remove_seat(2)
+    with another_cluster_keeps(second):
+        command = [sys.executable, "-c", KEEPS, str(tmp_path / "ports"), str(first)]
+        done = subprocess.run(command, input="", stdout=PIPE, text=True, check=True)
+        assert done.stdout == "False\n"
 
 
 def test_a_cluster_grows_by_its_directory_and_never_shrinks() -> None:
