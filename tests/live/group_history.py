@@ -7,7 +7,7 @@ ahead        an offset was committed that nobody had been given yet
 went_back    after a rebalance an owner began below the last acknowledged commit of an owner. Who
              owns a partition no more may commit it still, as a client does that repeats a refused
              commit after it has joined again: what is higher does not bind the owner, and from
-             what is lower it goes on.
+             what is lower it goes on, also before the answer to that commit is heard.
 two_owners   two members were assigned one partition in one generation
 overlaps     a partition was assigned while another member had not given it up: two at one time,
              as they see it. Legal where a member was fenced and had not heard of it yet.
@@ -34,6 +34,16 @@ class Heard:
     line: Line
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """A first record of an owner, below what was committed as far as it had been heard."""
+
+    at_ns: int
+    partition: int
+    first: int
+    told: str
+
+
 @dataclass
 class GroupHistory:
     """Partitions are 0 to `partitions` - 1, their first offset is 0."""
@@ -51,6 +61,8 @@ class GroupHistory:
     """Per partition, what an owner committed last, or whoever went below it since."""
     floors: dict[tuple[str, int], int] = field(default_factory=dict)
     """(member, partition) -> what was settled when it was assigned, until its first record."""
+    beginnings: list[Beginning] = field(default_factory=list)
+    """Those of `went_back`, in its order."""
     changed_ns: int = 0
     """When the ownership changed last."""
 
@@ -64,7 +76,6 @@ class GroupHistory:
 
     skipped: list[str] = field(default_factory=list)
     ahead: list[str] = field(default_factory=list)
-    went_back: list[str] = field(default_factory=list)
     two_owners: list[str] = field(default_factory=list)
     overlaps: list[str] = field(default_factory=list)
     recommits: list[str] = field(default_factory=list)
@@ -73,6 +84,10 @@ class GroupHistory:
         self.frontier = self.frontier or [0] * self.partitions
         self.committed = self.committed or [0] * self.partitions
         self.settled = self.settled or [0] * self.partitions
+
+    @property
+    def went_back(self) -> list[str]:
+        return [each.told for each in self.beginnings]
 
     @property
     def is_sound(self) -> bool:
@@ -106,10 +121,10 @@ class GroupHistory:
                 self._claim(member, line["generation"])
             case "records":
                 for partition, first, last in line["runs"]:
-                    self._records(member, partition, first, last)
+                    self._records(heard, partition, first, last)
             case "committed":
                 for partition, offset in line["offsets"].items():
-                    self._committed(member, int(partition), offset)
+                    self._committed(heard, int(partition), offset)
                 self.commits += 1
             case "commit_failed":
                 kind = str(line["error"]).split(":")[0][:60]
@@ -147,18 +162,20 @@ class GroupHistory:
             self.changed_ns = heard.at_ns
             self.revocations += not is_asked
 
-    def _records(self, member: str, partition: int, first: int, last: int) -> None:
-        at = self.frontier[partition]
+    def _records(self, heard: Heard, partition: int, first: int, last: int) -> None:
+        member, at = heard.member, self.frontier[partition]
         if first > at:
             self.skipped.append(f"{partition}: {member} went on at {first}, given were {at}")
         floor = self.floors.pop((member, partition), 0)
         if first < floor:
-            self.went_back.append(f"{partition}: {member} began at {first}, committed was {floor}")
+            told = f"{partition}: {member} began at {first}, committed was {floor}"
+            self.beginnings.append(Beginning(heard.at_ns, partition, first, told))
         self.delivered += last + 1 - first
         self.redelivered += max(0, min(at, last + 1) - first)
         self.frontier[partition] = max(at, last + 1)
 
-    def _committed(self, member: str, partition: int, offset: int) -> None:
+    def _committed(self, heard: Heard, partition: int, offset: int) -> None:
+        member = heard.member
         if offset > self.frontier[partition]:
             given = self.frontier[partition]
             self.ahead.append(f"{partition}: {member} committed {offset}, given were {given}")
@@ -166,6 +183,12 @@ class GroupHistory:
             before = self.committed[partition]
             self.recommits.append(f"{partition}: {member} committed {offset} after {before}")
         self.committed[partition] = offset
+        began_ns = heard.line.get("began_ns", heard.at_ns)
+        self.beginnings = [
+            each
+            for each in self.beginnings
+            if not (each.partition == partition and began_ns < each.at_ns and offset <= each.first)
+        ]
         if offset < self.settled[partition]:
             self.settled[partition] = offset
             for key in self.floors.keys() & {(each, partition) for each in self.owned}:

@@ -114,6 +114,25 @@ def test_an_owner_goes_on_from_a_commit_that_went_below_the_one_before() -> None
     ]
 
 
+def test_an_owner_may_have_read_a_lower_commit_before_the_answer_to_it_is_heard() -> None:
+    lines = [
+        assigned("a", 0),
+        records("a", [0, 0, 9]),
+        committed("a", p0=10),
+        revoked("a", 0),
+        assigned("b", 0),
+        records("b", [0, 6, 12]),
+    ]
+    went_back = ["0: b began at 6, committed was 10"]
+
+    def late(offset: int, began_ns: int) -> tuple[str, str, Any]:
+        return "a", "committed", {"offsets": {"0": offset}, "began_ns": began_ns}
+
+    assert history(*lines, late(6, began_ns=4)).is_sound
+    assert history(*lines, late(7, began_ns=4)).went_back == went_back
+    assert history(*lines, late(6, began_ns=6)).went_back == went_back
+
+
 def test_two_owners_in_one_generation_are_found_when_generations_are_told_late_as_well() -> None:
     found = history(
         assigned("a", 0, 1, generation=3),

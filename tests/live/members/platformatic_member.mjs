@@ -67,6 +67,21 @@ async function commitDue() {
 // A fetch is tried again on the same broker, then the stream ends with an error, and the member
 // has to open another: that is how its users go on after a broker died.
 let stream
+let ahead = new Map() // partition -> where this stream has to go on
+function isStale(partition, offset) {
+  if (offset < ahead.get(partition)) return true
+  ahead.set(partition, offset + 1)
+  return false
+}
+
+// A fetch that a dead broker was asked is asked of it again until it is back, and its records come
+// although the stream has long gone on elsewhere, or taken up what another member committed.
+function noteRestored() {
+  for (const [key, offset] of stream.offsetsToFetch) {
+    ahead.set(Number(key.slice(key.lastIndexOf(':') + 1)), Number(offset))
+  }
+}
+
 async function open() {
   try {
     stream = await consumer.consume({
@@ -79,9 +94,11 @@ async function open() {
     reopen(error)
     return
   }
+  ahead = new Map()
+  stream.on('offsets', noteRestored)
   stream.on('error', reopen)
   stream.on('data', ({ partition, offset, leaderEpoch }) => {
-    if (isStopping) return
+    if (isStopping || isStale(partition, Number(offset))) return
     if (places.length === 0) {
       setImmediate(() => {
         takePlaces()
