@@ -9,6 +9,7 @@ export const { values: options } = parseArgs({
     topic: { type: 'string' },
     group: { type: 'string' },
     instance: { type: 'string' },
+    protocol: { type: 'string', default: 'classic' },
     strategy: { type: 'string', default: 'roundrobin' },
     'session-ms': { type: 'string' },
     'heartbeat-ms': { type: 'string' }
@@ -44,7 +45,8 @@ export function whenTold(stop) {
   process.stdin.resume()
 }
 
-// What this member owns. Both libraries tell the whole assignment after each rebalance.
+// What this member owns. In the classic protocol both libraries tell the whole assignment after
+// each rebalance.
 export class Member {
   owned = new Set()
   due = new Map() // partition -> next offset, a number
@@ -56,6 +58,16 @@ export class Member {
       if (!this.owned.has(partition)) this.due.delete(partition)
     }
     say('assigned', { partitions, generation })
+  }
+
+  // In the consumer protocol the rest stays owned.
+  owns(partitions) {
+    const went = [...this.owned].filter((partition) => !partitions.includes(partition))
+    const came = partitions.filter((partition) => !this.owned.has(partition))
+    this.owned = new Set(partitions)
+    for (const partition of went) this.due.delete(partition)
+    if (went.length > 0) say('revoked', { partitions: went })
+    if (came.length > 0) say('assigned', { partitions: came, generation: -1 })
   }
 
   revoked() {

@@ -12,16 +12,20 @@ Promise.withResolvers ??= function () {
 
 const RETRY_MS = 100
 
+const isClassic = options.protocol === 'classic'
+const classic = {
+  ...times,
+  protocols: [{ name: options.strategy, version: 1 }],
+  partitionAssigner:
+    options.strategy === 'cooperative-sticky' ? cooperativeStickyAssigner : roundRobinAssigner
+}
 const consumer = new Consumer({
   bootstrapBrokers: brokers,
   clientId: 'member',
   groupId: options.group,
   groupInstanceId: options.instance,
-  ...times,
-  protocols: [{ name: options.strategy, version: 1 }],
-  partitionAssigner:
-    options.strategy === 'cooperative-sticky' ? cooperativeStickyAssigner : roundRobinAssigner,
-  autocommit: false
+  autocommit: false,
+  ...(isClassic ? classic : { groupProtocol: 'consumer', groupRemoteAssignor: options.strategy })
 })
 const member = new Member()
 let places = [] // [partition, offset, leader epoch] since the last commit began
@@ -29,15 +33,26 @@ let isCommitting = false
 let isStopping = false
 let epochs = new Map()
 
-consumer.on('consumer:group:rebalance', () => member.revoked())
-consumer.on('consumer:group:join', ({ assignments, generationId }) => {
-  const mine = assignments?.find(({ topic }) => topic === options.topic)
-  member.assigned(mine?.partitions ?? [], generationId ?? -1)
-})
+const partitionsIn = (assignments) =>
+  assignments?.find(({ topic }) => topic === options.topic)?.partitions ?? []
+
+// The library tells no assignment of the consumer protocol: a heartbeat acknowledges it.
+function noteAssignment() {
+  if (!isClassic) member.owns(partitionsIn(consumer.assignments))
+}
+
+if (isClassic) {
+  consumer.on('consumer:group:rebalance', () => member.revoked())
+  consumer.on('consumer:group:join', ({ assignments, generationId }) => {
+    member.assigned(partitionsIn(assignments), generationId ?? -1)
+  })
+}
+consumer.on('consumer:heartbeat:start', noteAssignment)
 consumer.on('consumer:heartbeat:error', ({ error }) => say('error', { error: error.message }))
 
 // The stream gives one record at a time: what came in one turn of the loop is one poll.
 function takePlaces() {
+  noteAssignment()
   member.records(places.map(([partition, offset]) => [partition, offset]))
   for (const [partition, , epoch] of places) epochs.set(partition, epoch)
   places = []
