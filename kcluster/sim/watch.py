@@ -108,6 +108,9 @@ class Watch:
             stamp = stamp_of(replica)
             if stamps.get(replica) == stamp:
                 continue
+            if replica not in stamps:
+                # Before what took the place of another is compared with what that one had.
+                self._forget_gone(id, core, stamps)
             stamps[replica] = stamp
             if replica.state is None and not replica.offline:
                 continue  # opened, and metadata has not said yet what it is
@@ -146,9 +149,8 @@ class Watch:
         """Replicas that were deleted: one of the same name has nothing of theirs."""
         for replica in [each for each in stamps if core.replicas.get(each.tp) is not each]:
             del stamps[replica]
-            if replica.tp not in core.replicas:
-                self._replicas.pop((id, replica.tp), None)
-                self.ledger.partition(bytes(replica.topic_id), replica.tp).replicas.pop(id, None)
+            self._replicas.pop((id, replica.tp), None)
+            self.ledger.partition(bytes(replica.topic_id), replica.tp).replicas.pop(id, None)
 
     def _look_at_start(self, process: Process, seen: ReplicaSeen) -> None:
         truth = self.ledger.partition(seen.topic_id, seen.tp)
