@@ -133,8 +133,8 @@ class Delete(msgspec.Struct):
 
 
 class Sync(msgspec.Struct):
-    """Make `path`, its name included, durable; answered by `Synced(path, token)` in a later
-    turn. At most one is in flight for each file; a second waits."""
+    """Make `path`, its name, and deletions in its directory durable; answered by a
+    `Synced(path, token)` in a later turn. One is in flight for each file; a second waits."""
 
     path: str
     token: int

@@ -6,9 +6,10 @@ views of the same files:
     files     what the running system sees (the page cache)      survives a kill
     durable   names and contents that reached the platter        survives a power cut
 
-A sync makes one file's content and name durable. A power cut keeps that, and of everything
-newer an arbitrary part: pages of 4 KiB in any order, sectors of 512 bytes torn, names that were
-never synced or not, deletes forgotten or not, renames forgotten from one on.
+A sync makes one file's content and name durable, and deletions in its directory. A power cut
+keeps that, and of everything newer an arbitrary part: pages of 4 KiB in any order, sectors of 512
+bytes torn, names that were never synced or not, deletes forgotten or not, renames forgotten from
+one on.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ class Syncing:
     path: str
     file: SimFile
     content: bytes
+    gone: tuple[tuple[str, SimFile], ...] = ()
+    """What else had been deleted in the directory, and is still there after a power cut."""
 
 
 class SimDisk:
@@ -72,6 +75,8 @@ class SimDisk:
     def __init__(self, capacity_bytes: int = -1) -> None:
         self.files: dict[str, SimFile] = {}
         self.durable: dict[str, SimFile] = {}
+        self.deleted: set[str] = set()
+        """Names that are durable and that no sync has removed yet."""
         self.moves: list[tuple[str, str]] = []
         """Renames, oldest first, that no sync has made durable yet."""
         self.fail_next: dict[str, int] = {}
@@ -142,6 +147,8 @@ class SimDisk:
                     return code
                 for name in _below(self.files, path):
                     del self.files[name]
+                    if name in self.durable:
+                        self.deleted.add(name)
             case Sync(path, _):
                 syncing = self.begin_sync(path)
                 if isinstance(syncing, int):
@@ -196,11 +203,25 @@ class SimDisk:
             return errnos.ENOENT
         if code := self._failure(path, "sync"):
             return code
-        return Syncing(path, file, bytes(file.data))
+        return Syncing(path, file, bytes(file.data), self._deleted_beside(path))
+
+    def _deleted_beside(self, path: str) -> tuple[tuple[str, SimFile], ...]:
+        directory = path.rpartition("/")[0]
+        return tuple(
+            (name, self.durable[name])
+            for name in sorted(self.deleted)
+            if name in self.durable
+            and name not in self.files
+            and name.rpartition("/")[0] == directory
+        )
 
     def end_sync(self, syncing: Syncing) -> None:
         """The content is durable, and so is the name of the file, if it still has it."""
         syncing.file.sync(syncing.content)
+        for name, file in syncing.gone:
+            self.deleted.discard(name)
+            if self.durable.get(name) is file:
+                del self.durable[name]
         path = syncing.path
         if self.files.get(path) is not syncing.file:
             return
@@ -263,6 +284,7 @@ class SimDisk:
             after[path] = SimFile(bytearray(content), content, len(content))
         self.files = after
         self.durable = dict(after)
+        self.deleted.clear()
         self.moves.clear()
         self.fail_next.clear()
         self.fail_kind.clear()

@@ -84,6 +84,8 @@ class RealDisk:
         """By path, the least recently used first."""
         self._open_files_max = open_files_max
         self._durable_names: set[str] = set()
+        self._deleted_in: set[str] = set()
+        """Directories whose deletions are not known to be durable."""
         self._name_changes = 0
         """Counts creations, renames and deletions: a sync that one of them overtook does not
         vouch for any name."""
@@ -254,6 +256,7 @@ class RealDisk:
             self._forget(path)
         else:
             self._forget_file(path)
+            self._deleted_in.add(os.path.dirname(path))
         _delete_tree(self._prefix + path)
 
     def _create(self, path: str, flags: int = 0) -> OpenFile:
@@ -302,6 +305,8 @@ class RealDisk:
 
     def _start_sync(self, operation: Sync, file: OpenFile) -> None:
         names = _names_above(operation.path, self._durable_names)
+        if not names and os.path.dirname(operation.path) in self._deleted_in:
+            names = [operation.path]
         changes = self._name_changes
         if self._call_in_loop is None:
             self._sync_ended(operation, names, changes, self._sync_now(file, names))
@@ -333,6 +338,7 @@ class RealDisk:
     def _sync_ended(self, operation: Sync, names: Sequence[str], changes: int, errno: int) -> None:
         if not errno and changes == self._name_changes:
             self._durable_names.update(names)
+            self._deleted_in.discard(os.path.dirname(operation.path))
         queue = self._syncs[operation.path]
         queue.popleft()
         if self.on_synced is not None:

@@ -80,6 +80,18 @@ def test_a_delete_may_be_forgotten_by_a_power_cut():
     assert disk.read("a", 0, 9) == b"x"
 
 
+def test_a_delete_is_durable_once_something_beside_it_is_synced():
+    disk = SimDisk()
+    for name in ("d/a", "d/b", "e/a"):
+        disk.perform(append(name, 0, b"x"))
+        disk.perform(Sync(name, 1))
+    disk.perform(Delete("d/a"))
+    disk.perform(Delete("e/a"))
+    disk.perform(Sync("d/b", 2))
+    disk.lose_power()
+    assert (disk.list("d"), disk.list("e")) == (["b"], ["a"])
+
+
 def test_a_durable_replace_is_whole_after_a_power_cut():
     for seed in range(20):
         disk = SimDisk()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kcluster.sim.options import QUOTAS, draw
 from kcluster.sim.simulation import Simulation
 
-THROTTLING_SEED = 30
+THROTTLING_SEED = 13
 
 
 def test_throttled_clients_come_to_their_end_and_the_cluster_converges() -> None:

@@ -235,6 +235,23 @@ def test_the_first_sync_of_a_name_syncs_the_directories_above_it(
     assert synced[6:] == ["t-1/c"]
 
 
+def test_a_sync_takes_deletions_in_its_directory_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    disk = RealDisk(str(tmp_path))
+    for name in ("t-0/0.log", "t-0/1.log", "t-1/0.log"):
+        disk.perform(append(name, 0, b"x"))
+        disk.perform(Sync(name, 1))
+    monkeypatch.setattr(disk, "_sync_directory_of", synced.append)
+    disk.perform(Delete("t-0/1.log"))
+    disk.perform(Sync("t-1/0.log", 2))
+    assert synced == []
+    disk.perform(Sync("t-0/0.log", 3))
+    disk.perform(Sync("t-0/0.log", 4))
+    assert synced == ["t-0/0.log"]
+
+
 def test_a_sync_that_a_rename_overtook_vouches_for_no_name(syncs: Any) -> None:
     syncs.disk.perform(append("a", 0, b"x"))
     syncs.disk.perform(Sync("a", 1))

@@ -4,6 +4,11 @@ written.
 The order of disk operations leaves a sound log behind each of them: later segments go before an
 earlier one is cut, and indexes go before the log that they point into.
 
+What was cut off is still on the platter, and a power loss brings it back. That is harmless as long
+as nothing was written in its place: else the files of one log are of two histories, and no epoch
+tells. So each cut asks for a sync, and a follower goes on when that has ended (`cut_sync` of the
+log); who is elected meanwhile does not wait.
+
 Functions over a PartitionLog, called by it and by `retention`.
 """
 
@@ -66,6 +71,7 @@ def truncate_to(log: PartitionLog, turn: Turn, offset: int) -> None:
     log.flushed_end = min(log.flushed_end, end_offset)
     log.forget_staged(segment)
     _follow_cut(log, turn)
+    sync_cut(log, turn)
 
 
 def truncate_fully(
@@ -92,6 +98,12 @@ def truncate_fully(
     if len(log.producers):
         # Nothing else on this disk tells of them.
         write_snapshot(log, turn, start_offset, log.producers, durable=True)
+    sync_cut(log, turn)
+
+
+def sync_cut(log: PartitionLog, turn: Turn) -> None:
+    """Of the file that was cut, and of the names that went with it."""
+    log.cut_sync = log.start_sync(turn, log.chain.active.path)
 
 
 def undo_staged(log: PartitionLog, turn: Turn) -> None:

@@ -133,6 +133,7 @@ class PartitionLog:
         self.compactions = 0
         self.losses = 0
         """How often segments went or were cut: what a compactor read before counts no more."""
+        self.cut_sync = 0  # token of the sync of the latest cut, while it lasts: see `cutting`
         self._staged: list[Staged] = []
         """Appends of this turn that have not ended, in their order."""
         self._syncs: dict[int, SyncTarget] = {}
@@ -413,6 +414,8 @@ class PartitionLog:
         ends the log: the kernel marks pages clean that never reached the disk (KAFKA-10778)."""
         if self.swap is not None and self.swap.synced(event):
             return False
+        if event.token == self.cut_sync:
+            self.cut_sync = 0
         target = self._syncs.pop(event.token, None)
         # Also when a truncation forgot it meanwhile, as long as the file is in use.
         is_own = event.token > self._first_token

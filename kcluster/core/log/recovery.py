@@ -12,10 +12,6 @@ damage (see `damage`). A power loss may leave anything above the recovery point.
 alike; what differs is whether the replica is trusted afterwards, which is the controller's
 business.
 
-A power cut may also bring back what a truncation took, and leave what was written in its place in
-a later segment. The file of the epoch cache was made durable before that segment got a successor
-or was synced: a batch of another epoch than it tells is one of those, and is cut off again.
-
 The epoch cache is that of its file below the scan, and of the batches behind (epoch 0 too,
 KAFKA-20961); the epoch of a leader that wrote nothing is kept. Producers are those of the newest
 snapshot at or below the log end, and the batches behind it.
@@ -32,7 +28,7 @@ from kcluster.core.log.compaction.job import CLEANED, SWAP
 from kcluster.core.log.index import OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES, OffsetIndex
 from kcluster.core.log.leader_epochs import FILE_NAME, LeaderEpochs
 from kcluster.core.log.partition_metadata import FILE_NAME as METADATA
-from kcluster.core.log.scan import Header, checked_batches
+from kcluster.core.log.scan import checked_batches
 from kcluster.core.log.segment import (
     DELETED,
     INDEX,
@@ -78,10 +74,9 @@ class Recovery:
         self.names = set(log.files.list(log.directory))
         self.operations: list[DiskOperation] = []
         self.cut_bytes = 0
+        self.was_cut = False
         self.epochs = LeaderEpochs()
         self.saved_epochs = b""
-        self.told_epochs = LeaderEpochs()
-        """Those of the file, after a power loss."""
         self.swapped: dict[str, str] = {}
         """Where files lie until the turn has renamed them, by the path that they get; empty for
         those that it deletes."""
@@ -121,6 +116,9 @@ class Recovery:
         self._adopt(kept, log_start_offset)
         self._finish_epochs()
         self.turn.disk.extend(self.operations)
+        if self.was_cut or self.restart is Restart.CRASH:
+            # After a crash, for what the process before this one may have cut.
+            cutting.sync_cut(log, self.turn)
         if self.restart is Restart.LOSSY and not self.repair:
             # A power loss tears what was not synced: no damage.
             log.repairs.clear()
@@ -248,9 +246,6 @@ class Recovery:
             except CorruptLogError as error:
                 self.log.repairs.append(f"{path} was made anew: {error}")
                 self.epochs = LeaderEpochs()
-            else:
-                if self.restart is Restart.LOSSY:
-                    self.told_epochs = LeaderEpochs.decode(self.saved_epochs)
         if self.epochs.epochs:
             self.spare_epoch = self.epochs.entries()[-1]
 
@@ -291,10 +286,6 @@ class Recovery:
             kept.append(segment)
             expected = segment.end_offset
             if problem is not None:
-                if self.restart is Restart.LOSSY and expected == bound:
-                    # The next one was begun here: what is behind had been cut off before that.
-                    self._cut([], segment)
-                    continue
                 if (
                     trusted
                     or expected < self.recovery_point
@@ -396,10 +387,6 @@ class Recovery:
                     raise CorruptLogError(
                         f"{segment.path}: epoch {header[2]} behind {last_epoch} at {position}"
                     )
-                if self._was_cut_off(header):
-                    raise CorruptLogError(
-                        f"{segment.path}: epoch {header[2]} at {header[0]} had been cut off"
-                    )
                 if header[2] != last_epoch:
                     last_epoch = header[2]
                     self.epochs.assign(last_epoch, header[0])
@@ -415,14 +402,9 @@ class Recovery:
         self.cut_bytes += size - segment.size
         return problem
 
-    def _was_cut_off(self, header: Header) -> bool:
-        """Whether another epoch came in its place, as far as the file tells. It may tell too
-        little of larger ones."""
-        told = self.told_epochs.epoch_of(header[0])
-        return told >= 0 and header[2] != told and header[2] <= self.told_epochs.latest
-
     def _cut(self, dropped: list[Segment], torn: Segment | None) -> None:
         """Later segments go before the torn one is cut: a crash in between leaves a prefix."""
+        self.was_cut = True
         for segment in reversed(dropped):
             self.cut_bytes += segment.size
             for suffix in (INDEX, TIME_INDEX, LOG):

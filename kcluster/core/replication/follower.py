@@ -312,8 +312,9 @@ class Incoming:
             state = replica.follower
             if state is None or state.leader < 0 or replica.offline:
                 continue
-            if not replica.is_safe_to_its_end(turn):
-                # A position is a claim: what is not flushed yet (flush.messages=1) is not claimed.
+            if replica.log.cut_sync or not replica.is_safe_to_its_end(turn):
+                # A position is a claim: what is not flushed yet (flush.messages=1) is not claimed,
+                # and nothing is to come in the place of what may come back.
                 self._to_open[replica] = None
                 continue
             self._replicas.pop(state.stream, None)

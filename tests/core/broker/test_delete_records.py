@@ -196,6 +196,7 @@ def test_a_truncation_below_the_log_start_takes_the_checkpoint_along() -> None:
     stage[1].asks(trim(7), 2)
     stage.wait(50)
     assert b"orders 0 7" in stage[2].disk.read("log-start-offset-checkpoint", 0, 1000)
+    stage[2].holds_syncs = True
     stage[2].replica.log.truncate_to(stage[2].turn, 3)
     stage[2].run()
     assert b"orders 0 3" in stage[2].disk.read("log-start-offset-checkpoint", 0, 1000)

@@ -45,7 +45,7 @@ def test_an_epoch_led_without_records_gives_way_to_an_older_one_that_goes_on() -
 
 
 def test_what_a_truncation_took_does_not_come_back_before_what_was_written_since() -> None:
-    """The cut of a segment is made durable by nothing, and after a power loss its old bytes came
+    """The cut of a segment was made durable by nothing, and after a power loss its old bytes came
     back, taking the place of what lay in the segments behind it, synced or not: a log of two
     histories, which no comparison of epochs can tell from its leader's (seed 1001040)."""
     for draw in range(100):
