@@ -43,7 +43,13 @@ def create(
     ] = -1,
     replicas: Annotated[
         int,
-        typer.Option("-r", "--replicas", metavar="N", help="Replication factor; -1: the default."),
+        typer.Option(
+            "-r",
+            "--replicas",
+            "--replication-factor",
+            metavar="N",
+            help="Of each partition; -1: the cluster's default.",
+        ),
     ] = -1,
     config: Configs = None,
     bootstrap: Bootstrap = None,
