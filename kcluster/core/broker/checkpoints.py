@@ -78,9 +78,11 @@ class Checkpoints:
         nothing of the log is believed, and what is sound is kept."""
         tp = log.tp
         high_watermark = self._told(files.HIGH_WATERMARKS, tp)
+        if repair and restart is Restart.CLEAN:
+            restart = Restart.CRASH
         log.open(
             turn,
-            Restart.LOSSY if repair else restart,
+            restart,
             recovery_point=0 if repair else self._told(files.RECOVERY_POINTS, tp),
             log_start_offset=self._written[files.LOG_STARTS].get(tp, -1),
             high_watermark=high_watermark,

@@ -77,6 +77,8 @@ class Recovery:
         self.was_cut = False
         self.epochs = LeaderEpochs()
         self.saved_epochs = b""
+        self.told_epochs = LeaderEpochs()
+        """Those of the file. It is never behind the log, except after a power loss: none then."""
         self.swapped: dict[str, str] = {}
         """Where files lie until the turn has renamed them, by the path that they get; empty for
         those that it deletes."""
@@ -246,6 +248,9 @@ class Recovery:
             except CorruptLogError as error:
                 self.log.repairs.append(f"{path} was made anew: {error}")
                 self.epochs = LeaderEpochs()
+            else:
+                if self.restart is not Restart.LOSSY:
+                    self.told_epochs = LeaderEpochs.decode(self.saved_epochs)
         if self.epochs.epochs:
             self.spare_epoch = self.epochs.entries()[-1]
 
@@ -386,6 +391,12 @@ class Recovery:
                 if header[2] < last_epoch:
                     raise CorruptLogError(
                         f"{segment.path}: epoch {header[2]} behind {last_epoch} at {position}"
+                    )
+                told = self.told_epochs.epoch_of(header[0])
+                if told not in (-1, header[2]):
+                    # No CRC covers the epoch of a batch.
+                    raise CorruptLogError(
+                        f"{segment.path}: epoch {header[2]} at {position}, it was {told}"
                     )
                 if header[2] != last_epoch:
                     last_epoch = header[2]

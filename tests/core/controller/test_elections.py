@@ -162,6 +162,25 @@ def test_when_all_came_back_lossy_the_one_with_the_longest_log_leads(p: Playbook
     assert p.traced(Warned)
 
 
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_where_each_record_is_flushed_who_was_in_sync_leads_after_a_power_loss(
+    is_damaged: bool,
+) -> None:
+    """2 led, was cut off, and wrote what nobody committed. 1 led after it, committed alone what it
+    had of an older epoch, and wrote nothing; the epoch of its log is lower (seed 1101635)."""
+    p = Playbook()
+    p.join(1, 2, 3)
+    p.make_topic("t", [1, 2, 3], configs={"flush.messages": "1"})
+    t = p.partition().topic_id
+    for id in (3, 2, 1):
+        p.die(id)
+    assert p.partition().elr == [1]
+    p.register(1, restart="lossy", logs=[bus.LogEnd(t, 0, 0, 27, is_damaged)])
+    p.register(2, restart="lossy", logs=[bus.LogEnd(t, 0, 1, 30)])
+    p.heartbeats(1, 2)
+    assert p.partition().leader == (2 if is_damaged else 1)
+
+
 def test_a_log_with_an_epoch_that_never_was_is_the_last_to_lead(p: Playbook) -> None:
     """A flipped bit may have it claim one."""
     for id in (3, 2, 1):

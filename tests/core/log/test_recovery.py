@@ -159,6 +159,27 @@ def test_a_flipped_bit_in_a_sealed_segment_is_never_served(place: int) -> None:
             assert bench.log.failure
 
 
+@pytest.mark.parametrize("victim", [5, 8, 19])
+@pytest.mark.parametrize("bit", [0, 23])
+def test_a_batch_whose_epoch_is_not_the_one_that_was_written_goes_with_all_behind_it(
+    victim: int, bit: int
+) -> None:
+    """Not under the CRC, and believed when it rose: what was found damaged was the batch behind
+    it, if there was one (seed 1101444)."""
+    bench = filled(flushed=False)
+    before = bench.content()
+    segment = bench.log.chain.items[bench.log.chain.locate(victim)]
+    position, base_offset = segment.find(victim)
+    at = position + 12  # the leader epoch, behind offset and length
+    data = bench.disk.files[segment.path].data
+    data[at : at + 4] = (int.from_bytes(data[at : at + 4], "big") ^ 1 << bit).to_bytes(4, "big")
+    with pytest.raises(CorruptLogError):
+        bench.reopen(Restart.CRASH)
+    log = bench.reopen(Restart.CRASH, repair=True)
+    assert log.log_end_offset == base_offset
+    assert before.startswith(bench.content())
+
+
 def test_verify_segment_looks_at_all_of_it_now() -> None:
     bench = filled(flushed=True)
     bench.shut_down()
