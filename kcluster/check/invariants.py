@@ -162,7 +162,10 @@ class Ledger:
             # What a crash took away is the disk's business; it is compared from the start again.
             known.matched_end = 0
             require(
-                now.log_end_offset >= before.flushed_end or now.broker in self.damaged,
+                # An emptied log, which has nothing, may not have come to the disk.
+                now.log_end_offset >= before.flushed_end
+                or before.flushed_end == before.log_start_offset
+                or now.broker in self.damaged,
                 18, "what is synced is not lost",
                 f"{now} was synced up to {before.flushed_end}, ends at {now.log_end_offset}",
             )  # fmt: skip
