@@ -132,6 +132,9 @@ class Elections:
             or after.leader_epoch > before.leader_epoch,
             9, "a replica goes with a new epoch", what,
         )  # fmt: skip
+        if after.partition_epoch != before.partition_epoch + 1:
+            # Several steps in one turn: who was in sync then may have died since.
+            return
         is_complete = before.is_reassigning and not after.is_reassigning
         if is_complete and after.replicas == before.target:
             require(
