@@ -369,6 +369,7 @@ def test_an_arena_is_not_used_again_while_a_stopped_reader_has_yet_to_take_it(li
         one.send([Send(2, Ack([]))])
         line.run_until(lambda: len(line.received[1]) == 1)
         reader.send_signal(signal.SIGSTOP)
+        os.waitpid(reader.pid, os.WUNTRACED)
         arenas = []
         for n in range(8):
             arena = bytearray([n]) * (1 << 20)

@@ -92,10 +92,6 @@ class Partitions:
         """min.insync.replicas, which may be more than there are replicas."""
         return int(self.settings.topic_text("min.insync.replicas", self._overrides(topic)))
 
-    def _keeps_what_it_promises(self, topic: TopicImage) -> bool:
-        """flush.messages=1: a replica counts with what is on its disk, which no power cut takes."""
-        return int(self.settings.topic_text("flush.messages", self._overrides(topic))) == 1
-
     def allows_unclean(self, topic: TopicImage) -> bool:
         overrides = self._overrides(topic)
         text = self.settings.topic_text("unclean.leader.election.enable", overrides)
@@ -404,10 +400,8 @@ class Partitions:
         in the order of the assignment; after all others one that claims an epoch that never was,
         which a flipped bit may do. A log that ends somewhere and knows no epoch is empty, and
         lost its epochs with a file: it gets the benefit of the doubt, and its end counts.
-
-        Where no power cut takes what was promised, it is one of those who were in sync: a log of a
-        higher epoch may be of a leader that committed none of it, when the leader after it wrote
-        nothing.
+        With flush.messages=1 no power cut takes what was promised, and one of those in sync leads:
+        a higher epoch may be of a leader that committed none of it, if the next wrote nothing.
 
         Nobody leads before all who lost their trust, and all others who live or are on their way,
         have said what they hold; nor before the one with the most, while that is on its way."""
@@ -425,7 +419,8 @@ class Partitions:
         }
         if not ends:
             return NO_LEADER
-        if self._keeps_what_it_promises(topic) and not state.recovering:
+        flush = self.settings.topic_text("flush.messages", self._overrides(topic))
+        if int(flush) == 1 and not state.recovering:
             whole = [id for id in distrusted if key not in self._damaged.get(id, ())]
             ends = {id: ends[id] for id in whole if id in ends} or ends
         able = {id for id in ends if self.can_lead(id, key)}

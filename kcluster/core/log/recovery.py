@@ -28,6 +28,7 @@ from kcluster.core.log.compaction.job import CLEANED, SWAP
 from kcluster.core.log.index import OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES, OffsetIndex
 from kcluster.core.log.leader_epochs import FILE_NAME, LeaderEpochs
 from kcluster.core.log.partition_metadata import FILE_NAME as METADATA
+from kcluster.core.log.renamed import Renamed
 from kcluster.core.log.scan import checked_batches
 from kcluster.core.log.segment import (
     DELETED,
@@ -39,7 +40,7 @@ from kcluster.core.log.segment import (
     file_name,
 )
 from kcluster.core.log.segments import Segments
-from kcluster.core.turn import Delete, DiskOperation, Files, Rename, Replace, Truncate, Turn, Volume
+from kcluster.core.turn import Delete, DiskOperation, Rename, Replace, Truncate, Turn
 from kcluster.errors import CorruptLogError
 from kcluster.wire.records import LENGTH_OVERHEAD
 
@@ -492,25 +493,3 @@ class Recovery:
                 turn.disk.append(Delete(self._path(file_name(offset, SNAPSHOT))))
         log.snapshots = [o for o in log.snapshots if o == newest or o in log.chain.bases]
         cutting.rebuild_producers(log)
-
-
-class Renamed:
-    """`Files` as they will be once the turn has renamed them."""
-
-    def __init__(self, files: Files, moved: dict[str, str]) -> None:
-        self._files = files
-        self._moved = moved
-
-    def read(self, path: str, position: int, size: int) -> bytes:
-        path = self._moved.get(path, path)
-        return self._files.read(path, position, size) if path else b""
-
-    def size(self, path: str) -> int:
-        path = self._moved.get(path, path)
-        return self._files.size(path) if path else -1
-
-    def list(self, directory: str) -> list[str]:
-        return self._files.list(directory)
-
-    def volume(self) -> Volume:
-        return self._files.volume()
