@@ -133,6 +133,8 @@ class ProducerMachine(RuleBasedStateMachine):
     def truncate(self, data: st.DataObject) -> None:
         cut = data.draw(st.sampled_from(self.written)).base_offset
         self.bench.log.truncate_to(self.bench.turn, cut)
+        # Nothing is appended behind a cut before that is on the disk.
+        self.bench.commit()
         self.written = [each for each in self.written if each.base_offset < cut]
         self.end = cut
         self.leader_epoch += 1
