@@ -34,6 +34,15 @@ def committed(member: str, **offsets: int) -> tuple[str, str, Any]:
     return member, "committed", {"offsets": {name[1:]: at for name, at in offsets.items()}}
 
 
+HANDED_OVER = [
+    assigned("a", 0),
+    records("a", [0, 0, 9]),
+    committed("a", p0=10),
+    revoked("a", 0),
+    assigned("b", 0),
+]
+
+
 def test_a_hand_over_at_the_committed_offset_is_sound() -> None:
     found = history(
         assigned("a", 0, 1, generation=1),
@@ -72,11 +81,7 @@ def test_a_commit_ahead_of_all_deliveries_is_found() -> None:
 
 def test_an_owner_that_begins_below_the_acknowledged_commit_shows_a_lost_commit() -> None:
     found = history(
-        assigned("a", 0),
-        records("a", [0, 0, 9]),
-        committed("a", p0=10),
-        revoked("a", 0),
-        assigned("b", 0),
+        *HANDED_OVER,
         records("b", [0, 8, 12]),
         records("b", [0, 8, 12]),
     )
@@ -98,14 +103,7 @@ def test_what_a_member_commits_that_owns_it_no_more_does_not_bind_the_owner() ->
 
 
 def test_an_owner_goes_on_from_a_commit_that_went_below_the_one_before() -> None:
-    lines = [
-        assigned("a", 0),
-        records("a", [0, 0, 9]),
-        committed("a", p0=10),
-        revoked("a", 0),
-        assigned("b", 0),
-        committed("b", p0=6),
-    ]
+    lines = [*HANDED_OVER, committed("b", p0=6)]
     found = history(*lines, records("b", [0, 6, 12]))
     assert found.is_sound
     assert found.recommits == ["0: b committed 6 after 10"]
@@ -115,14 +113,7 @@ def test_an_owner_goes_on_from_a_commit_that_went_below_the_one_before() -> None
 
 
 def test_an_owner_may_have_read_a_lower_commit_before_the_answer_to_it_is_heard() -> None:
-    lines = [
-        assigned("a", 0),
-        records("a", [0, 0, 9]),
-        committed("a", p0=10),
-        revoked("a", 0),
-        assigned("b", 0),
-        records("b", [0, 6, 12]),
-    ]
+    lines = [*HANDED_OVER, records("b", [0, 6, 12])]
     went_back = ["0: b began at 6, committed was 10"]
 
     def late(offset: int, began_ns: int) -> tuple[str, str, Any]:

@@ -246,12 +246,11 @@ class Recovery:
             self.saved_epochs = self.log.files.read(path, 0, max(self.log.files.size(path), 0))
             try:
                 self.epochs = LeaderEpochs.decode(self.saved_epochs)
+                if self.restart is not Restart.LOSSY:
+                    self.told_epochs = LeaderEpochs.decode(self.saved_epochs)
             except CorruptLogError as error:
                 self.log.repairs.append(f"{path} was made anew: {error}")
                 self.epochs = LeaderEpochs()
-            else:
-                if self.restart is not Restart.LOSSY:
-                    self.told_epochs = LeaderEpochs.decode(self.saved_epochs)
         if self.epochs.epochs:
             self.spare_epoch = self.epochs.entries()[-1]
 
